@@ -1,0 +1,142 @@
+"""Where pictures come from: the bundled ones, folders and named sets, pair files, patches in memory.
+
+`COURSE_DATA` names a folder of image sets; by default `data/downloads`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import images
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+class DatasetError(ValueError):
+    """A set that is not there or cannot be used; the message is one sentence that says what to do."""
+
+
+# ----------------------------------------------------------------------------------------------- sets
+
+
+def bundled(name: str | None = None) -> Path | list[Path]:
+    """The path of one bundled photograph by name ("chelsea"), or of all of them. Raises DatasetError."""
+    files = {path.stem: path for path in images.listing(DATA / "images")}
+    if name is None:
+        return list(files.values())
+    if name not in files:
+        raise DatasetError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
+    return files[name]
+
+
+def course_data() -> Path:
+    """The folder of image sets: `COURSE_DATA` where that is set, else `data/downloads`."""
+    return Path(os.environ.get("COURSE_DATA") or DATA / "downloads").expanduser()
+
+
+def folder(name: str | os.PathLike) -> list[Path]:
+    """The pictures of a folder, or of a set by its name ("Set5", "bundled"). Raises DatasetError, ImageError."""
+    if str(name) == "bundled":
+        return bundled()
+    places = [Path(name).expanduser(), *(course_data() / part / name for part in ("", "train", "test"))]
+    for place in places:
+        if place.is_dir():
+            return images.listing(place)
+    raise DatasetError(
+        f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; "
+        "put it there, or set COURSE_DATA to the folder that holds it."
+    )
+
+
+def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tensor]:
+    """Pictures as uint8 (channels, H, W), luma for one channel; read in threads. 500 photographs take 80 MB as luma."""
+
+    def read(path: os.PathLike) -> torch.Tensor:
+        image = images.load(path)
+        if channels == 1:
+            image = images.luma(image)
+        return images.to_uint8(image.expand(channels, -1, -1))
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(read, files))
+
+
+class SidePairs(torch.utils.data.Dataset):
+    """Pair files as the skyline system stores them: one picture twice as wide as high, good on the left, poor right.
+
+    Item i is (input, target) = (poor, good), each float32 (1, S, S); files are 256×128 in the original.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.files = images.listing(directory)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pair = images.luma(images.load(self.files[index]))
+        side = pair.shape[-1] // 2
+        if pair.shape[-1] != 2 * pair.shape[-2]:
+            size = f"{pair.shape[-1]}x{pair.shape[-2]}"
+            raise DatasetError(f"{self.files[index]}: a pair file is twice as wide as high, this one is {size}.")
+        return pair[..., side:], pair[..., :side]
+
+    @staticmethod
+    def write(path: str | os.PathLike, poor: torch.Tensor, good: torch.Tensor, **options) -> Path:
+        """Store one pair, (C, S, S) each, in that layout."""
+        return images.save(path, torch.cat([good, poor], dim=-1), **options)
+
+
+# -------------------------------------------------------------------------------------------- patches
+
+
+def sliding_patches(image: torch.Tensor, size: int, stride: int) -> torch.Tensor:
+    """All `size`×`size` windows of (C, H, W) at steps of `stride`, row by row: a view-backed (N, C, size, size)."""
+    if min(image.shape[-2:]) < size:
+        raise DatasetError(f"a picture of {image.shape[-1]}x{image.shape[-2]} holds no patch of {size}.")
+    windows = image.unfold(1, size, stride).unfold(2, size, stride)  # (C, rows, columns, size, size)
+    return windows.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], size, size)
+
+
+class Patches:
+    """Random aligned patches of pictures held in memory as uint8; calling it with a step number gives a batch.
+
+    The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
+
+    targets: clean uint8 pictures (C, H, W). inputs: their degraded versions, smaller by `scale`, same order; or
+    None, and then `degrade` maps the float batch (N, C, size, size) to the inputs. size: patch side in input pixels.
+    augment: each patch is turned and mirrored into one of its eight orientations.
+    """
+
+    def __init__(self, targets: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor] | None = None, *,
+                 size: int = 32, batch: int = 16, scale: int = 1, augment: bool = True, seed: int = 0,
+                 degrade: Callable[[torch.Tensor], torch.Tensor] | None = None):  # fmt: skip
+        pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
+        self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= size]
+        if not self.pairs:
+            raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
+        self.size, self.batch, self.scale, self.augment, self.seed = size, batch, scale, augment, seed
+        self.degrade = degrade
+
+    def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """(input, target) of step `step`, float32 in [0, 1], (N, C, size, size) and `scale` times that."""
+        rng = np.random.default_rng((self.seed, step, rank))
+        chosen = [self._patch(rng) for _ in range(self.batch)]
+        x, y = (images.to_float(torch.stack(part)) for part in zip(*chosen, strict=True))
+        return (x if self.degrade is None else self.degrade(y)), y
+
+    def _patch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = self.pairs[rng.integers(len(self.pairs))]
+        top, left = (int(rng.integers(side - self.size + 1)) for side in x.shape[-2:])
+        x = x[:, top : top + self.size, left : left + self.size]
+        top, left, size = top * self.scale, left * self.scale, self.size * self.scale
+        y = y[:, top : top + size, left : left + size]
+        if self.augment:
+            turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+            x, y = (torch.rot90(t, turns, (1, 2)) for t in (x, y))
+            x, y = (t.flip(2) if mirror else t for t in (x, y))
+        return x, y

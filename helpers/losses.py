@@ -1,0 +1,70 @@
+"""Losses as modules: loss(prediction, target) → a scalar to minimise, differentiable in every term.
+
+Pictures are (N, C, H, W) in [0, 1]. SSIM windows are 11×11 Gaussian, σ 1.5.
+"""
+
+import torch
+from torch import nn
+
+
+class PSNRLoss(nn.Module):
+    """Negative PSNR in dB, the mean over the batch's pictures (not the PSNR of their joint error)."""
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mse = (prediction - target).square().mean(dim=(1, 2, 3))
+        return 10 * torch.log10(mse + 1e-10).mean()  # 1e-10: a perfect picture is 100 dB, not infinite
+
+
+class SSIMLoss(nn.Module):
+    """1 − SSIM."""
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        return 1 - structural_similarity_index_measure(prediction, target, data_range=1.0)
+
+
+class MSSSIMLoss(nn.Module):
+    """1 − MS-SSIM over as many of its five scales as the patch allows (the coarsest must hold an 11×11 window)."""
+
+    WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, table of β
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+        side = min(prediction.shape[-2:])
+        scales = sum(side / 2**k > 11 for k in range(5))
+        if not scales:
+            raise ValueError(f"MS-SSIM wants patches of 12 pixels at least, not {side}.")
+        total = sum(self.WEIGHTS[:scales])
+        betas = tuple(weight / total for weight in self.WEIGHTS[:scales])
+        return 1 - multiscale_structural_similarity_index_measure(
+            prediction, target, data_range=1.0, betas=betas, normalize="relu"
+        )
+
+
+class WeightedLoss(nn.Module):
+    """0.4·MSE + 0.5·(100 − PSNR)/100 + 0.1·(1 − SSIM), the mixed loss of the Holopix50k SRCNN.
+
+    The original takes its PSNR through `math.log10`, which cuts the graph: that term moved no weight. Here all do.
+    """
+
+    def __init__(self, mse: float = 0.4, psnr: float = 0.5, ssim: float = 0.1):
+        super().__init__()
+        self.weights = (mse, psnr, ssim)
+        self.terms = nn.ModuleList([nn.MSELoss(), PSNRLoss(), SSIMLoss()])
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mse, negative_psnr, dissimilarity = (term(prediction, target) for term in self.terms)
+        a, b, c = self.weights
+        return a * mse + b * (100 + negative_psnr) / 100 + c * dissimilarity
+
+
+LOSSES: dict[str, type[nn.Module]] = {
+    "mse": nn.MSELoss,
+    "l1": nn.L1Loss,
+    "psnr": PSNRLoss,
+    "ssim": SSIMLoss,
+    "ms-ssim": MSSSIMLoss,
+    "weighted": WeightedLoss,
+}

@@ -1,0 +1,17 @@
+"""The networks, one file per system; `build` makes one from the plain data of a recipe."""
+
+from torch import nn
+
+from .base import Restorer
+from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
+
+KINDS: dict[str, type[nn.Module]] = {"srcnn": SRCNN, "skyline": SkylineSRCNN, "fsrcnn": FSRCNN, "edsr": EDSR}
+
+__all__ = ["EDSR", "FSRCNN", "KINDS", "SRCNN", "Restorer", "SkylineSRCNN", "build"]
+
+
+def build(kind: str, **options) -> Restorer:
+    """A network with fresh weights: `build("srcnn", scale=3, kernels=(9, 1, 5))`. Raises ValueError."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown network {kind!r}; there are {', '.join(KINDS)}.")
+    return KINDS[kind](**options)

@@ -1,0 +1,163 @@
+"""Super-resolution from SRCNN to a small EDSR, and the skyline deblocker, which is an SRCNN too.
+
+Dong et al., "Image Super-Resolution Using Deep Convolutional Networks", TPAMI 2016 (SRCNN);
+Dong et al., "Accelerating the Super-Resolution Convolutional Neural Network", ECCV 2016 (FSRCNN);
+Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017 (EDSR).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import degradations
+from .base import Restorer
+
+
+class SRCNN(Restorer):
+    """Three convolutions on the bicubically enlarged picture: patch extraction, non-linear mapping, reconstruction.
+
+    `kernels` (9, 1, 5) has 8,129 parameters, (9, 5, 5) has 57,281 on one channel. `final_relu` puts a ReLU on the
+    output, as one of the original systems did: where it starts below zero, a pixel gets no gradient.
+    """
+
+    def __init__(self, scale: int = 3, kernels: tuple[int, int, int] = (9, 5, 5), channels: int = 1,
+                 final_relu: bool = False):  # fmt: skip
+        super().__init__()
+        self.scale, self.channels, self.final_relu = scale, channels, final_relu
+        first, second, third = kernels
+        self.halo = -(-sum(k // 2 for k in kernels) // scale)  # in pixels of the small picture, rounded up
+        self.conv1 = nn.Conv2d(channels, 64, first, padding=first // 2)
+        self.conv2 = nn.Conv2d(64, 32, second, padding=second // 2)
+        self.conv3 = nn.Conv2d(32, channels, third, padding=third // 2)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        x = degradations.upscale(y, self.scale) if self.scale > 1 else y  # (N, C, sH, sW)
+        x = F.relu(self.conv1(x))  # (N, 64, sH, sW)
+        x = F.relu(self.conv2(x))  # (N, 32, sH, sW)
+        x = self.conv3(x)  # (N, C, sH, sW)
+        return F.relu(x) if self.final_relu else x
+
+    def start_from_interpolation(self) -> None:
+        """Set fresh weights with which the output is the bicubic picture, and training begins at its PSNR.
+
+        The first feature of each layer passes the picture on; all others are random and leave it alone at first.
+        """
+        _random_features(self.conv1, self.conv2)
+        for convolution in (self.conv1, self.conv2, self.conv3):
+            _pass_on(convolution, self.channels)
+
+
+class SkylineSRCNN(Restorer):
+    """The 9-1-5 network of the skyline system, a deblocker: gray in, gray out, same size.
+
+    `padding` (2, 2, 2) is the original's; names and shapes are those of its `checkpoint.pth`. It pads the 9×9 layer by
+    2 and the 1×1 layer by 2 as well: the size comes out right, but the outermost pixels of every tile are computed
+    from an edge that was repeated in the wrong place. (4, 0, 2) pads each layer by what it needs. With `residual` the
+    network predicts what to add to its input.
+    """
+
+    def __init__(self, padding: tuple[int, int, int] = (2, 2, 2), residual: bool = False):
+        super().__init__()
+        self.residual = residual
+        self.halo = 8 + sum(abs(p - q) for p, q in zip(padding, (4, 0, 2), strict=True))
+        self.conv1 = nn.Conv2d(1, 64, 9, padding=padding[0], padding_mode="replicate")
+        self.conv2 = nn.Conv2d(64, 32, 1, padding=padding[1], padding_mode="replicate")
+        self.conv3 = nn.Conv2d(32, 1, 5, padding=padding[2], padding_mode="replicate")
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.conv1(y))  # (N, 64, H, W), with the original's padding (N, 64, H - 4, W - 4)
+        x = F.relu(self.conv2(x))  # (N, 32, H, W)
+        x = self.conv3(x)  # (N, 1, H, W)
+        return y + x if self.residual else x
+
+
+class FSRCNN(Restorer):
+    """SRCNN accelerated: works on the small picture and enlarges it last, by a transposed convolution.
+
+    Feature extraction 5×5 (d), shrinking 1×1 (s), m mapping layers 3×3, expanding 1×1 (d), deconvolution 9×9.
+    """
+
+    def __init__(self, scale: int = 3, d: int = 56, s: int = 12, m: int = 4, channels: int = 1):
+        super().__init__()
+        self.scale, self.channels = scale, channels
+        self.halo = 2 + m + -(-4 // scale)
+        layers = [nn.Conv2d(channels, d, 5, padding=2), nn.PReLU(d), nn.Conv2d(d, s, 1), nn.PReLU(s)]
+        for _ in range(m):
+            layers += [nn.Conv2d(s, s, 3, padding=1), nn.PReLU(s)]
+        self.body = nn.Sequential(*layers, nn.Conv2d(s, d, 1), nn.PReLU(d))  # (N, d, H, W)
+        self.deconv = nn.ConvTranspose2d(d, channels, 9, stride=scale, padding=4, output_padding=scale - 1)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return self.deconv(self.body(y))  # (N, C, sH, sW)
+
+    def start_from_interpolation(self) -> None:
+        """Set fresh weights with which the network is linear interpolation, and training begins at its PSNR."""
+        convolutions = [layer for layer in self.body if isinstance(layer, nn.Conv2d)]
+        _random_features(*convolutions)
+        for convolution in convolutions:
+            _pass_on(convolution, self.deconv.out_channels)
+        centre = 4 + (self.scale - 1) / 2  # a small pixel lies in the middle of its block of large ones
+        tent = (1 - (torch.arange(9.0) - centre).abs() / self.scale).clamp(min=0)
+        nn.init.normal_(self.deconv.weight, std=1e-3)  # as the paper
+        nn.init.zeros_(self.deconv.bias)
+        with torch.no_grad():
+            for channel in range(self.deconv.out_channels):
+                self.deconv.weight[channel] = 0
+                self.deconv.weight[channel, channel] = torch.outer(tent, tent)
+
+
+class EDSR(Restorer):
+    """A small EDSR: residual blocks without batch norm on the small picture, enlarged last, by a pixel shuffle.
+
+    Two economies against the paper: one convolution and one shuffle make the large picture (as ESPCN, Shi et al. 2016),
+    and the network adds to the bicubic picture rather than making all of it (as VDSR, Kim et al. 2016).
+    """
+
+    def __init__(self, scale: int = 3, width: int = 64, blocks: int = 6, channels: int = 1):
+        super().__init__()
+        self.scale, self.channels = scale, channels
+        self.halo = 2 * blocks + 2
+        self.head = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)
+            )
+            for _ in range(blocks)
+        )
+        self.tail = nn.Conv2d(width, channels * scale**2, 3, padding=1)
+        self.start_from_interpolation()
+
+    def start_from_interpolation(self) -> None:
+        """Set fresh weights: the output is the bicubic picture, and each block adds little (Wang et al. 2018, §3.1)."""
+        _random_features(self.head)
+        for first, _, second in self.blocks:
+            _random_features(first, second)
+            second.weight.data.mul_(0.1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        first = x = self.head(y)  # (N, width, H, W)
+        for block in self.blocks:
+            x = x + block(x)
+        x = self.tail(first + x)  # (N, C·s², H, W)
+        return F.pixel_shuffle(x, self.scale) + degradations.upscale(y, self.scale)  # (N, C, sH, sW)
+
+
+def _random_features(*convolutions: nn.Conv2d) -> None:
+    """He's initialisation (He et al. 2015), biases zero."""
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+
+
+def _pass_on(convolution: nn.Conv2d, channels: int) -> None:
+    """Let the first `channels` outputs of a convolution be its first `channels` inputs, unchanged."""
+    with torch.no_grad():
+        if convolution.out_channels == channels:  # a last layer: the other features have no say at first
+            nn.init.normal_(convolution.weight, std=1e-3)
+            nn.init.zeros_(convolution.bias)
+        middle = convolution.kernel_size[0] // 2
+        convolution.weight[:channels] = 0
+        for channel in range(channels):
+            convolution.weight[channel, channel, middle, middle] = 1

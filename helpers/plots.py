@@ -1,0 +1,108 @@
+"""The figures of the notebooks. All panels of a figure share one scale, [0, 1]; every figure has alt text.
+
+Each function draws, shows and returns None. `show` is how a notebook ends a figure that it drew itself.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from . import images, metrics
+
+# Okabe & Ito (2008): told apart by colour-blind readers, too
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+plt.rcParams.update({
+    "axes.prop_cycle": plt.cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.3, "figure.dpi": 100, "font.size": 10, "axes.titlesize": 10,
+})  # fmt: skip
+
+Zoom = tuple[int, int, int]  # top, left, side of a square, in pixels of the first panel
+
+
+def show(figure: Figure, alt: str, dpi: int = 100) -> None:
+    """Display a figure as a PNG with alt text (which screen readers and the published pages use), and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    plt.close(figure)
+    display(Image(data=buffer.getvalue(), alt=alt))
+
+
+def compare(panels: Mapping[str, torch.Tensor], alt: str, reference: torch.Tensor | None = None,
+            zoom: Zoom | None = None, columns: int = 4, border: int = 0) -> None:  # fmt: skip
+    """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
+
+    With `zoom`, a marked square of each is shown large below. Pictures are (C, H, W) in [0, 1]; nearest neighbour.
+    """
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    height, width = next(iter(panels.values())).shape[-2:]
+    stretch = 2 if zoom else 1
+    panel = min(3.2, 11 / columns)
+    size = (panel * columns, rows * panel * (min(1.3, height / width) + (1 if zoom else 0)) + 0.3 * rows)
+    figure, axes = plt.subplots(rows * stretch, columns, figsize=size, squeeze=False, layout="constrained",
+                                height_ratios=[min(1.3, height / width), 1][:stretch] * rows)  # fmt: skip
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (name, image) in enumerate(panels.items()):
+        row, column = divmod(index, columns)
+        draw(axes[row * stretch, column], image, _title(name, image, reference, border))
+        if zoom:
+            _mark(axes[row * stretch, column], axes[row * stretch + 1, column], image, zoom)
+    show(figure, alt)
+
+
+def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
+    """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks."""
+    pixels = images.to_float(image).detach().cpu().clamp(0, 1)
+    axis.imshow(pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1), cmap="gray", vmin=0, vmax=1)
+    axis.set_title(title)
+    axis.axis("off")
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, alt: str,
+           levels: Mapping[str, float] | None = None, logarithmic: str = "") -> None:  # fmt: skip
+    """Lines y over x by name, and dashed horizontal `levels` to compare with. `logarithmic`: "x", "y" or "xy"."""
+    figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    for name, (x, y) in series.items():
+        axis.plot(x, y, marker="o" if len(x) < 30 else None, markersize=4, label=name)
+    for (name, level), colour in zip((levels or {}).items(), reversed(COLOURS), strict=False):
+        axis.axhline(level, linestyle="--", color=colour, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set_xscale("log" if "x" in logarithmic else "linear")
+    axis.set_yscale("log" if "y" in logarithmic else "linear")
+    axis.legend(frameon=False)
+    show(figure, alt)
+
+
+def filters(weights: Mapping[str, torch.Tensor], alt: str, columns: int = 8) -> None:
+    """First-layer filters (N, 1, k, k) as grids; blue is negative, red positive, one scale for all."""
+    limit = max(w.abs().max().item() for w in weights.values())
+    figure, axes = plt.subplots(1, len(weights), figsize=(4.6 * len(weights), 4.6), squeeze=False, layout="constrained")
+    for axis, (name, kernels) in zip(axes[0], weights.items(), strict=True):
+        tiles = torch.nn.functional.pad(kernels.detach(), (1, 1, 1, 1), value=math.nan)  # (N, 1, k + 2, k + 2)
+        grid = images.join_tiles(tiles, columns)[0]
+        picture = axis.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axis.set_title(name)
+        axis.axis("off")
+    figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8, label="weight")
+    show(figure, alt)
+
+
+def _title(name: str, image: torch.Tensor, reference: torch.Tensor | None, border: int) -> str:
+    if reference is None or image.shape != reference.shape:
+        return name
+    pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
+    psnr = metrics.psnr(*pair)
+    return name if math.isinf(psnr) else f"{name}\n{psnr:.2f} dB"
+
+
+def _mark(axis: plt.Axes, below: plt.Axes, image: torch.Tensor, zoom: Zoom) -> None:
+    top, left, side = zoom
+    axis.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=COLOURS[1], linewidth=1.5))
+    draw(below, image[:, top : top + side, left : left + side])

@@ -1,0 +1,328 @@
+"""The training loop: what notebook 2 writes out by hand, with what a long run needs besides.
+
+One process on a CPU or one GPU; under `torchrun`, one process on each of many GPUs or machines.
+"""
+
+import dataclasses
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm.auto import tqdm
+
+from . import images, metrics
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot start, resume or go on; the message is one sentence that says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How to train. `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×0.5 after `patience`
+    validations without a better PSNR), or "constant". `shave`: border pixels of the output that the loss leaves out.
+    `averaging`: decay of the exponential moving average of the weights; 0 keeps the last weights as they are.
+    `every`: steps between validations, each with a log line and a checkpoint."""
+
+    steps: int
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: int = 0
+    patience: int = 5
+    optimizer: str = "adam"
+    averaging: float = 0.999
+    clip: float | None = None
+    shave: int = 0
+    every: int = 500
+    seed: int = 0
+
+
+def train(
+    model: nn.Module, batch: Callable[[int, int], Pair], loss: Callable, plan: Plan, *, validation: Sequence[Pair] = (),
+    out: str | os.PathLike | None = None, resume: bool = False, device: str | None = None, progress: bool = True,
+) -> list[dict]:  # fmt: skip
+    """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
+
+    With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
+    checkpoint, to the same weights as an unbroken run. Ctrl-C, or a file called `stop` in `out`, ends it after the
+    step under way, saved. `model` ends with the (averaged) weights. Raises TrainingError.
+    """
+    run = Run(model, plan, out, device)
+    start = run.resume() if resume else 0
+    with run.stoppable(), run.bar(start, progress) as bar:
+        for step in range(start, plan.steps):
+            x, y = (t.to(run.device, memory_format=torch.channels_last) for t in batch(step, run.rank))
+            torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
+            with run.autocast():
+                prediction = run.network(x)
+            value = loss(images.shave(prediction.float(), plan.shave), images.shave(y, plan.shave))
+            run.update(value)
+            bar.update()
+            last = step + 1 == plan.steps or run.asked_to_stop()
+            if last or (step + 1) % plan.every == 0:
+                run.record(step + 1, validation, bar)
+            if last:
+                break
+    return run.finish()
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """The type in which this device multiplies fastest without harm: bfloat16, float16 (before Ampere), or float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    if device.type == "cpu":
+        has_bfloat16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    return torch.float32
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, or the best there is: this process's GPU, Apple's, or the CPU."""
+    if name:
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_device(name: str | None) -> torch.device:
+    """As `pick_device`, for a name that a user typed. Raises TrainingError where there is no such device."""
+    try:
+        device = pick_device(name)
+        torch.empty(1, device=device)
+        return device
+    except (RuntimeError, AssertionError):
+        raise TrainingError(f"device {name!r} is not there; use cpu, or leave the option out.") from None
+
+
+class Run:
+    """The state of one training: network, average, optimiser, schedule, log; saved and restored as one file."""
+
+    def __init__(self, model: nn.Module, plan: Plan, out: str | os.PathLike | None, device: str | None):
+        self.plan, self.model = plan, model
+        self.out = Path(out) if out else None
+        self.device = pick_device(device)
+        self.rank, self.world = _join_group(self.device)
+        self.dtype = precision(self.device)
+        self.network = model.to(self.device, memory_format=torch.channels_last).train()
+        self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay=plan.averaging), use_buffers=True)
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": _sgd}
+        self.optimizer = kinds[plan.optimizer](model.parameters(), lr=plan.learning_rate)
+        self.schedule = _schedule(self.optimizer, plan)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        if self.world > 1:
+            self.network = nn.parallel.DistributedDataParallel(model)
+        self.log: list[dict] = []
+        self.best = -math.inf
+        self.losses, self.clock, self.seconds = [], time.perf_counter(), 0.0
+        self._stop, self.progress = threading.Event(), False
+        self._writer = None
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+
+    # -- one step
+
+    def autocast(self):
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def update(self, value: torch.Tensor) -> None:
+        """One optimiser step on a loss, then the average of the weights."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(value).backward()
+        if self.plan.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.plan.schedule != "plateau":
+            self.schedule.step()
+        self.average.update_parameters(self.model)
+        self.losses.append(value.detach())
+
+    # -- validation, log, checkpoints
+
+    def record(self, step: int, validation: Sequence[Pair], bar: tqdm) -> None:
+        """Validate the averaged weights, write a log row and TensorBoard events, save a checkpoint."""
+        loss = torch.stack(self.losses).mean().item()
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {step}; lower the learning rate (the checkpoint is kept).")
+        if self.rank:
+            return
+        self.seconds += time.perf_counter() - self.clock
+        row = {"step": step, "loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        row |= validate(self.average.module, validation) if validation else {}
+        self.log.append(row | {"seconds": round(self.seconds, 1)})
+        if self.plan.schedule == "plateau" and validation:
+            self.schedule.step(row["psnr"])
+        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
+        if bar.disable and self.progress:  # not on a terminal: a line per validation, for the log file
+            print(f"{step}/{self.plan.steps}", *(f"{k} {v:.4g}" for k, v in row.items() if k != "step"), flush=True)
+        if self.out:
+            self._events(row, validation)
+            self.save(step)
+            if validation and row["psnr"] > self.best:
+                self.best = row["psnr"]
+                save_weights(self.average.module, self.out / "best.safetensors")
+            save_weights(self.average.module, self.out / f"step-{step:07d}.safetensors")
+        self.clock = time.perf_counter()
+
+    def save(self, step: int) -> None:
+        parts = ("model", "average", "optimizer", "schedule", "scaler")
+        state = {name: getattr(self, name).state_dict() for name in parts}
+        state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds}
+        state["plan"] = dataclasses.asdict(self.plan)
+        with images.atomic(self.out / "last.pt") as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> int:
+        """Load `last.pt` if there is one; return the step to go on from."""
+        path = self.out / "last.pt" if self.out else None
+        if path is None or not path.exists():
+            return 0
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            for name in ("model", "average", "optimizer", "schedule", "scaler"):
+                getattr(self, name).load_state_dict(state[name])
+        except Exception as why:
+            reason = str(why).splitlines()[0]
+            raise TrainingError(f"{path}: not a checkpoint of this model ({reason}); name another --out.") from None
+        self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
+        return state["step"]
+
+    def finish(self) -> list[dict]:
+        """Put the averaged weights into the model and close what is open."""
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.eval()
+        if self._writer:
+            self._writer.close()
+        return self.log
+
+    def _events(self, row: dict, validation: Sequence[Pair]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = self._writer or SummaryWriter(str(self.out / "tensorboard"), purge_step=row["step"])
+        for key in ("loss", "psnr", "ssim", "learning_rate"):
+            if key in row:
+                self._writer.add_scalar(key, row[key], row["step"])
+        for index, (x, y) in enumerate(validation[:4]):
+            panels = [x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]]
+            panels += [_predict(self.average.module, x), y]
+            self._writer.add_image(f"input, output, target/{index}", torch.cat(panels, dim=-1).clamp(0, 1), row["step"])
+
+    # -- stopping
+
+    def asked_to_stop(self) -> bool:
+        """Ctrl-C, or a file called `stop` in the output folder, on whichever process saw it."""
+        if self.out and (self.out / "stop").exists():
+            self._stop.set()
+        if self.world == 1:
+            return self._stop.is_set()
+        flag = torch.tensor(float(self._stop.is_set()), device=self.device)
+        dist.all_reduce(flag)
+        return bool(flag)
+
+    @contextmanager
+    def stoppable(self):
+        """While this lasts, the first Ctrl-C asks for a saved end; the second one is as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(*_):
+            self._stop.set()
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if self.out and not self.rank:
+                (self.out / "stop").unlink(missing_ok=True)
+
+    def bar(self, start: int, progress: bool) -> tqdm:
+        self.progress = progress
+        hidden = None if progress and not self.rank else True  # None: hidden where stderr is no terminal
+        return tqdm(initial=start, total=self.plan.steps, unit="step", disable=hidden)
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
+    """Mean PSNR and SSIM over (degraded, clean) pictures, rounded to 8 bits, `scale` border pixels left out."""
+    scores = []
+    border = getattr(model, "scale", 1) if getattr(model, "scale", 1) > 1 else 0
+    for x, y in validation:
+        pair = [images.shave(t, border) for t in (images.quantize(_predict(model, x)), y)]
+        scores.append((metrics.psnr(*pair), metrics.ssim(*pair)))
+    psnr, ssim = torch.tensor(scores, dtype=torch.float64).mean(0).tolist()
+    return {"psnr": psnr, "ssim": ssim}
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
+    """The weights alone, as float32 safetensors."""
+    state = {name: value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
+    with images.atomic(path) as temporary:
+        save_file(state, temporary)
+    return Path(path)
+
+
+@torch.inference_mode()
+def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    device = next(model.parameters()).device
+    was_training = model.training
+    try:
+        return model.eval()(x[None].to(device))[0].float().cpu()
+    finally:
+        model.train(was_training)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
+    if plan.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=plan.patience)
+
+    def factor(step: int) -> float:
+        if step < plan.warmup:
+            return (step + 1) / plan.warmup
+        if plan.schedule == "constant":
+            return 1.0
+        done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _sgd(parameters, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+@torch.no_grad()
+def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tensor, decay: float) -> None:
+    """Exponential moving average that forgets the first, poor weights quickly: decay grows from 0.1 to its value."""
+    weight = 1 - min(decay, (1 + count.item()) / (10 + count.item()))
+    for a, b in zip(old, new, strict=True):
+        a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
+
+
+def _join_group(device: torch.device) -> tuple[int, int]:
+    """(rank, world size): (0, 1) alone; under torchrun, join the process group first."""
+    if "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return dist.get_rank(), dist.get_world_size()

@@ -1,0 +1,78 @@
+"""What a learner moves: knobs, a before/after slider, "try your own picture". Valid for ipywidgets 7 and 8.
+
+Each widget wraps a plain function that can be called, and is tested, without it.
+"""
+
+import io
+from collections.abc import Callable
+
+import torch
+from IPython.display import Image, display
+from PIL import Image as Pillow
+
+from . import images
+
+HANDLE = (213, 94, 0)  # the line between before and after, in the vermilion of `plots.COLOURS`
+
+
+def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5) -> torch.Tensor:
+    """`before` left of `position` (0 to 1 of the width), `after` right of it, and a line between: uint8 (3, H, W).
+
+    The pictures, (C, H, W) in [0, 1], must be of one size; gray ones become RGB.
+    """
+    if before.shape[-2:] != after.shape[-2:]:
+        raise ValueError(f"before and after differ in size: {tuple(before.shape)} and {tuple(after.shape)}.")
+    left, right = (images.to_uint8(images.to_float(t)).expand(3, -1, -1) for t in (before, after))
+    width = left.shape[-1]
+    column = round(position * width)
+    view = torch.cat([left[..., :column], right[..., column:]], dim=-1)
+    view[..., max(0, column - 1) : column + 1] = torch.tensor(HANDLE, dtype=torch.uint8)[:, None, None]
+    return view
+
+
+def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
+    """Display one picture, (C, H, W), at its own size or `width` pixels wide."""
+    pixels = images.to_uint8(images.to_float(picture)).movedim(0, -1)
+    array = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    buffer = io.BytesIO()
+    Pillow.fromarray(array.contiguous().numpy()).save(buffer, "PNG", optimize=True)
+    display(Image(data=buffer.getvalue(), alt=alt, width=width))
+
+
+def before_after(before: torch.Tensor, after: torch.Tensor, alt: str = "Before and after.", width: int = 600) -> None:
+    """A slider that moves the border between two pictures of one size."""
+    from ipywidgets import FloatSlider, interact
+
+    slider = FloatSlider(value=0.5, min=0, max=1, step=0.05, description="border", continuous_update=False)
+    _ = interact(lambda border: show(split_view(before, after, border), alt, width), border=slider)
+
+
+def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], example: str) -> None:
+    """Upload a picture or type its path; `restore(picture)` gives (before, after), shown under a slider.
+
+    `example` is the path that stands in the field, and is shown first.
+    """
+    import ipywidgets
+
+    path = ipywidgets.Text(value=str(example), description="path", layout={"width": "70%"}, continuous_update=False)
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False)
+    output = ipywidgets.Output()
+
+    def refresh(source) -> None:
+        output.clear_output(wait=True)
+        with output:
+            try:
+                before_after(*restore(images.load(source)))
+            except ValueError as why:
+                print(why)
+
+    path.observe(lambda change: refresh(change["new"]), names="value")
+    upload.observe(lambda change: refresh(io.BytesIO(uploaded(change["new"]))), names="value")
+    display(ipywidgets.HBox([path, upload]), output)
+    refresh(example)
+
+
+def uploaded(value) -> bytes:
+    """The bytes of a FileUpload's value: a dictionary in ipywidgets 7, a tuple of dictionaries in 8."""
+    first = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return bytes(first["content"])

@@ -1,0 +1,127 @@
+"""The shipped networks: `load(name)`, `available()`. Weights are safetensors, checked by SHA-256, never unpickled.
+
+Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import safetensors.torch
+import torch
+
+from . import datasets, images, models, training
+from .recipes import Recipe
+
+WEIGHTS = datasets.DATA / "weights"
+
+
+class ZooError(ValueError):
+    """A network that is not there, or a file that is not its weights; one sentence that says what to do."""
+
+
+def available() -> pd.DataFrame:
+    """What is shipped: a row per name with task, parameters, bytes and one line of origin."""
+    rows = [card(path.stem) for path in sorted(WEIGHTS.glob("*.json"))]
+    columns = ["task", "parameters", "bytes", "origin"]
+    return pd.DataFrame(rows, columns=["name", *columns]).set_index("name")
+
+
+def card(name: str | os.PathLike) -> dict:
+    """The card of a shipped network, or of a trained one by the path of its NAME.json. Raises ZooError."""
+    path = Path(name) if str(name).endswith(".json") else WEIGHTS / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
+        raise ZooError(f"no network is called {str(name)!r}; there are: {names}.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found | {"weights": path.with_suffix(".safetensors"), "network": dict(found["network"])}
+    except (ValueError, KeyError, TypeError):
+        raise ZooError(f"{path}: not the card of a network; get the file again.") from None
+
+
+def load(name: str | os.PathLike) -> models.Restorer:
+    """A shipped network by name ("srcnn-955-x3"), or a trained one by the path of its card; eval mode, on the CPU.
+
+    Raises ZooError: unknown name (the message lists the names), weights that are missing or not the card's.
+    """
+    about = card(name)
+    if not about["weights"].is_file():
+        raise ZooError(f"{about['weights']}: the weights are missing; get the file again.")
+    if sha256(about["weights"]) != about["sha256"]:
+        raise ZooError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
+    model = models.build(**about["network"])
+    model.load_state_dict(safetensors.torch.load_file(about["weights"]))
+    return model.eval().requires_grad_(False)
+
+
+def for_task(task: str) -> list[str]:
+    """The names of the networks that solve a task, the best on the bundled pictures first."""
+    cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
+    fit = [c for c in cards if c["task"] == task]
+    return [c["name"] for c in sorted(fit, key=lambda c: -c["figures"]["bundled"]["psnr"])]
+
+
+def load_checkpoint(model: torch.nn.Module, path: str | os.PathLike) -> torch.nn.Module:
+    """Load an original system's own checkpoint (a .pth state_dict, plain or under "state_dict"/"model") strictly.
+
+    Tensors only are read: code inside a pickle does not run. Raises ZooError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f"{path}: no such checkpoint; check the name.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        raise ZooError(f"{path}: not a PyTorch checkpoint of tensors alone; nothing of it was run.") from None
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    try:
+        model.load_state_dict(state)
+    except Exception as why:
+        reason = " ".join(str(why).split())[:200]
+        raise ZooError(f"{path}: a checkpoint of another model ({reason}).") from None
+    return model.eval()
+
+
+def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
+    """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
+    folder = Path(folder)
+    weights = training.save_weights(model, folder / f"{recipe.name}.safetensors")
+    about = {
+        "name": recipe.name,
+        "task": recipe.task,
+        "origin": recipe.origin,
+        "network": recipe.network,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "bytes": weights.stat().st_size,
+        "sha256": sha256(weights),
+        "licence": "MIT; trained on sets offered for research and education",
+        "recipe": recipe.as_dict(),
+        "commit": _commit(),
+        **facts,
+    }
+    with images.atomic(folder / f"{recipe.name}.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return folder / f"{recipe.name}.json"
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of a file, or of several, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    """The commit that the code is at, "+" if changed since; empty outside a checkout."""
+    command = ["git", "-C", str(datasets.DATA.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
