@@ -4,8 +4,21 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("images", "degradations", "metrics", "losses", "models", "datasets", "training", "recipes", "zoo",
-            "evaluation", "plots", "widgets", "exercises")  # fmt: skip
+_MODULES = (
+    "images",
+    "degradations",
+    "metrics",
+    "losses",
+    "models",
+    "datasets",
+    "training",
+    "recipes",
+    "zoo",
+    "evaluation",
+    "plots",
+    "widgets",
+    "exercises",
+)
 
 
 def __getattr__(name: str):

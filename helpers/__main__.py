@@ -84,9 +84,14 @@ def _train(options: argparse.Namespace) -> int:
         for recipe in recipes.RECIPES.values():
             print(f"{recipe.name:<18} {recipe.task:<12} {recipe.plan.steps:>7} steps  {recipe.origin}")
         return 0
-    recipe = recipes.changed(recipes.find(options.recipe), steps=options.steps, batch=options.batch,
-                             learning_rate=options.lr, seed=options.seed,
-                             sets=options.sets and tuple(options.sets.split(",")))  # fmt: skip
+    recipe = recipes.changed(
+        recipes.find(options.recipe),
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.lr,
+        seed=options.seed,
+        sets=options.sets and tuple(options.sets.split(",")),
+    )
     out = options.out or Path("runs") / recipe.name
     training.check_device(options.device)
     start = zoo.load(recipe.start_from).state_dict() if recipe.start_from else None
@@ -94,8 +99,15 @@ def _train(options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", 0)):
         return 0
     done = log[-1]["step"] if log else 0
-    card = zoo.write(recipe, model, out, steps=done, seconds=log[-1]["seconds"] if log else 0.0, validation=log[-1:],
-                     **recipes.provenance(recipe, options.device))  # fmt: skip
+    card = zoo.write(
+        recipe,
+        model,
+        out,
+        steps=done,
+        seconds=log[-1]["seconds"] if log else 0.0,
+        validation=log[-1:],
+        **recipes.provenance(recipe, options.device),
+    )
     if done < recipe.plan.steps:
         print(f"stopped at step {done} of {recipe.plan.steps}; go on with --resume --out {out}")
     print(f"{card.with_suffix('.safetensors')} · PSNR {log[-1]['psnr']:.2f} dB on held-out pictures" if log else card)
@@ -129,8 +141,9 @@ def _restore(options: argparse.Namespace) -> int:
     device = training.check_device(options.device)
     model = evaluation.load_for(options.model, options.task)
     picture = images.load_uint8(options.input)
-    restored = model.to(device).restore(picture, **({"tile": options.tile} if options.tile else {}),
-                                        progress=not options.quiet)  # fmt: skip
+    restored = model.to(device).restore(
+        picture, **({"tile": options.tile} if options.tile else {}), progress=not options.quiet
+    )
     images.save(options.output, restored)
     size = f"{restored.shape[-1]}x{restored.shape[-2]}"
     print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")

@@ -112,9 +112,18 @@ class Patches:
     augment: each patch is turned and mirrored into one of its eight orientations.
     """
 
-    def __init__(self, targets: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor] | None = None, *,
-                 size: int = 32, batch: int = 16, scale: int = 1, augment: bool = True, seed: int = 0,
-                 degrade: Callable[[torch.Tensor], torch.Tensor] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        targets: Sequence[torch.Tensor],
+        inputs: Sequence[torch.Tensor] | None = None,
+        *,
+        size: int = 32,
+        batch: int = 16,
+        scale: int = 1,
+        augment: bool = True,
+        seed: int = 0,
+        degrade: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= size]
         if not self.pairs:

@@ -107,6 +107,47 @@ def psnr(answer: Callable) -> None:
 
 
 @exercise("1.3")
+def patch_count(answer: Callable) -> None:
+    """my_count(side, size, stride): how many windows of `size` fit along one side."""
+    for side, size, stride in ((10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1)):
+        value = _number(_call(answer, side, size, stride))
+        expected = (side - size) // stride + 1
+        if value == expected - 1:
+            raise Wrong(f"side {side}, size {size}, stride {stride}: one too few; the first window counts, too.")
+        if value != expected:
+            raise Wrong(f"side {side}, size {size}, stride {stride}: {value:g}, but {expected} fit.")
+
+
+@exercise("1.4")
+def turn(answer: Callable) -> None:
+    """my_turn(x, y, k): input and target, each (C, H, W), brought into orientation k, 0 to 7; k = 0 changes nothing."""
+    target = torch.arange(36.0).view(1, 6, 6)
+    source = target[:, ::2, ::2]
+    seen = []
+    for k in range(8):
+        x, y = _call(answer, source, target, k)
+        one, two = (_orientation(*pair) for pair in ((x, source), (y, target)))
+        if one is None or two is None:
+            raise Wrong(f"k = {k}: that is not a turned or mirrored picture. torch.rot90(t, k, (1, 2)) keeps channels.")
+        if one != two:
+            raise Wrong(f"k = {k}: input and target were turned differently, so they no longer match.")
+        seen.append(one)
+    if seen[0] != 0:
+        raise Wrong("k = 0 should leave both pictures as they are.")
+    if len(set(seen)) < 8:
+        raise Wrong(f"Eight values of k give {len(set(seen))} orientations: four turns, each with and without a flip.")
+
+
+def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
+    """Which of its eight orientations a square picture is in; None where it is in none of them."""
+    for k in range(8):
+        candidate = torch.rot90(image, k % 4, (1, 2))
+        if torch.equal(turned, candidate.flip(2) if k >= 4 else candidate):
+            return k
+    return None
+
+
+@exercise("1.5")
 def tiles(answer: Callable) -> None:
     """my_tiles(image, tile): (C, H, W) → (N, C, tile, tile), row by row."""
     image = torch.arange(2 * 8 * 12.0).view(2, 8, 12)
@@ -120,16 +161,20 @@ def tiles(answer: Callable) -> None:
         raise Wrong("The pixels are mixed up: a reshape alone cuts across rows. Unfold, or slice in two loops.")
 
 
-@exercise("1.4")
-def patch_count(answer: Callable) -> None:
-    """my_count(side, size, stride): how many windows of `size` fit along one side."""
-    for side, size, stride in ((10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1)):
-        value = _number(_call(answer, side, size, stride))
-        expected = (side - size) // stride + 1
-        if value == expected - 1:
-            raise Wrong(f"side {side}, size {size}, stride {stride}: one too few; the first window counts, too.")
-        if value != expected:
-            raise Wrong(f"side {side}, size {size}, stride {stride}: {value:g}, but {expected} fit.")
+@exercise("1.6")
+def split(answer: Callable) -> None:
+    """my_split(sources, held_out): numbers of the patches to train on and to test on, given each patch's photograph."""
+    sources = ["cat", "cup", "cat", "rocket", "cup", "cup", "cat", "rocket", "moon"]
+    train, test = (sorted(int(i) for i in part) for part in _call(answer, sources, {"cup", "moon"}))
+    if train == [1, 4, 5, 8] and test == [0, 2, 3, 6, 7]:
+        raise Wrong("The two lists are swapped: first the numbers to train on, then those to test on.")
+    both = {sources[i] for i in train} & {sources[i] for i in test}
+    if both:
+        raise Wrong(f"Patches of {', '.join(sorted(both))} are on both sides: decide by photograph, not by patch.")
+    if len(train) + len(test) != len(sources):
+        raise Wrong(f"There are {len(sources)} patches, and you returned {len(train) + len(test)} numbers.")
+    if test != [1, 4, 5, 8]:
+        raise Wrong(f"The test side is {test}; the patches of cup and moon are 1, 4, 5 and 8.")
 
 
 # ------------------------------------------------------------------------------- notebook 2: SRCNN
@@ -160,6 +205,21 @@ def receptive_field(answer: Callable) -> None:
 
 
 @exercise("2.3")
+def loss_border(answer: Callable) -> None:
+    """my_loss(prediction, target, border): MSE that leaves out `border` pixels on each side."""
+    target = torch.zeros(1, 1, 12, 12)
+    prediction = torch.ones(1, 1, 12, 12)
+    prediction[..., 3:-3, 3:-3] = 0.5
+    value = _number(_call(answer, prediction, target, 3))
+    if abs(value - (prediction - target).square().mean().item()) < 1e-6:
+        raise Wrong("The border still counts: cut it off before you take the mean.")
+    if abs(value - 0.25) > 1e-6:
+        raise Wrong(f"It gives {value:.3f} where 0.250 was expected: the mean over what remains.")
+    if abs(_number(_call(answer, prediction, target, 0)) - (prediction - target).square().mean().item()) > 1e-6:
+        raise Wrong("A border of 0 must leave everything: x[..., 0:-0] is empty.")
+
+
+@exercise("2.4")
 def multiply_adds(answer: Callable) -> None:
     """my_multiply_adds(weights, scale, small): multiply-adds per output pixel of a network with so many weights."""
     for weights, scale, small, expected in (
@@ -174,18 +234,3 @@ def multiply_adds(answer: Callable) -> None:
             raise Wrong("The picture shrinks on both sides: divide by scale², not by scale.")
         if abs(value - expected) > 1e-6:
             raise Wrong(f"{weights:,} weights, ×{scale}, small={small}: {value:g}, but it is {expected:,}.")
-
-
-@exercise("2.4")
-def loss_border(answer: Callable) -> None:
-    """my_loss(prediction, target, border): MSE that leaves out `border` pixels on each side."""
-    target = torch.zeros(1, 1, 12, 12)
-    prediction = torch.ones(1, 1, 12, 12)
-    prediction[..., 3:-3, 3:-3] = 0.5
-    value = _number(_call(answer, prediction, target, 3))
-    if abs(value - (prediction - target).square().mean().item()) < 1e-6:
-        raise Wrong("The border still counts: cut it off before you take the mean.")
-    if abs(value - 0.25) > 1e-6:
-        raise Wrong(f"It gives {value:.3f} where 0.250 was expected: the mean over what remains.")
-    if abs(_number(_call(answer, prediction, target, 0)) - (prediction - target).square().mean().item()) > 1e-6:
-        raise Wrong("A border of 0 must leave everything: x[..., 0:-0] is empty.")

@@ -12,15 +12,24 @@ import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image as Pillow
 
 from . import images, metrics
 
 # Okabe & Ito (2008): told apart by colour-blind readers, too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-plt.rcParams.update({
-    "axes.prop_cycle": plt.cycler(color=COLOURS), "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.3, "figure.dpi": 100, "font.size": 10, "axes.titlesize": 10,
-})  # fmt: skip
+plt.rcParams.update(
+    {
+        "axes.prop_cycle": plt.cycler(color=COLOURS),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "figure.dpi": 100,
+        "font.size": 10,
+        "axes.titlesize": 10,
+    }
+)
 
 Zoom = tuple[int, int, int]  # top, left, side of a square, in pixels of the first panel
 
@@ -30,11 +39,26 @@ def show(figure: Figure, alt: str, dpi: int = 100) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
-    display(Image(data=buffer.getvalue(), alt=alt))
+    display(Image(data=_compact(buffer), alt=alt))
 
 
-def compare(panels: Mapping[str, torch.Tensor], alt: str, reference: torch.Tensor | None = None,
-            zoom: Zoom | None = None, columns: int = 4, border: int = 0) -> None:  # fmt: skip
+def _compact(png: io.BytesIO) -> bytes:
+    """The same pixels in fewer bytes: no alpha channel, and one channel where all is gray."""
+    picture = Pillow.open(png).convert("RGB")
+    red, green, blue = picture.split()
+    smaller = io.BytesIO()
+    (red if red == green == blue else picture).save(smaller, "PNG", optimize=True)
+    return smaller.getvalue()
+
+
+def compare(
+    panels: Mapping[str, torch.Tensor],
+    alt: str,
+    reference: torch.Tensor | None = None,
+    zoom: Zoom | None = None,
+    columns: int = 4,
+    border: int = 0,
+) -> None:
     """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
 
     With `zoom`, a marked square of each is shown large below. Pictures are (C, H, W) in [0, 1]; nearest neighbour.
@@ -45,8 +69,14 @@ def compare(panels: Mapping[str, torch.Tensor], alt: str, reference: torch.Tenso
     stretch = 2 if zoom else 1
     panel = min(3.2, 11 / columns)
     size = (panel * columns, rows * panel * (min(1.3, height / width) + (1 if zoom else 0)) + 0.3 * rows)
-    figure, axes = plt.subplots(rows * stretch, columns, figsize=size, squeeze=False, layout="constrained",
-                                height_ratios=[min(1.3, height / width), 1][:stretch] * rows)  # fmt: skip
+    figure, axes = plt.subplots(
+        rows * stretch,
+        columns,
+        figsize=size,
+        squeeze=False,
+        layout="constrained",
+        height_ratios=[min(1.3, height / width), 1][:stretch] * rows,
+    )
     for axis in axes.flat:
         axis.axis("off")
     for index, (name, image) in enumerate(panels.items()):
@@ -60,13 +90,20 @@ def compare(panels: Mapping[str, torch.Tensor], alt: str, reference: torch.Tenso
 def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
     """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks."""
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
-    axis.imshow(pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1), cmap="gray", vmin=0, vmax=1)
+    shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title)
     axis.axis("off")
 
 
-def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, alt: str,
-           levels: Mapping[str, float] | None = None, logarithmic: str = "") -> None:  # fmt: skip
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    xlabel: str,
+    ylabel: str,
+    alt: str,
+    levels: Mapping[str, float] | None = None,
+    logarithmic: str = "",
+) -> None:
     """Lines y over x by name, and dashed horizontal `levels` to compare with. `logarithmic`: "x", "y" or "xy"."""
     figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for name, (x, y) in series.items():

@@ -26,6 +26,13 @@ from . import images, metrics
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
 
 
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+
+
 class TrainingError(RuntimeError):
     """A run that cannot start, resume or go on; the message is one sentence that says what to do."""
 
@@ -49,11 +56,27 @@ class Plan:
     every: int = 500
     seed: int = 0
 
+    def __post_init__(self):
+        if self.schedule not in ("cosine", "plateau", "constant"):
+            raise TrainingError(f"unknown schedule {self.schedule!r}; there are cosine, plateau, constant.")
+        if self.optimizer not in OPTIMIZERS:
+            raise TrainingError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}.")
+        if self.steps < 1 or self.every < 1:
+            raise TrainingError("a plan wants at least one step, and at least one between validations.")
+
 
 def train(
-    model: nn.Module, batch: Callable[[int, int], Pair], loss: Callable, plan: Plan, *, validation: Sequence[Pair] = (),
-    out: str | os.PathLike | None = None, resume: bool = False, device: str | None = None, progress: bool = True,
-) -> list[dict]:  # fmt: skip
+    model: nn.Module,
+    batch: Callable[[int, int], Pair],
+    loss: Callable,
+    plan: Plan,
+    *,
+    validation: Sequence[Pair] = (),
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool = True,
+) -> list[dict]:
     """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
 
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
@@ -119,8 +142,7 @@ class Run:
         self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay=plan.averaging), use_buffers=True)
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": _sgd}
-        self.optimizer = kinds[plan.optimizer](model.parameters(), lr=plan.learning_rate)
+        self.optimizer = OPTIMIZERS[plan.optimizer](model.parameters(), lr=plan.learning_rate)
         self.schedule = _schedule(self.optimizer, plan)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         if self.world > 1:
@@ -168,7 +190,7 @@ class Run:
         row = {"step": step, "loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= validate(self.average.module, validation) if validation else {}
         self.log.append(row | {"seconds": round(self.seconds, 1)})
-        if self.plan.schedule == "plateau" and validation:
+        if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
         bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
         if bar.disable and self.progress:  # not on a terminal: a line per validation, for the log file
@@ -211,6 +233,8 @@ class Run:
         self.model.eval()
         if self._writer:
             self._writer.close()
+        if self.world > 1:
+            dist.destroy_process_group()
         return self.log
 
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
@@ -305,10 +329,6 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
         return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _sgd(parameters, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
 
 
 @torch.no_grad()

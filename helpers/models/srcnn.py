@@ -20,20 +20,23 @@ class SRCNN(Restorer):
     output, as one of the original systems did: where it starts below zero, a pixel gets no gradient.
     """
 
-    def __init__(self, scale: int = 3, kernels: tuple[int, int, int] = (9, 5, 5), channels: int = 1,
-                 final_relu: bool = False):  # fmt: skip
+    def __init__(
+        self, scale: int = 3, kernels: tuple[int, int, int] = (9, 5, 5), channels: int = 1, final_relu: bool = False
+    ):
         super().__init__()
         self.scale, self.channels, self.final_relu = scale, channels, final_relu
         first, second, third = kernels
-        self.halo = -(-sum(k // 2 for k in kernels) // scale)  # in pixels of the small picture, rounded up
-        self.conv1 = nn.Conv2d(channels, 64, first, padding=first // 2)
-        self.conv2 = nn.Conv2d(64, 32, second, padding=second // 2)
-        self.conv3 = nn.Conv2d(32, channels, third, padding=third // 2)
+        self.reach = sum(k // 2 for k in kernels)  # large pixels that an output pixel sees to each side
+        self.halo = -(-self.reach // scale)  # in pixels of the small picture, rounded up
+        self.conv1 = nn.Conv2d(channels, 64, first)
+        self.conv2 = nn.Conv2d(64, 32, second)
+        self.conv3 = nn.Conv2d(32, channels, third)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         x = degradations.upscale(y, self.scale) if self.scale > 1 else y  # (N, C, sH, sW)
-        x = F.relu(self.conv1(x))  # (N, 64, sH, sW)
-        x = F.relu(self.conv2(x))  # (N, 32, sH, sW)
+        x = F.pad(x, (self.reach,) * 4, mode="replicate")  # once: zeros around each layer would darken the border
+        x = F.relu(self.conv1(x))  # (N, 64, …): each layer takes k - 1 pixels away again
+        x = F.relu(self.conv2(x))  # (N, 32, …)
         x = self.conv3(x)  # (N, C, sH, sW)
         return F.relu(x) if self.final_relu else x
 

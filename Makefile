@@ -1,0 +1,57 @@
+# The course in commands. Each target sets up all it needs in .venv; a second run installs nothing.
+# One environment serves lessons and tests alike: what differs is a few small packages beside PyTorch's gigabytes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# Two torch threads that wait actively on a busy machine are ten times slower.
+export OMP_WAIT_POLICY = PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help course lab test unit lint notebooks browser readme speed format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+course: $(READY)  ## run all notebooks end to end: copies, HTML and a results table under build/
+	@$(BIN)/python notebooks/run.py --out build
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_preparation.ipynb
+
+test: $(READY) lint  ## check style, run all tests, compare the notebooks' stored outputs
+	@$(BIN)/python -m pytest -q
+
+unit: $(READY)  ## run the tests without the notebooks
+	@$(BIN)/python -m pytest -q tests
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+notebooks: $(READY)  ## execute the committed notebooks in place
+	@$(BIN)/python notebooks/run.py --in-place
+
+browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
+	@$(BIN)/python tests/browser.py
+
+readme: $(READY)  ## write the README's results table and picture again
+	@$(BIN)/python docs/update_readme.py
+
+speed: $(READY)  ## measure training throughput against a plain loop, and memory on 64 megapixels
+	@$(BIN)/python tests/benchmark_training.py
+	@$(BIN)/python tests/benchmark_memory.py
+
+format: $(READY)  ## format the code
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:  ## remove what the targets made, the environment included
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: the course wants Python 3.10 or newer; name one with make PYTHON=python3.12"; exit 2; }
+	@echo "setting up $(VENV) (about 6 GB with PyTorch, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]'
+	@touch $@

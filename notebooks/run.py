@@ -1,0 +1,123 @@
+"""Run the notebooks end to end: `make course` (copies and HTML under build/) and `make notebooks` (in place).
+
+    python notebooks/run.py [--in-place] [--out build] [NOTEBOOK ...]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; 1 if a notebook failed, 2 for bad input."""
+    options = parse(arguments)
+    files = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        print(f"error: {missing[0]}: no such notebook; check the name.", file=sys.stderr)
+        return 2
+    start, failed = time.perf_counter(), 0
+    for path in files:
+        failed += not run_one(path, None if options.in_place else options.out)
+    if not options.in_place and not options.notebooks:
+        failed += results_table(options.out / "results.csv")
+    print(f"{'total':<32} {time.perf_counter() - start:5.0f} s" + (f", {failed} failed" if failed else ""))
+    return 1 if failed else 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebooks themselves")
+    parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder of copies, HTML and results")
+    return parser.parse_args(arguments)
+
+
+def run_one(path: Path, out: Path | None) -> bool:
+    """Execute one notebook, print a line, write it (in place without `out`); a failing one is written nowhere in place."""
+    print(f"{path.stem:<32} ", end="", flush=True)
+    start = time.perf_counter()
+    book = nbformat.read(path, as_version=4)
+    failure = execute(book, path.parent)
+    print("failed" if failure else f"{time.perf_counter() - start:5.0f} s", flush=True)
+    if failure:
+        print(failure, file=sys.stderr)
+    if out is not None:
+        write(book, out / "notebooks" / path.name)
+        page, _ = HTMLExporter().from_notebook_node(book)
+        (out / "html").mkdir(parents=True, exist_ok=True)
+        (out / "html" / f"{path.stem}.html").write_text(page, encoding="utf-8")
+    elif not failure:
+        normalise(book)
+        write(book, path)
+    return not failure
+
+
+def execute(book: nbformat.NotebookNode, folder: Path) -> str:
+    """Run all cells in `folder`; return the failing cell and its error in a few lines, or nothing."""
+    resources = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(book, timeout=900, kernel_name="python3", record_timing=False, resources=resources)
+    client.comm_open_handlers = {}  # nbclient's own Output widget can hang for the whole timeout after `interact`
+    try:
+        client.execute()
+    except CellExecutionError as why:
+        return "\n".join(str(why).splitlines()[-12:])
+    except (CellTimeoutError, DeadKernelError) as why:
+        return f"{type(why).__name__}: {str(why).splitlines()[0]}"
+    return ""
+
+
+def normalise(book: nbformat.NotebookNode) -> None:
+    """Keep what a reader needs: no widget state, timings, or version of the kernel; outputs of widgets stay text."""
+    book.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        cell.metadata.pop("execution", None)
+        if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell.outputs):
+            # the figure under a slider belongs to the widget, which a stored notebook does not have
+            cell.outputs = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
+        for output in cell.outputs:
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            if "data" in output and "text/plain" in output["data"]:
+                output["data"]["text/plain"] = without_paths(output["data"]["text/plain"])
+
+
+def without_paths(text: str) -> str:
+    """The machine's own folders cut from a text, so that a notebook names files by their place in the course."""
+    return text.replace(f"{ROOT}/", "")
+
+
+def write(book: nbformat.NotebookNode, path: Path) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    nbformat.write(book, temporary)
+    os.replace(temporary, path)
+
+
+def results_table(csv: Path) -> int:
+    """Measure super-resolution by 3 and deblocking on the bundled pictures; the number of failures."""
+    failed = 0
+    for task in ("sr-x3", "deblock-q20"):
+        out = csv.with_name(f"{csv.stem}-{task}.csv")
+        command = [sys.executable, "-m", "helpers", "evaluate", task, "--images", "bundled", "--out", str(out), "--quiet"]
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        failed += subprocess.run(command, cwd=ROOT).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Tiny pictures, networks, recipes and zoos, shared by the tests."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import torch
+
+from helpers import images, models, recipes, zoo
+from helpers.training import Plan
+
+
+def photograph(height: int = 32, width: int = 40, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    """A smooth random picture with a few edges, float (C, H, W) in [0, 1]; the same seed, the same picture."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, channels, 5, 5, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
+    smooth[:, height // 3 :, width // 2 :] *= 0.6
+    return images.quantize(smooth)
+
+
+def pictures(folder: Path, count: int = 3, height: int = 48, width: int = 56, channels: int = 3) -> Path:
+    """A folder of `count` PNG photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        images.save(folder / f"{index:03d}.png", photograph(height, width, channels, seed=index))
+    return folder
+
+
+def randomized(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Every weight random, so that no part of the network is without effect, and outputs mostly within [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 25
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan**0.5)
+        seen = []
+        last = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+        last.bias.zero_()
+        hook = last.register_forward_hook(lambda _, __, output: seen.append(output))
+        model(photograph(45, 61, getattr(model, "channels", 1))[None])
+        hook.remove()
+        gain = 0.1 / seen[0].std()
+        last.weight *= gain
+        last.bias.fill_((0.0 if _adds_to_its_input(model) else 0.5) - gain * seen[0].mean())
+    return model.eval()
+
+
+def _adds_to_its_input(model: torch.nn.Module) -> bool:
+    return isinstance(model, models.EDSR) or getattr(model, "residual", False)
+
+
+def recipe(name: str = "tiny-x2", scale: int = 2, **changes) -> recipes.Recipe:
+    """A recipe of a network with a few hundred weights, for four steps."""
+    task = f"sr-x{scale}" if scale > 1 else "deblock-q20"
+    network = {"kind": "edsr", "scale": scale, "width": 4, "blocks": 1}
+    defaults = {"plan": Plan(4, 1e-3, every=2), "patch": 8, "batch": 2, "origin": "made for a test"}
+    return recipes.Recipe(name, task, **({"network": network} | defaults | changes))
+
+
+def shipped(folder: Path, *made: recipes.Recipe, psnr: float = 30.0) -> Path:
+    """A zoo folder with random weights and a card for each recipe; earlier ones have the higher figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, one in enumerate(made):
+        model = randomized(models.build(**one.network), seed=index)
+        zoo.write(one, model, folder, figures={"bundled": {"psnr": psnr - index, "ssim": 0.9}})
+    return folder
+
+
+def png_header(width: int, height: int, mode_byte: int = 2) -> bytes:
+    """The start of a PNG file that declares a size, and holds next to no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, mode_byte, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")

@@ -1,0 +1,18 @@
+"""Fixtures of all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Two torch threads that wait actively on a busy machine are ten times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def course_data() -> Path:
+    """The folder of standard image sets; a test that needs it is skipped where there is none."""
+    folder = Path(os.environ.get("COURSE_DATA", "")).expanduser()
+    if not os.environ.get("COURSE_DATA") or not folder.is_dir():
+        pytest.skip("COURSE_DATA names no folder of image sets")
+    return folder.resolve()

@@ -1,0 +1,459 @@
+import csv
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from builders import photograph, pictures, png_header, recipe, shipped
+from PIL import Image
+
+from helpers import __main__ as command
+from helpers import datasets, degradations, environment, images, recipes, zoo
+
+ROOT = Path(command.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to work in, with a small zoo, tiny recipes, a set of pictures and one picture."""
+    monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", recipe("good-x2"), recipe("one-x3", 3)))
+    pictures(tmp_path / "set", count=24, height=32, width=36)
+    images.save(tmp_path / "in.png", photograph(20, 24))
+    tiny = recipe(sets=(str(tmp_path / "set"),))
+    monkeypatch.setattr(recipes, "RECIPES", {"tiny-x2": tiny, "other-x2": recipe("other-x2", sets=tiny.sets, network={
+        "kind": "edsr", "scale": 2, "width": 5, "blocks": 1})})  # fmt: skip
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    try:
+        return command.main([str(a) for a in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+def refused(place: Path, capsys, *arguments) -> str:
+    """Run what must be refused: code 2, one line on stderr, and no file made or changed. Returns the line."""
+    before = tree(place)
+    assert run(*arguments) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("error: ")
+    assert len(lines[0]) > 20
+    assert "Traceback" not in said.err
+    assert tree(place) == before
+    return lines[0]
+
+
+# ------------------------------------------------------------------------------------ restore: bad input
+
+
+def half(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(images.to_uint8(photograph(64, 64)).movedim(0, -1).numpy()).save(buffer, kind)
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("none.png", None, "no such file"),
+        ("empty.png", b"", "empty"),
+        ("text.jpg", b"hello world\n" * 10, "not a picture"),
+        ("half.png", half("PNG"), "truncated"),
+        ("half.jpg", half("JPEG"), "truncated"),
+        ("wide.png", png_header(40_000, 4), "40000x4"),
+    ],
+)
+def test_restore_refuses_bad_pictures(place, capsys, name, content, hint):
+    if content is not None:
+        (place / name).write_bytes(content)
+    line = refused(place, capsys, "restore", name, "out.png", "--task", "sr-x2")
+    assert name in line
+    assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["set", "out.png", "--task", "sr-x2"], ["set", "folder"]),
+        (["in.png", "out.png", "--task", "sr-x7"], ["sr-x7", "sr-x2, sr-x3, sr-x4, deblock-q20"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--model", "vgg"], ["vgg", "good-x2"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--model", "one-x3"], ["one-x3", "sr-x3", "good-x2"]),
+        (["in.png", "out.png", "--task", "sr-x4"], ["sr-x4"]),
+        (["in.png", "nowhere/out.png", "--task", "sr-x2"], ["nowhere"]),
+        (["in.png", "out.xyz", "--task", "sr-x2"], ["out.xyz", ".png"]),
+        (["in.png", "set", "--task", "sr-x2"], ["set"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--device", "nonsense"], ["nonsense"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--device", "cuda:77"], ["cuda:77"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--tile", "0"], ["--tile"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--tile", "many"], ["--tile"]),
+        (["in.png", "out.png"], ["--task"]),
+    ],
+)
+def test_restore_refuses_bad_arguments(place, capsys, arguments, hints):
+    line = refused(place, capsys, "restore", *arguments)
+    assert all(hint in line for hint in hints)
+    assert "_positive" not in line
+
+
+def test_restore_to_a_folder_of_that_name(place, capsys):
+    (place / "out.png").mkdir()
+    assert "out.png" in refused(place, capsys, "restore", "in.png", "out.png", "--task", "sr-x2")
+
+
+@pytest.mark.parametrize("where", ["save", "replace", "mkstemp"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_restore_with_a_full_or_closed_disk(place, capsys, monkeypatch, where, code):
+    def fail(*arguments, **_):
+        if where == "save":
+            Path(arguments[1]).write_bytes(b"half a picture")
+        raise OSError(code, os.strerror(code))
+
+    targets = {
+        "save": (Image.Image, "save"),
+        "replace": (images.os, "replace"),
+        "mkstemp": (images.tempfile, "mkstemp"),
+    }
+    monkeypatch.setattr(*targets[where], fail)
+    line = refused(place, capsys, "restore", "in.png", "out.png", "--task", "sr-x2")
+    assert ("disk is full" in line) == (code == errno.ENOSPC)
+    assert "out.png" in line
+
+
+def test_restore_names_what_its_format_cannot_hold(place, capsys):
+    images.save(place / "long.png", torch.zeros(1, 1, 8_200))  # twice that is more than WebP holds
+    assert "out.webp" in refused(place, capsys, "restore", "long.png", "out.webp", "--task", "sr-x2")
+
+
+def test_damaged_weights_are_refused(place, capsys):
+    (place / "weights" / "good-x2.safetensors").write_bytes(b"no weights")
+    assert "SHA-256" in refused(place, capsys, "restore", "in.png", "out.png", "--task", "sr-x2")
+
+
+# -------------------------------------------------------------------------------- evaluate: bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["sr-x9", "--images", "set"], ["sr-x9", "sr-x2"]),
+        (["sr-x9", "--images", "set", "--methods", "bicubic"], ["sr-x9", "sr-x2"]),
+        (["denoise", "--images", "set", "--methods", "bicubic"], ["denoise", "sr-x2"]),
+        (["sr-x2", "--images", "Set99"], ["Set99", "COURSE_DATA"]),
+        (["sr-x2", "--images", "weights"], ["weights", "no picture"]),
+        (["sr-x2", "--images", "set", "--methods", "vgg"], ["vgg", "good-x2"]),
+        (["sr-x2", "--images", "set", "--methods", "one-x3"], ["one-x3", "sr-x3"]),
+        (["sr-x2", "--images", "set", "--out", "nowhere/t.csv"], ["nowhere"]),
+        (["sr-x2"], ["--images"]),
+        ([], ["TASK"]),
+    ],
+)
+def test_evaluate_refuses_bad_arguments(place, capsys, arguments, hints):
+    line = refused(place, capsys, "evaluate", *arguments, "--quiet")
+    assert all(hint in line for hint in hints)
+
+
+def test_evaluate_with_a_full_disk_keeps_the_old_table(place, capsys, monkeypatch):
+    (place / "table.csv").write_text("old")
+    few = pictures(place / "few", count=1)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(images.os, "replace", full)
+    refused(place, capsys, "evaluate", "sr-x2", "--images", few, "--out", "table.csv", "--quiet")
+
+
+# ----------------------------------------------------------------------------------- train: bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["vgg"], ["vgg", "tiny-x2"]),
+        (["tiny-x2", "--sets", "Set99"], ["Set99", "COURSE_DATA"]),
+        (["tiny-x2", "--sets", "weights"], ["weights"]),
+        (["tiny-x2", "--device", "nonsense"], ["nonsense"]),
+        (["tiny-x2", "--lr", "-1"], ["learning rate"]),
+        (["tiny-x2", "--lr", "nan"], ["learning rate"]),
+        (["tiny-x2", "--steps", "0"], ["--steps"]),
+        (["tiny-x2", "--steps", "ten"], ["--steps"]),
+        (["tiny-x2", "--out", "in.png"], ["in.png"]),
+        (["tiny-x2", "--what"], ["--what"]),
+    ],
+)
+def test_train_refuses_bad_arguments(place, capsys, arguments, hints):
+    line = refused(place, capsys, "train", *arguments, "--quiet")
+    assert all(hint in line for hint in hints)
+
+
+def train(name: str, *more) -> int:
+    return run("train", name, "--out", "run", "--device", "cpu", "--quiet", *more)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", "half"])
+def test_train_refuses_a_corrupt_checkpoint(place, capsys, damage):
+    assert train("tiny-x2") == 0
+    path = place / "run" / "last.pt"
+    path.write_bytes(path.read_bytes()[:3000] if damage == "half" else damage)
+    capsys.readouterr()
+    assert "last.pt" in refused(place, capsys, "train", "tiny-x2", "--out", "run", "--resume", "--quiet")
+
+
+def test_train_refuses_a_checkpoint_of_another_model(place, capsys):
+    assert train("tiny-x2") == 0
+    capsys.readouterr()
+    assert "last.pt" in refused(place, capsys, "train", "other-x2", "--out", "run", "--resume", "--quiet")
+
+
+def test_train_says_that_the_disk_is_full(place, capsys, monkeypatch):
+    """torch.save does not raise OSError where the disk ends, but RuntimeError."""
+
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writing file data/1")
+
+    monkeypatch.setattr(torch, "save", full)
+    assert train("tiny-x2") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert not [p for p in (place / "run").rglob("*") if p.name.endswith(".part")]
+
+
+def test_train_wants_the_weights_that_it_starts_from(place, capsys, monkeypatch):
+    later = recipe("later-x2", sets=(str(place / "set"),), start_from="absent-x3")
+    monkeypatch.setitem(recipes.RECIPES, "later-x2", later)
+    assert "absent-x3" in refused(place, capsys, "train", "later-x2", "--quiet")
+
+
+def test_no_command_and_an_unknown_one(place, capsys):
+    assert "COMMAND" in refused(place, capsys)
+    assert "paint" in refused(place, capsys, "paint")
+
+
+def test_publish_wants_a_run(place, capsys):
+    assert "set" in refused(place, capsys, "publish", "set")
+    assert "none" in refused(place, capsys, "publish", "none")
+
+
+def test_a_bug_keeps_its_traceback(place, monkeypatch):
+    monkeypatch.setattr(images, "load_uint8", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("restore", "in.png", "out.png", "--task", "sr-x2")
+
+
+# ------------------------------------------------------------------------------------------- it works
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+def test_restore_writes_the_models_picture(place, capsys, suffix):
+    before = set(tree(place))
+    assert run("restore", "in.png", f"out{suffix}", "--task", "sr-x2", "--tile", "16", "--quiet") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "48x40" in said.out
+    assert "good-x2" in said.out
+    assert set(tree(place)) - before == {f"out{suffix}"}
+    expected = zoo.load("good-x2").restore(images.load_uint8(place / "in.png"))
+    restored = images.load_uint8(place / f"out{suffix}")
+    assert restored.shape == expected.shape
+    if suffix in (".png", ".bmp", ".tif"):
+        assert (restored.int() - expected.int()).abs().max() <= 1
+
+
+def test_restore_may_replace_its_input(place):
+    assert run("restore", "in.png", "in.png", "--task", "sr-x2", "--quiet") == 0
+    assert images.load(place / "in.png").shape == (3, 40, 48)
+
+
+def test_evaluate_writes_a_table(place, capsys):
+    few = pictures(place / "few", count=2)
+    assert run("evaluate", "sr-x2", "--images", few, "--out", "table.csv", "--quiet") == 0
+    with open(place / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters"]
+    assert [(row["image"], row["method"]) for row in rows] == [
+        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", "good-x2")
+    ]
+    assert {row["dataset"] for row in rows} == {"few"}
+    assert {row["bpp"] for row in rows} == {""}
+    printed = capsys.readouterr().out
+    mean = sum(float(row["psnr"]) for row in rows if row["method"] == "bicubic") / 2
+    assert f"{mean:.2f}" in printed
+    assert not list(place.glob(".*"))
+
+
+def test_evaluate_skips_and_reports_a_bad_picture(place, capsys):
+    few = pictures(place / "few", count=1)
+    (few / "bad.png").write_bytes(b"")
+    assert run("evaluate", "sr-x2", "--images", few, "--methods", "bicubic", "--out", "table.csv", "--quiet") != 0
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1
+    assert "bad.png" in said.err
+    assert len((place / "table.csv").read_text().splitlines()) == 2
+
+
+def test_train_stop_resume_restore(place, capsys, monkeypatch):
+    """Stopped after two steps and resumed, the weights are those of an unbroken training; then they restore."""
+    assert run("train", "tiny-x2", "--out", "whole", "--device", "cpu", "--quiet") == 0
+    assert "PSNR" in capsys.readouterr().out
+
+    draw = datasets.Patches.__call__
+
+    def stop_at_two(self, step, rank=0):
+        if step == 1:
+            (place / "run" / "stop").touch()
+        return draw(self, step, rank)
+
+    monkeypatch.setattr(datasets.Patches, "__call__", stop_at_two)
+    assert train("tiny-x2") == 0
+    assert "stopped at step 2 of 4" in capsys.readouterr().out
+    monkeypatch.setattr(datasets.Patches, "__call__", draw)
+    assert train("tiny-x2", "--resume") == 0
+    weights = [(place / folder / "tiny-x2.safetensors").read_bytes() for folder in ("whole", "run")]
+    assert weights[0] == weights[1]
+
+    about = json.loads((place / "run" / "tiny-x2.json").read_text())
+    assert about["steps"] == 4
+    assert about["recipe"]["plan"]["steps"] == 4
+    assert set(about["data"]) == {"set"}
+    assert about["device"].startswith("cpu")
+    assert run("restore", "in.png", "out.png", "--task", "sr-x2", "--model", "run/tiny-x2.json", "--quiet") == 0
+    assert images.load(place / "out.png").shape == (3, 40, 48)
+
+
+def test_a_trained_card_in_the_zoo_breaks_no_command(place):
+    """Copied there by hand, it has no figures."""
+    assert train("tiny-x2") == 0
+    for suffix in ("json", "safetensors"):
+        (place / "weights" / f"tiny-x2.{suffix}").write_bytes((place / "run" / f"tiny-x2.{suffix}").read_bytes())
+    assert run("restore", "in.png", "out.png", "--task", "sr-x2", "--quiet") == 0
+
+
+def test_the_recipe_of_srcnn_915_on_the_bundled_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = [
+        "train",
+        "srcnn-915-x3",
+        "--batch",
+        "2",
+        "--sets",
+        "bundled",
+        "--out",
+        "run",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    assert run(*options, "--steps", "4") == 0
+    first = tree(tmp_path)
+    assert {"run/last.pt", "run/best.safetensors", "run/srcnn-915-x3.json", "run/srcnn-915-x3.safetensors"} <= set(
+        first
+    )
+    assert run(*options, "--steps", "4", "--resume") == 0  # nothing is left to do
+    assert (tmp_path / "run/srcnn-915-x3.safetensors").read_bytes() == first["run/srcnn-915-x3.safetensors"]
+    images.save("small.png", degradations.downscale(photograph(30, 36), 3))
+    arguments = ["restore", "small.png", "large.png", "--task", "sr-x3", "--model", "run/srcnn-915-x3.json", "--quiet"]
+    assert run(*arguments) == 0
+    assert images.load("large.png").shape == (3, 30, 36)
+
+
+def test_train_without_a_name_lists_the_recipes(place, capsys):
+    assert run("train") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in recipes.RECIPES)
+
+
+def test_check_prints_and_tells(capsys, monkeypatch):
+    findings = [environment.Finding(True, "Python", "3.13"), environment.Finding(False, "disk", "0 GiB", "free some")]
+    monkeypatch.setattr(environment, "check", lambda: findings)
+    assert run("check") == 1
+    assert "free some" in capsys.readouterr().out
+    monkeypatch.setattr(environment, "check", lambda: findings[:1])
+    assert run("check") == 0
+
+
+def in_a_process(*arguments, cwd) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(
+        [sys.executable, "-m", "helpers", *map(str, arguments)],
+        check=False, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_check_runs_in_a_process(tmp_path):
+    result = in_a_process("check", cwd=tmp_path)
+    assert result.returncode in (0, 1)
+    assert "Python" in result.stdout
+    assert result.stderr == ""
+
+
+def test_an_error_in_a_process_is_one_line(tmp_path):
+    result = in_a_process("evaluate", "sr-x2", "--images", "Set99", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: the set 'Set99' is not there")
+
+
+# --------------------------------------------------------------------------------------------- memory
+
+GIANT = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import torch
+from PIL import Image
+from helpers import __main__ as command, evaluation, models
+
+class Cheap(models.Restorer):
+    halo = 1
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 1, 1)
+    def forward(self, y):
+        return self.layer(y)
+
+torch.set_num_threads(1)
+side = int(sys.argv[1])
+evaluation.load_for = lambda *_: Cheap().eval().requires_grad_(False)
+code = command.main(["restore", sys.argv[2], sys.argv[3], "--task", "deblock-q20", "--model", "cheap", "--quiet",
+                     "--device", "cpu"])
+assert Image.open(sys.argv[3]).size == (side, side)
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_memory(tmp_path: Path, side: int) -> int:
+    """Bytes at the peak of restoring a square RGB picture."""
+    given, out = tmp_path / f"{side}.bmp", tmp_path / f"{side}-out.bmp"
+    Image.effect_noise((side, side), 50).convert("RGB").save(given)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run([sys.executable, "-c", GIANT, str(side), str(given), str(out)], cwd=tmp_path, text=True, check=False,
+                            env=os.environ | {"PYTHONPATH": path}, capture_output=True, timeout=200)  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    code, peak = result.stdout.split()[-2:]
+    assert code == "0"
+    given.unlink()
+    out.unlink()
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.slow
+def test_64_megapixels_want_little_more_memory_than_one(tmp_path):
+    pytest.importorskip("resource")
+    small, large = peak_memory(tmp_path, 1000), peak_memory(tmp_path, 8000)
+    assert 150e6 < large - small <= 1.5e9

@@ -1,0 +1,200 @@
+import pytest
+import torch
+from builders import photograph, pictures
+
+from helpers import datasets, degradations, images
+
+
+def coordinates(height: int, width: int) -> torch.Tensor:
+    """A picture whose pixels say where they are: uint8 (2, H, W), row and column."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([rows, columns]).to(torch.uint8)
+
+
+# ----------------------------------------------------------------------------------------------- sets
+
+
+def test_folder_finds_a_set_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    monkeypatch.chdir(pictures(tmp_path / "elsewhere"))
+    for part in ("", "train", "test"):
+        where = pictures(tmp_path / part / f"Set{part}", count=2)
+        assert datasets.folder(f"Set{part}") == [where / "000.png", where / "001.png"]
+        assert datasets.folder(where) == datasets.folder(f"Set{part}")
+
+
+def test_a_set_that_is_not_there_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    with pytest.raises(datasets.DatasetError, match=r"'Set99'.*COURSE_DATA") as caught:
+        datasets.folder("Set99")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_an_empty_name_is_no_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(pictures(tmp_path / "here"))
+    with pytest.raises(ValueError, match="set"):
+        datasets.folder("")
+
+
+def test_without_course_data_it_is_the_downloads(monkeypatch):
+    for value in (None, ""):
+        monkeypatch.delenv("COURSE_DATA", raising=False) if value is None else monkeypatch.setenv("COURSE_DATA", value)
+        assert datasets.course_data() == datasets.DATA / "downloads"
+
+
+def test_bundled_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "DATA", tmp_path)
+    pictures(tmp_path / "images", count=2)
+    assert datasets.bundled("001") == tmp_path / "images" / "001.png"
+    assert datasets.bundled() == datasets.folder("bundled") == [tmp_path / "images" / f"00{i}.png" for i in (0, 1)]
+    with pytest.raises(datasets.DatasetError, match=r"'lena'.*000, 001"):
+        datasets.bundled("lena")
+
+
+def test_eight_photographs_are_bundled_and_readable():
+    files = datasets.bundled()
+    assert len(files) >= 8
+    for image in datasets.load_all(files, channels=3):
+        assert min(image.shape[-2:]) >= 128
+
+
+def test_load_all_as_luma_and_as_colour(tmp_path):
+    images.save(tmp_path / "a.png", photograph())
+    images.save(tmp_path / "b.png", photograph(channels=1))
+    files = images.listing(tmp_path)
+    luma, colour = datasets.load_all(files), datasets.load_all(files, channels=3)
+    assert {t.dtype for t in (*luma, *colour)} == {torch.uint8}
+    assert torch.equal(luma[0], images.to_uint8(images.luma(photograph())))
+    assert torch.equal(luma[1], images.to_uint8(photograph(channels=1)))
+    assert torch.equal(colour[0], images.to_uint8(photograph()))
+    assert torch.equal(colour[1], images.to_uint8(photograph(channels=1)).expand(3, -1, -1))
+
+
+def test_load_all_names_the_bad_file(tmp_path):
+    pictures(tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(images.ImageError, match=r"bad\.png"):
+        datasets.load_all(images.listing(tmp_path))
+
+
+# --------------------------------------------------------------------------------------- pair files
+
+
+def test_side_pairs_are_good_left_poor_right(tmp_path):
+    good = photograph(128, 128, 1)
+    poor = degradations.jpeg(good, 20)
+    datasets.SidePairs.write(tmp_path / "0.png", poor, good)
+    assert images.load(tmp_path / "0.png").shape == (1, 128, 256)
+    assert torch.equal(images.load(tmp_path / "0.png")[..., :128], good)
+    pairs = datasets.SidePairs(tmp_path)
+    assert len(pairs) == 1
+    assert torch.equal(pairs[0][0], poor)
+    assert torch.equal(pairs[0][1], good)
+
+
+def test_side_pairs_of_colour_become_luma(tmp_path):
+    datasets.SidePairs.write(tmp_path / "0.png", photograph(16, 16), photograph(16, 16, seed=1))
+    x, y = datasets.SidePairs(tmp_path)[0]
+    assert torch.allclose(x, images.luma(photograph(16, 16)), atol=1e-6)
+    assert torch.allclose(y, images.luma(photograph(16, 16, seed=1)), atol=1e-6)
+
+
+def test_a_file_that_is_no_pair_is_named(tmp_path):
+    images.save(tmp_path / "odd.png", photograph(20, 30))
+    with pytest.raises(datasets.DatasetError, match=r"odd\.png.*30x20"):
+        datasets.SidePairs(tmp_path)[0]
+
+
+def test_side_pairs_feed_a_data_loader(tmp_path):
+    for i in range(4):
+        datasets.SidePairs.write(tmp_path / f"{i}.png", photograph(16, 16, 1, i), photograph(16, 16, 1, i + 9))
+    x, y = next(iter(torch.utils.data.DataLoader(datasets.SidePairs(tmp_path), batch_size=4)))
+    assert x.shape == y.shape == (4, 1, 16, 16)
+
+
+# -------------------------------------------------------------------------------------------- sliding
+
+
+@pytest.mark.parametrize(("size", "stride"), [(4, 4), (5, 2), (7, 3), (12, 1)])
+def test_sliding_patches_are_all_windows_row_by_row(size, stride):
+    x = coordinates(12, 17)
+    tops, lefts = range(0, 12 - size + 1, stride), range(0, 17 - size + 1, stride)
+    expected = [x[:, t : t + size, q : q + size] for t in tops for q in lefts]
+    assert torch.equal(datasets.sliding_patches(x, size, stride), torch.stack(expected))
+
+
+def test_sliding_patches_want_a_picture_of_their_size():
+    with pytest.raises(datasets.DatasetError, match="17x12"):
+        datasets.sliding_patches(coordinates(12, 17), 13, 1)
+
+
+# -------------------------------------------------------------------------------------------- patches
+
+
+def test_a_batch_is_a_function_of_seed_step_and_rank():
+    def draw(seed=1, step=2, rank=3) -> torch.Tensor:
+        return torch.cat(datasets.Patches([coordinates(40, 50)], size=8, batch=4, seed=seed)(step, rank))
+
+    assert torch.equal(draw(), draw())
+    for other in (draw(seed=2), draw(step=3), draw(rank=4), draw(step=3, rank=2)):
+        assert not torch.equal(draw(), other)
+
+
+def test_batches_do_not_depend_on_what_was_drawn_before():
+    patches = datasets.Patches([coordinates(40, 50)], size=8, batch=4)
+    later = patches(7)[0]
+    torch.manual_seed(5)
+    patches(3)
+    assert torch.equal(patches(7)[0], later)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("augment", [False, True])
+def test_input_and_target_show_the_same_place(scale, augment):
+    """Each pixel says where it is, so a target that was cut or turned otherwise than its input would tell."""
+    small = coordinates(20, 26)
+    large = small.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    patches = datasets.Patches([large], [small], size=7, batch=24, scale=scale, augment=augment)
+    for step in range(3):
+        x, y = patches(step)
+        assert x.shape == (24, 2, 7, 7)
+        assert y.shape == (24, 2, 7 * scale, 7 * scale)
+        assert x.dtype == torch.float32
+        assert torch.equal(x.repeat_interleave(scale, -1).repeat_interleave(scale, -2), y)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_augmentation_uses_all_eight_orientations(augment):
+    x, _ = datasets.Patches([coordinates(20, 26)], size=2, batch=200, augment=augment)(0)
+    x = (x * 255).round()
+    seen = {tuple((p - p.amin(dim=(1, 2), keepdim=True)).flatten().tolist()) for p in x}
+    assert len(seen) == (8 if augment else 1)
+
+
+def test_patches_reach_every_pixel_of_every_picture():
+    pictured = [coordinates(9, 11), coordinates(9, 11) + 100]
+    x, _ = datasets.Patches(pictured, size=8, batch=300)(0)
+    values = (x * 255).round().unique().tolist()
+    assert values == [*map(float, range(11)), *(100.0 + i for i in range(11))]
+
+
+def test_patches_may_be_degraded_in_the_batch():
+    patches = datasets.Patches([coordinates(20, 26)[:1]], size=8, batch=4, degrade=lambda y: 1 - y)
+    x, y = patches(0)
+    assert torch.equal(x, 1 - y)
+
+
+def test_degrading_in_the_batch_may_reduce():
+    """size counts input pixels: a reduction by 2 wants targets twice as large."""
+    patches = datasets.Patches([images.to_uint8(photograph(40, 50))], size=8, batch=4, scale=2,
+                               degrade=lambda y: degradations.downscale(y, 2))  # fmt: skip
+    x, y = patches(0)
+    assert (x.shape[-1], y.shape[-1]) == (8, 16)
+    assert torch.allclose(x, degradations.downscale(y, 2))
+
+
+def test_pictures_smaller_than_a_patch_are_dropped():
+    x, _ = datasets.Patches([coordinates(5, 50), coordinates(9, 9) + 100], size=8, batch=50)(0)
+    assert (x * 255).round().min() >= 100
+    with pytest.raises(datasets.DatasetError, match=r"none of the 2 pictures.*10 pixels"):
+        datasets.Patches([coordinates(5, 50), coordinates(9, 9)], size=10)

@@ -1,0 +1,164 @@
+import math
+
+import pytest
+import torch
+from builders import photograph, pictures, recipe, shipped
+
+from helpers import degradations, evaluation, images, metrics, models, zoo
+from helpers.evaluation import evaluate
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    colour = {"kind": "edsr", "scale": 2, "width": 4, "blocks": 1, "channels": 3}
+    made = (recipe("good-x2"), recipe("colour-x2", network=colour), recipe("one-x3", 3), recipe("clean", 1))
+    monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", *made))
+
+
+@pytest.fixture
+def files(tmp_path):
+    return images.listing(pictures(tmp_path / "set", count=2))
+
+
+def test_a_row_per_picture_and_method(shelf, files):
+    table, failures = evaluate("sr-x2", files, dataset="mine", progress=False)
+    assert failures == []
+    assert list(table.columns) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters"]
+    assert set(zip(table["image"], table["method"], strict=True)) == {
+        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", "good-x2", "colour-x2")
+    }
+    assert set(table["task"]) == {"sr-x2"}
+    assert set(table["dataset"]) == {"mine"}
+    assert table["bpp"].isna().all()  # does not apply
+    assert (table["seconds"] >= 0).all()
+    expected = sum(p.numel() for p in models.EDSR(2, 4, 1).parameters())
+    assert set(table.loc[table["method"] == "good-x2", "parameters"]) == {expected}
+
+
+def test_default_methods_are_the_baseline_and_the_zoos(shelf):
+    assert evaluation.methods_for("sr-x2") == ["bicubic", "good-x2", "colour-x2"]
+    assert evaluation.methods_for("deblock-q20") == ["jpeg", "clean"]
+    assert evaluation.methods_for("sr-x4") == ["bicubic"]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_protocol_of_super_resolution_step_by_step(tmp_path, scale):
+    """Y in 8 bits, cropped, reduced, stored in 8 bits, enlarged, stored in 8 bits, `scale` pixels left out."""
+    picture = photograph(49, 58)
+    path = images.save(tmp_path / "x.png", picture)
+    y = (images.luma(picture) * 255).round()[:, : 49 - 49 % scale, : 58 - 58 % scale]
+    small = (degradations.downscale(y, scale)).clamp(0, 255).round()
+    large = degradations.upscale(small, scale).clamp(0, 255).round()
+    inside = (..., slice(scale, -scale), slice(scale, -scale))
+    mse = (large - y)[inside].double().square().mean().item()
+    table, _ = evaluate(f"sr-x{scale}", [path], ["bicubic"], progress=False)
+    assert table["psnr"][0] == pytest.approx(10 * math.log10(255**2 / mse), abs=0.01)
+    assert table["ssim"][0] == pytest.approx(metrics.ssim(large[inside], y[inside], 255), abs=1e-3)
+
+
+def test_the_protocol_of_deblocking(tmp_path):
+    picture = photograph(49, 58)
+    path = images.save(tmp_path / "x.png", picture)
+    y = images.quantize(images.luma(picture))
+    table, _ = evaluate("deblock-q20", [path], ["jpeg"], progress=False)
+    assert table["psnr"][0] == pytest.approx(metrics.psnr(degradations.jpeg(y, 20), y), abs=1e-6)
+
+
+def test_a_colour_network_is_given_colour_and_measured_on_luma(shelf, files):
+    table, _ = evaluate("sr-x2", files[:1], ["colour-x2"], progress=False)
+    clean = images.load_uint8(files[0])
+    restored = zoo.load("colour-x2").restore(degradations.for_task("sr-x2")(clean))
+    assert restored.shape[0] == 3
+    pair = [images.quantize(images.luma(t / 255))[:, 2:-2, 2:-2] for t in (restored, clean)]
+    assert table["psnr"][0] == pytest.approx(metrics.psnr(*pair), abs=1e-3)
+
+
+def test_a_gray_picture_is_measured_as_it_is(shelf, tmp_path):
+    path = images.save(tmp_path / "gray.png", photograph(48, 56, 1))
+    table, failures = evaluate("sr-x2", [path], progress=False)
+    assert not failures
+    assert len(table) == 3
+
+
+def test_a_failing_picture_is_reported_and_skipped(shelf, files, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    tiny = images.save(tmp_path / "tiny.png", photograph(5, 60))
+    table, failures = evaluate("sr-x2", [files[0], bad, tiny, files[1]], ["bicubic", "good-x2"], progress=False)
+    assert len(table) == 4
+    assert len(failures) == 2
+    for path, line in zip((bad, tiny), failures, strict=True):
+        assert line.startswith(str(path))
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("side", range(9, 30))
+@pytest.mark.parametrize("task", ["sr-x2", "sr-x3", "sr-x4", "deblock-q20"])
+def test_small_pictures_are_measured_or_refused_clearly(task, side):
+    picture = images.to_uint8(photograph(side, side, 1))
+    try:
+        assert math.isfinite(evaluation.score(task, picture, None)["ssim"])
+    except evaluation.EvaluationError as why:
+        assert f"{side}x{side}" in str(why)
+
+
+def test_measuring_again_gives_the_same(shelf, files):
+    one, two = (evaluate("sr-x2", files, progress=False)[0].drop(columns="seconds") for _ in range(2))
+    assert one.equals(two)
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "message"),
+    [
+        ("sr-x9", "bicubic", r"'sr-x9'.*sr-x2"),
+        ("sr-x2", "vgg", r"'vgg'.*good-x2"),
+        ("sr-x2", "one-x3", r"'one-x3' solves sr-x3, not sr-x2.*good-x2"),
+        ("sr-x2", "jpeg", r"'jpeg' is no method for sr-x2.*bicubic"),
+        ("deblock-q20", "bicubic", r"'bicubic' is no method for deblock-q20.*jpeg"),
+    ],
+)
+def test_unknown_tasks_and_methods_are_errors(shelf, files, task, method, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        evaluate(task, files, [method], progress=False)
+    assert type(caught.value).__module__.startswith("helpers.")
+
+
+def test_load_for_picks_the_best_or_says_that_there_is_none(shelf):
+    assert isinstance(evaluation.load_for(None, "sr-x2"), models.EDSR)
+    with pytest.raises(evaluation.EvaluationError, match="no network for sr-x4"):
+        evaluation.load_for(None, "sr-x4")
+
+
+def test_summary_is_the_unweighted_mean_best_last(shelf, files):
+    table, _ = evaluate("sr-x2", files, dataset="mine", progress=False)
+    summary = evaluation.summary(table)
+    for (_, _, method), row in summary.iterrows():
+        rows = table[table["method"] == method]
+        assert row["psnr"] == pytest.approx(rows["psnr"].mean(), abs=0.006)
+        assert row["ssim"] == pytest.approx(rows["ssim"].mean(), abs=6e-5)
+    assert list(summary["psnr"]) == sorted(summary["psnr"])
+
+
+def test_perfect_pictures_have_infinite_psnr(tmp_path):
+    path = images.save(tmp_path / "flat.png", torch.full((1, 48, 48), 0.5))
+    table, _ = evaluate("sr-x2", [path], ["bicubic"], progress=False)
+    assert table["psnr"][0] == math.inf
+    assert table["ssim"][0] == pytest.approx(1)
+
+
+def test_publish_measures_and_copies(shelf, tmp_path, monkeypatch):
+    run = shipped(tmp_path / "run", recipe("new-x2"))
+    sets = {name: images.listing(pictures(tmp_path / name, count=2)) for name in ("bundled", "Set5")}
+    monkeypatch.setattr(evaluation.datasets, "folder", sets.__getitem__)
+    monkeypatch.setattr(evaluation, "TEST_SETS", {"sr": ("Set5",)})
+    card = evaluation.publish(run)
+    assert card == zoo.WEIGHTS / "new-x2.json"
+    figures = zoo.card("new-x2")["figures"]
+    table, _ = evaluate("sr-x2", sets["Set5"], ["new-x2"], progress=False)
+    assert figures["Set5"]["psnr"] == pytest.approx(table["psnr"].mean(), abs=1e-3)
+    assert zoo.load("new-x2").scale == 2
+
+
+def test_publish_wants_a_finished_run(tmp_path):
+    with pytest.raises(evaluation.EvaluationError, match="not the folder of a finished training"):
+        evaluation.publish(tmp_path / "none")

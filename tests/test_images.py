@@ -1,0 +1,414 @@
+import errno
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+from builders import photograph, png_header
+from PIL import Image, ImageCms
+from skimage import color
+
+from helpers import degradations, images
+
+GRAY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
+RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
+
+
+def chw(array: np.ndarray) -> torch.Tensor:
+    """(H, W) or (H, W, 3) 8-bit array → float (C, H, W), computed apart from the package."""
+    array = array[..., None] if array.ndim == 2 else array
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))).float() / 255
+
+
+# ------------------------------------------------------------------------------------ unusual pictures
+
+
+def test_rgb_and_gray_are_float_chw(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "rgb.png")
+    Image.fromarray(GRAY).save(tmp_path / "gray.png")
+    rgb, gray = images.load(tmp_path / "rgb.png"), images.load(str(tmp_path / "gray.png"))
+    assert rgb.dtype == gray.dtype == torch.float32
+    assert torch.equal(rgb, chw(RGB))
+    assert torch.equal(gray, chw(GRAY))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_gray_keeps_its_precision(tmp_path, suffix):
+    values = np.linspace(0, 65535, 12 * 10).astype(np.uint16).reshape(12, 10)
+    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+    image = images.load(tmp_path / f"deep.{suffix}")
+    assert image.shape == (1, 12, 10)
+    assert torch.allclose(image[0].double(), torch.from_numpy(values / 65535), atol=1e-7)
+    assert len(image.unique()) == 120  # 8 bits could hold them only if they were spread so by chance: check one
+    assert image[0, 0, 1].item() * 255 % 1 > 0.1
+
+
+def test_big_endian_16_bit_tiff(tmp_path):
+    values = np.linspace(0, 65535, 120).astype(">u2").reshape(12, 10)
+    Image.frombytes("I;16B", (10, 12), values.tobytes()).save(tmp_path / "big.tif")
+    assert torch.allclose(images.load(tmp_path / "big.tif")[0].double(), torch.from_numpy(values / 65535.0), atol=1e-7)
+
+
+def test_16_bit_gray_as_uint8_is_rounded(tmp_path):
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    loaded = images.load_uint8(tmp_path / "deep.png")
+    assert loaded.dtype == torch.uint8
+    assert loaded[0, 0].tolist() == [0, 0, 1, 1, 128, 255]  # v / 257, to the nearest
+
+
+def test_palette(tmp_path):
+    colours = [200, 10, 30, 0, 255, 0, 12, 34, 56]
+    picture = Image.fromarray((GRAY % 3).astype(np.uint8), "P")
+    picture.putpalette(colours)
+    picture.save(tmp_path / "palette.png")
+    assert torch.equal(images.load(tmp_path / "palette.png"), chw(np.array(colours, np.uint8).reshape(3, 3)[GRAY % 3]))
+
+
+def test_palette_with_transparency_lies_on_white(tmp_path):
+    picture = Image.fromarray((GRAY % 2).astype(np.uint8), "P")
+    picture.putpalette([200, 10, 30, 0, 0, 0])
+    picture.save(tmp_path / "clear.png", transparency=1)
+    expected = np.array([[200, 10, 30], [255, 255, 255]], np.uint8)[GRAY % 2]
+    assert torch.equal(images.load(tmp_path / "clear.png"), chw(expected))
+
+
+def test_gray_palette_is_one_exact_channel(tmp_path):
+    ramp = np.arange(255, -1, -1)  # reversed, so that an index is not its value
+    picture = Image.fromarray(GRAY, "P")
+    picture.putpalette(np.repeat(ramp, 3).astype(np.uint8).tobytes())
+    picture.save(tmp_path / "ramp.png")
+    assert torch.equal(images.load(tmp_path / "ramp.png"), chw(255 - GRAY))
+
+
+def test_alpha_lies_on_white(tmp_path):
+    alpha = np.array([0, 255, 128], np.uint8)
+    Image.fromarray(np.array([[[100, 50, 200, a] for a in alpha]], np.uint8), "RGBA").save(tmp_path / "rgba.png")
+    image = images.load(tmp_path / "rgba.png") * 255
+    expected = torch.tensor([[255 - (255 - c) * a / 255 for a in alpha.tolist()] for c in (100, 50, 200)])
+    assert image.shape == (3, 1, 3)
+    assert (image[:, 0] - expected).abs().max() <= 1
+
+
+def test_gray_with_alpha_lies_on_white_and_stays_gray(tmp_path):
+    Image.fromarray(np.array([[[100, 0], [100, 255], [100, 128]]], np.uint8), "LA").save(tmp_path / "la.png")
+    image = images.load(tmp_path / "la.png") * 255
+    assert image.shape == (1, 1, 3)
+    assert (image[0, 0] - torch.tensor([255, 100, 255 - 155 * 128 / 255])).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("ink", "rgb"),
+    [
+        ((0, 0, 0, 0), (255, 255, 255)),
+        ((0, 255, 255, 0), (255, 0, 0)),
+        ((255, 0, 0, 0), (0, 255, 255)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+    ],
+)
+def test_cmyk_jpeg_becomes_rgb(tmp_path, ink, rgb):
+    Image.new("CMYK", (16, 8), ink).save(tmp_path / "ink.jpg", quality=100)
+    image = images.load(tmp_path / "ink.jpg") * 255
+    assert image.shape == (3, 8, 16)
+    assert (image - torch.tensor(rgb)[:, None, None]).abs().max() <= 3
+
+
+def test_one_bit(tmp_path):
+    Image.fromarray(GRAY > 100).save(tmp_path / "bit.png")
+    assert torch.equal(images.load(tmp_path / "bit.png"), torch.from_numpy(GRAY > 100)[None].float())
+
+
+@pytest.mark.parametrize("array", [GRAY, RGB], ids=["gray", "rgb"])
+def test_a_colour_profile_changes_no_number(tmp_path, array):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(array).save(tmp_path / "profile.png", icc_profile=profile)
+    assert torch.equal(images.load(tmp_path / "profile.png"), chw(array))
+
+
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("tag", ORIENTATIONS)
+@pytest.mark.parametrize("array", [GRAY, RGB, GRAY.astype(np.uint16) * 257], ids=["gray", "rgb", "deep"])
+def test_exif_orientation_is_applied(tmp_path, tag, array):
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(array).save(tmp_path / "turned.png", exif=exif)
+    expected = ORIENTATIONS[tag](array if array.dtype == np.uint8 else GRAY)
+    assert torch.allclose(images.load(tmp_path / "turned.png"), chw(expected), atol=1e-6)
+
+
+def test_one_pixel(tmp_path):
+    Image.new("RGB", (1, 1), (255, 0, 51)).save(tmp_path / "dot.png")
+    assert torch.equal(images.load(tmp_path / "dot.png"), torch.tensor([1.0, 0.0, 0.2]).view(3, 1, 1))
+
+
+# --------------------------------------------------------------------------------------- bad pictures
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+BAD = {
+    "empty.png": (b"", "empty"),
+    "text.png": (b"this is no picture\n" * 20, "not a picture"),
+    "half.png": (encoded("PNG")[: len(encoded("PNG")) // 2], "truncated"),
+    "half.jpg": (encoded("JPEG")[: len(encoded("JPEG")) // 2], "truncated"),
+    "wide.png": (png_header(40_000, 10), "40000x10"),
+    "tall.png": (png_header(10, 40_000), "10x40000"),
+    "bomb.png": (png_header(100_000, 100_000), "pixels"),
+}
+
+
+def one_sentence(message: str, path) -> None:
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert message.endswith(".")
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("read", [images.load, images.load_uint8])
+def test_bad_pictures_get_one_sentence(tmp_path, name, read):
+    content, hint = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(images.ImageError, match=hint) as caught:
+        read(tmp_path / name)
+    one_sentence(str(caught.value), tmp_path / name)
+
+
+def test_missing_file_and_folder_get_one_sentence(tmp_path):
+    for path, hint in ((tmp_path / "none.png", "no such file"), (tmp_path, "folder")):
+        with pytest.raises(images.ImageError, match=hint) as caught:
+            images.load(path)
+        one_sentence(str(caught.value), path)
+
+
+def test_floating_point_tiff_is_refused_by_name(tmp_path):
+    Image.fromarray(GRAY.astype(np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(images.ImageError, match="floating-point") as caught:
+        images.load(tmp_path / "float.tif")
+    one_sentence(str(caught.value), tmp_path / "float.tif")
+
+
+def test_what_lies_within_the_limits_is_not_called_too_large(tmp_path):
+    """13,500 squared is below MAX_PIXELS but above the size at which Pillow itself refuses."""
+    side = 13_500
+    assert side**2 < images.MAX_PIXELS
+    (tmp_path / "large.png").write_bytes(png_header(side, side, mode_byte=0))
+    with pytest.raises(images.ImageError, match="truncated"):
+        images.load_uint8(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_damage_anywhere_is_an_image_error_or_a_picture(tmp_path, kind):
+    data, rng, refused = encoded(kind), random.Random(1), 0
+    path = tmp_path / f"damaged.{kind.lower()}"
+    for trial in range(60):
+        if trial % 2:
+            damaged = data[: rng.randrange(1, len(data))]
+        else:
+            damaged = bytearray(data)
+            for _ in range(3):
+                damaged[rng.randrange(min(len(data), 400))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            images.load(path)
+        except images.ImageError as why:
+            one_sentence(str(why), path)
+            refused += 1
+    assert refused > 20
+
+
+def test_a_permission_error_names_the_file(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(images.ImageError, match="permission") as caught:
+        images.load(tmp_path / "mine.png")
+    one_sentence(str(caught.value), tmp_path / "mine.png")
+
+
+# ----------------------------------------------------------------------------------------------- save
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
+def test_save_and_load_is_exact_in_8_bits(tmp_path, channels, suffix):
+    pixels = images.to_uint8(photograph(13, 17, channels))
+    path = images.save(tmp_path / f"there{suffix}", pixels)
+    assert torch.equal(images.load_uint8(path), pixels)
+    images.save(path, images.to_float(pixels))
+    assert torch.equal(images.load_uint8(path), pixels)
+    assert [p.name for p in tmp_path.iterdir()] == [f"there{suffix}"]
+
+
+def test_save_clips_and_rounds(tmp_path):
+    path = images.save(tmp_path / "x.png", torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]))
+    assert images.load_uint8(path).flatten().tolist() == [0, 0, 1, 255]
+
+
+def test_save_passes_options_on(tmp_path):
+    x = photograph(64, 64)
+    sizes = [images.save(tmp_path / f"{q}.jpg", x, quality=q).stat().st_size for q in (10, 95)]
+    assert sizes[0] < sizes[1] / 2
+
+
+@pytest.mark.parametrize("name", ["x.xyz", "x", "x.txt", "nowhere/x.png"])
+def test_save_refuses_suffix_and_folder(tmp_path, name):
+    with pytest.raises(images.ImageError) as caught:
+        images.save(tmp_path / name, photograph())
+    one_sentence(str(caught.value), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_folder_is_an_image_error(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".x.part"))
+
+    monkeypatch.setattr(images.tempfile, "mkstemp", refuse)  # permissions do not bind root, who may run this
+    monkeypatch.setattr(images.os, "access", lambda *_, **__: False)
+    with pytest.raises(images.ImageError) as caught:
+        images.save(tmp_path / "x.png", photograph())
+    one_sentence(str(caught.value), tmp_path / "x.png")
+
+
+def test_a_picture_too_wide_for_its_format_is_an_image_error(tmp_path):
+    with pytest.raises(images.ImageError) as caught:
+        images.save(tmp_path / "wide.webp", torch.zeros(1, 1, 16_400))  # WebP ends at 16,383
+    one_sentence(str(caught.value), tmp_path / "wide.webp")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["save", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, where):
+    path = images.save(tmp_path / "x.png", torch.zeros(1, 4, 4))
+
+    def full(*arguments, **_):
+        if where == "save":
+            arguments[1].write_bytes(b"half a pict")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*((Image.Image, "save") if where == "save" else (images.os, "replace")), full)
+    with pytest.raises((OSError, images.ImageError)):
+        images.save(path, torch.ones(1, 4, 4))
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+    assert images.load(path).max() == 0
+
+
+def test_saved_files_have_ordinary_permissions(tmp_path):
+    (tmp_path / "plain").touch()
+    path = images.save(tmp_path / "x.png", photograph())
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_listing(tmp_path):
+    with pytest.raises(images.ImageError, match="no picture"):
+        images.listing(tmp_path)
+    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    assert [p.name for p in images.listing(tmp_path)] == ["a.JPG", "b.png"]
+    with pytest.raises(images.ImageError, match="no such folder"):
+        images.listing(tmp_path / "none")
+
+
+# -------------------------------------------------------------------------------------------- numbers
+
+
+def test_quantize_is_what_a_file_keeps(tmp_path):
+    x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    assert torch.equal(images.quantize(x), images.load(images.save(tmp_path / "x.png", x)))
+
+
+def test_8_bits_survive_float():
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert torch.equal(images.to_uint8(images.to_float(every)), every)
+
+
+def test_crop_to_multiple_and_shave():
+    x = torch.arange(7 * 11.0).view(1, 7, 11)
+    assert torch.equal(images.crop_to_multiple(x, 3), x[:, :6, :9])
+    assert torch.equal(images.shave(x, 2), x[:, 2:5, 2:9])
+    assert images.shave(x, 0) is x
+    with pytest.raises(images.ImageError, match="11x7"):
+        images.crop_to_multiple(x, 8)
+
+
+# --------------------------------------------------------------------------------------------- colour
+
+
+def test_ycbcr_is_scikit_images():
+    x = torch.rand(3, 9, 8, generator=torch.Generator().manual_seed(0))
+    reference = torch.from_numpy(color.rgb2ycbcr(x.movedim(0, -1).double().numpy())).movedim(-1, 0) / 255
+    assert torch.allclose(images.rgb_to_ycbcr(x).double(), reference, atol=1e-6)
+    assert torch.allclose(images.luma(x).double(), reference[:1], atol=1e-6)
+
+
+def test_ycbcr_has_its_inverse_also_in_batches():
+    x = torch.rand(2, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(images.ycbcr_to_rgb(images.rgb_to_ycbcr(x)), x, atol=1e-5)
+    assert torch.allclose(images.luma(x)[1], images.luma(x[1]), atol=1e-6)
+
+
+def test_luma_of_black_white_and_gray():
+    assert images.luma(torch.zeros(3, 1, 1)).item() == pytest.approx(16 / 255)
+    assert images.luma(torch.ones(3, 1, 1)).item() == pytest.approx(235 / 255)
+    gray = photograph(channels=1)
+    assert images.luma(gray) is gray
+
+
+# ---------------------------------------------------------------------------------------------- tiles
+
+
+def blur(x: torch.Tensor) -> torch.Tensor:
+    return degradations.gaussian_blur(x, 1.0)  # looks 3 pixels far
+
+
+@pytest.mark.parametrize("shape", [(3, 33, 47), (2, 1, 33, 47), (1, 5, 5), (1, 1, 1)])
+def test_tiles_with_a_halo_equal_the_whole(shape):
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(images.map_tiles(blur, x, tile=10, halo=3), blur(x), atol=1e-6)
+
+
+def test_tiles_without_enough_halo_show_seams():
+    x = torch.rand(1, 33, 47, generator=torch.Generator().manual_seed(0))
+    for halo in (0, 2):
+        difference = (images.map_tiles(blur, x, tile=10, halo=halo) - blur(x)).abs()
+        assert difference.max() > 1e-4
+        assert difference[:, 4, 4] < 1e-6  # the middle of a tile is right all the same
+
+
+def test_tiles_may_enlarge_and_change_type():
+    x = torch.randint(0, 256, (3, 13, 22), dtype=torch.uint8)
+
+    def double(piece: torch.Tensor) -> torch.Tensor:
+        return piece.repeat_interleave(2, -1).repeat_interleave(2, -2).float()
+
+    result = images.map_tiles(double, x, tile=5, halo=1, scale=2)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, double(x))
+
+
+def test_split_and_join_are_inverse():
+    x = torch.arange(2 * 12 * 20.0).view(2, 12, 20)
+    tiles = images.split_tiles(x, 4)
+    assert tiles.shape == (15, 2, 4, 4)
+    assert torch.equal(tiles[6], x[:, 4:8, 4:8])  # row by row: the second of the second row
+    assert torch.equal(images.join_tiles(tiles, columns=5), x)
+    with pytest.raises(images.ImageError, match="20x12"):
+        images.split_tiles(x, 8)

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from builders import photograph
+
+from helpers import degradations, losses, metrics
+
+
+def batch(side: int = 32, count: int = 3, dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    target = torch.stack([photograph(side, side, 1, seed) for seed in range(count)]).to(dtype)
+    return degradations.gaussian_noise(target, 0.1), target
+
+
+def gradient(loss, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    prediction = prediction.clone().requires_grad_()
+    loss(prediction, target).backward()
+    return prediction.grad
+
+
+def test_values_are_the_metrics():
+    prediction, target = batch()
+    pairs = list(zip(prediction, target, strict=True))
+    psnr = sum(metrics.psnr(*pair) for pair in pairs) / 3
+    ssim = sum(metrics.ssim(*pair) for pair in pairs) / 3
+    mse = (prediction - target).square().mean().item()
+    assert losses.PSNRLoss()(prediction, target).item() == pytest.approx(-psnr, abs=1e-3)
+    assert losses.SSIMLoss()(prediction, target).item() == pytest.approx(1 - ssim, abs=1e-4)
+    expected = 0.4 * mse + 0.5 * (100 - psnr) / 100 + 0.1 * (1 - ssim)
+    assert losses.WeightedLoss()(prediction, target).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_psnr_loss_is_a_mean_over_pictures_not_of_their_joint_error():
+    prediction, target = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+    prediction[0], prediction[1] = 0.1, 0.01  # 20 dB and 40 dB
+    assert losses.PSNRLoss()(prediction, target).item() == pytest.approx(-30, abs=1e-3)
+
+
+def test_ms_ssim_loss_is_the_metric_where_five_scales_fit():
+    prediction, target = batch(180, 1)
+    assert losses.MSSSIMLoss()(prediction, target).item() == pytest.approx(
+        1 - metrics.ms_ssim(prediction, target), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)], ids=["mse", "psnr", "ssim"])
+def test_each_term_of_the_weighted_loss_moves_the_prediction(weights):
+    """The original takes log10 of a Python number: its PSNR term had no gradient."""
+    prediction, target = batch()
+    grad = gradient(losses.WeightedLoss(*weights), prediction, target)
+    assert grad.isfinite().all()
+    assert grad.abs().max() > 1e-6
+    step = prediction - 1e-3 * grad / grad.abs().max()
+    loss = losses.WeightedLoss(*weights)
+    assert loss(step, target) < loss(prediction, target)
+
+
+def test_gradients_of_the_weighted_loss_add_up():
+    prediction, target = batch()
+    parts = [gradient(losses.WeightedLoss(*w), prediction, target) for w in ((0.4, 0, 0), (0, 0.5, 0), (0, 0, 0.1))]
+    assert torch.allclose(gradient(losses.WeightedLoss(), prediction, target), sum(parts), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "weighted"])
+def test_gradients_are_right(name):
+    prediction, target = batch(12, 2, torch.float64)
+    loss = losses.LOSSES[name]()
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), prediction.requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_a_perfect_prediction_is_finite(name):
+    _, target = batch()
+    loss = losses.LOSSES[name]()
+    assert math.isfinite(loss(target, target).item())
+    assert gradient(loss, target, target).isfinite().all()
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("opposite", [lambda x: 1 - x, torch.zeros_like], ids=["negative", "black"])
+def test_a_hopeless_prediction_has_finite_gradients(name, opposite):
+    _, target = batch(64)
+    assert gradient(losses.LOSSES[name](), opposite(target), target).isfinite().all()
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_less_noise_is_less_loss(name):
+    _, target = batch(48)
+    values = [losses.LOSSES[name]()(degradations.gaussian_noise(target, s), target).item() for s in (0.01, 0.05, 0.2)]
+    assert values == sorted(values)
+    assert values[0] < values[2]
+
+
+@pytest.mark.parametrize("side", [12, 21, 22, 23, 24, 41, 44, 45, 46, 64, 88, 89, 91, 96, 99, 128, 176, 177])
+def test_ms_ssim_loss_takes_every_patch_from_12_pixels(side):
+    x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    assert losses.MSSSIMLoss()(x, x).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_ms_ssim_loss_says_what_it_wants():
+    with pytest.raises(ValueError, match="12 pixels"):
+        losses.MSSSIMLoss()(torch.zeros(1, 1, 11, 40), torch.zeros(1, 1, 11, 40))

@@ -1,0 +1,132 @@
+import math
+
+import pytest
+import torch
+from builders import photograph
+from skimage import metrics as reference
+
+from helpers import degradations, metrics
+
+
+def pair(channels: int = 3, side: int = 48, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    clean = photograph(side, side + 7, channels, seed)
+    return degradations.gaussian_noise(clean, 0.07, seed), clean
+
+
+def last(x: torch.Tensor):
+    return x.movedim(0, -1).double().numpy()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+def test_psnr_is_scikit_images(channels, peak):
+    noisy, clean = (t * peak for t in pair(channels))
+    expected = reference.peak_signal_noise_ratio(last(clean), last(noisy), data_range=peak)
+    assert metrics.psnr(noisy, clean, peak) == pytest.approx(expected, abs=1e-6)
+
+
+def test_psnr_by_hand():
+    assert metrics.psnr(torch.full((1, 2, 2), 0.1), torch.zeros(1, 2, 2)) == pytest.approx(20)
+    assert metrics.psnr(torch.full((1, 2, 2), 1, dtype=torch.uint8), torch.zeros(1, 2, 2, dtype=torch.uint8), 255) == (
+        pytest.approx(48.1308, abs=1e-4)
+    )
+
+
+def test_psnr_of_equal_pictures_is_infinite():
+    assert metrics.psnr(photograph(), photograph()) == math.inf
+
+
+def test_psnr_of_a_picture_that_is_no_number_is_not_infinite():
+    broken = photograph()
+    broken[0, 0, 0] = math.nan
+    assert not metrics.psnr(broken, photograph()) > 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("peak", [1.0, 255.0])
+def test_gaussian_ssim_is_scikit_images(channels, peak):
+    noisy, clean = (t * peak for t in pair(channels))
+    expected = reference.structural_similarity(
+        last(clean), last(noisy), channel_axis=-1, data_range=peak, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False,
+    )  # fmt: skip
+    assert metrics.ssim(noisy, clean, peak) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_uniform_ssim_is_scikit_images(channels):
+    noisy, clean = pair(channels)
+    expected = reference.structural_similarity(last(clean), last(noisy), channel_axis=-1, data_range=1.0, win_size=7)
+    assert metrics.ssim(noisy, clean, window="uniform") == pytest.approx(expected, abs=1e-6)
+    assert metrics.ssim(noisy, clean, window="uniform") != pytest.approx(metrics.ssim(noisy, clean), abs=1e-3)
+
+
+@pytest.mark.parametrize("window", ["gaussian", "uniform"])
+def test_a_batch_has_the_mean_of_its_ssims(window):
+    pairs = [pair(seed=seed) for seed in range(3)]
+    batch = [torch.stack(part) for part in zip(*pairs, strict=True)]
+    expected = sum(metrics.ssim(*one, window=window) for one in pairs) / 3
+    assert metrics.ssim(*batch, window=window) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_of_a_batch_is_that_of_the_joint_error():
+    pairs = [pair(seed=seed) for seed in range(3)]
+    batch = [torch.stack(part) for part in zip(*pairs, strict=True)]
+    mse = sum(10 ** (-metrics.psnr(*one) / 10) for one in pairs) / 3
+    assert metrics.psnr(*batch) == pytest.approx(-10 * math.log10(mse), abs=1e-9)
+
+
+@pytest.mark.parametrize("window", ["gaussian", "uniform"])
+def test_ssim_of_equal_pictures_is_one(window):
+    flat = torch.full((1, 20, 20), 0.5)  # where rounding would make 0 / 0
+    for x in (photograph(), flat, torch.zeros(1, 20, 20)):
+        assert metrics.ssim(x, x, window=window) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("window", "side"), [("gaussian", 11), ("uniform", 7)])
+def test_ssim_wants_its_window(window, side):
+    x = photograph(side, side, 1)
+    assert metrics.ssim(x, x, window=window) == pytest.approx(1)
+    with pytest.raises(ValueError, match="window"):
+        metrics.ssim(x[:, 1:], x[:, 1:], window=window)
+
+
+def test_ssim_refuses_a_window_that_it_does_not_know():
+    with pytest.raises(ValueError, match="gaussian"):
+        metrics.ssim(photograph(), photograph(), window="hamming")
+
+
+def test_ms_ssim_is_one_for_equals_and_falls_with_noise():
+    clean = photograph(180, 190)
+    noisy = [degradations.gaussian_noise(clean, sigma) for sigma in (0.02, 0.05, 0.1, 0.2)]
+    scores = [metrics.ms_ssim(x, clean) for x in (clean, *noisy)]
+    assert scores[0] == pytest.approx(1)
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] < 0.9
+    assert metrics.ms_ssim(noisy[2] * 255, clean * 255, peak=255) == pytest.approx(scores[3], abs=1e-6)
+
+
+def test_ms_ssim_forgives_fine_noise_more_than_ssim():
+    clean = photograph(180, 190)
+    noisy = degradations.gaussian_noise(clean, 0.1)
+    assert metrics.ms_ssim(noisy, clean) > metrics.ssim(noisy, clean) + 0.05
+
+
+def test_ms_ssim_says_what_it_wants():
+    x = photograph(177, 177, 1)
+    assert metrics.ms_ssim(x, x) == pytest.approx(1)
+    with pytest.raises(ValueError, match="177"):
+        metrics.ms_ssim(x[:, 1:], x[:, 1:])
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.ms_ssim])
+def test_shapes_must_agree(metric):
+    with pytest.raises(ValueError, match=r"\(3, 32, 40\) and \(1, 32, 40\)"):
+        metric(photograph(), photograph(channels=1))
+
+
+def test_bits_per_pixel_of_a_size_bytes_and_a_file(tmp_path):
+    image = torch.zeros(3, 10, 20)
+    (tmp_path / "x").write_bytes(bytes(50))
+    assert metrics.bits_per_pixel(50, image) == metrics.bits_per_pixel(bytes(50), image) == 2.0
+    assert metrics.bits_per_pixel(tmp_path / "x", image) == 2.0

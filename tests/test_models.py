@@ -1,0 +1,294 @@
+import math
+
+import pytest
+import torch
+from builders import photograph, randomized
+
+from helpers import degradations, evaluation, images, models, recipes, zoo
+
+BICUBIC_REACH = 2  # pixels beyond `halo` that the interpolation inside, or beside, a network sees
+
+
+def networks() -> dict[str, models.Restorer]:
+    """One network of every kind, scale and colour, all weights random."""
+    made = {
+        "srcnn-915-x3": models.SRCNN(3, (9, 1, 5)),
+        "srcnn-955-x2": models.SRCNN(2, (9, 5, 5)),
+        "srcnn-955-x4": models.SRCNN(4, (9, 5, 5)),
+        "srcnn-rgb": models.SRCNN(3, (9, 1, 5), channels=3),
+        "srcnn-relu": models.SRCNN(3, (9, 1, 5), final_relu=True),
+        "skyline-original": models.SkylineSRCNN(),
+        "skyline-mended": models.SkylineSRCNN((4, 0, 2), residual=True),
+        "edsr-x2": models.EDSR(2, 8, 2),
+        "edsr-x3": models.EDSR(3, 8, 3),
+        "edsr-x4-rgb": models.EDSR(4, 6, 1, channels=3),
+        **{f"fsrcnn-x{s}": models.FSRCNN(s, 12, 6, 2) for s in (2, 3, 4)},
+    }
+    return {name: randomized(model) for name, model in made.items()}
+
+
+NETWORKS = networks()
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def convolution(inputs: int, outputs: int, kernel: int) -> int:
+    return inputs * outputs * kernel**2 + outputs
+
+
+# ----------------------------------------------------------------------------------- sizes and shapes
+
+
+def test_srcnn_has_the_papers_parameters():
+    assert count(models.SRCNN(kernels=(9, 1, 5))) == 8_129
+    assert count(models.SRCNN(kernels=(9, 5, 5))) == 57_281
+    rgb = convolution(3, 64, 9) + convolution(64, 32, 5) + convolution(32, 3, 5)
+    assert count(models.SRCNN(kernels=(9, 5, 5), channels=3)) == rgb
+
+
+@pytest.mark.parametrize(("d", "s", "m"), [(56, 12, 4), (32, 5, 1)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_fsrcnn_has_the_papers_parameters(d, s, m, scale):
+    weights = 25 * d + d * s + 9 * m * s**2 + d * s + 81 * d  # the paper counts these alone
+    model = models.FSRCNN(scale, d, s, m)
+    assert sum(p.numel() for p in model.parameters() if p.dim() > 1) == weights
+    biases, slopes = 2 * d + s + m * s + 1, 2 * d + s + m * s
+    assert count(model) == weights + biases + slopes
+    if (d, s, m) == (56, 12, 4):
+        assert weights == 12_464  # Dong et al. 2016b, table 1
+        assert count(model) - slopes == 12_637
+
+
+def test_edsr_has_the_parameters_of_its_formula():
+    expected = convolution(1, 64, 3) + 6 * 2 * convolution(64, 64, 3) + convolution(64, 9, 3)
+    assert count(models.EDSR(3, 64, 6)) == expected
+
+
+def test_skyline_takes_a_checkpoint_of_the_original(tmp_path):
+    shapes = {"conv1": (64, 1, 9, 9), "conv2": (32, 64, 1, 1), "conv3": (1, 32, 5, 5)}
+    state = {}
+    for index, (name, shape) in enumerate(shapes.items()):
+        state[f"{name}.weight"] = torch.full(shape, 0.01 * (index + 1))
+        state[f"{name}.bias"] = torch.full(shape[:1], 0.1)
+    torch.save(state, tmp_path / "checkpoint.pth")
+    model = zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "checkpoint.pth")
+    assert count(model) == 8_129
+    assert list(model.state_dict()) == list(state)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("padding", [(2, 2, 2), (4, 0, 2)])
+@pytest.mark.parametrize("size", [(128, 128), (17, 33), (9, 9)])
+def test_both_paddings_keep_the_size(padding, size):
+    assert models.SkylineSRCNN(padding)(torch.zeros(1, 1, *size)).shape == (1, 1, *size)
+
+
+def test_the_original_padding_passes_through_124_pixels():
+    model, sizes = models.SkylineSRCNN(), []
+    for layer in (model.conv1, model.conv2, model.conv3):
+        layer.register_forward_hook(lambda _, __, output: sizes.append(output.shape[-1]))
+    model(torch.zeros(1, 1, 128, 128))
+    assert sizes == [124, 128, 128]
+
+
+def test_paddings_agree_inside_and_differ_at_the_edge():
+    original, mended = models.SkylineSRCNN(), models.SkylineSRCNN((4, 0, 2))
+    randomized(original)
+    mended.load_state_dict(original.state_dict())
+    x = photograph(40, 40, 1)[None]
+    difference = (original(x) - mended(x)).abs()
+    assert difference[..., 10:-10, 10:-10].max() < 1e-5
+    assert difference.max() > 1e-3
+
+
+def test_build_names_what_there_is():
+    assert isinstance(models.build("srcnn", scale=2), models.SRCNN)
+    with pytest.raises(ValueError, match=r"vgg.*srcnn, skyline, fsrcnn, edsr"):
+        models.build("vgg")
+
+
+# ------------------------------------------------------------------------------------- multiply-adds
+
+
+def test_multiply_adds_of_srcnn():
+    """Weights without biases, each used once per output pixel."""
+    for scale in (2, 3, 4):
+        assert evaluation.multiply_adds(models.SRCNN(scale, (9, 5, 5))) == 57_184
+    assert evaluation.multiply_adds(models.SRCNN(3, (9, 1, 5))) == 8_032
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_networks_on_the_small_picture_divide_by_scale_squared(scale):
+    assert evaluation.multiply_adds(models.FSRCNN(scale)) == round(12_464 / scale**2)
+    edsr = models.EDSR(scale, 8, 2)
+    weights = sum(p.numel() for p in edsr.parameters() if p.dim() > 1)
+    assert evaluation.multiply_adds(edsr) == round(weights / scale**2)
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name.startswith("edsr")])
+def test_the_best_networks_need_less_than_srcnn_955(name):
+    assert evaluation.multiply_adds(models.build(**recipes.RECIPES[name].network)) < 57_184
+
+
+# --------------------------------------------------------------------------------- where training starts
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_srcnn_and_edsr_start_as_bicubic(scale, channels):
+    small = 0.1 + 0.8 * photograph(11, 13, channels)[None]
+    bicubic = degradations.upscale(small, scale)
+    for model in (models.SRCNN(scale, (9, 5, 5), channels), models.EDSR(scale, 8, 2, channels)):
+        model.start_from_interpolation()
+        assert torch.allclose(model(small), bicubic.clamp(min=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_fsrcnn_starts_close_to_linear_interpolation(scale):
+    torch.manual_seed(0)
+    model = models.FSRCNN(scale)
+    model.start_from_interpolation()
+    small = photograph(20, 24, 1)[None]
+    linear = torch.nn.functional.interpolate(small, scale_factor=scale, mode="bilinear", align_corners=False)
+    inside = (..., slice(scale, -scale), slice(scale, -scale))  # the deconvolution fades at the very edge
+    difference = (model(small) - linear)[inside].abs()
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.05
+
+
+@pytest.mark.parametrize("kind", [lambda: models.SRCNN(2), lambda: models.EDSR(2, 8, 1), lambda: models.FSRCNN(2)])
+def test_the_start_is_not_a_dead_end(kind):
+    """After two steps every layer has moved: zeros at the end do not keep the gradient from the beginning."""
+    torch.manual_seed(0)
+    model = kind()
+    model.start_from_interpolation()
+    before = {name: p.clone() for name, p in model.named_parameters() if p.dim() > 1}
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    x = torch.rand(2, 1, 12, 12)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(x) - torch.rand(2, 1, 24, 24)).square().mean().backward()
+        optimizer.step()
+    assert [name for name, p in model.named_parameters() if p.dim() > 1 and torch.equal(p, before[name])] == []
+
+
+def test_the_closing_relu_stops_the_gradient_of_dark_pixels():
+    x = photograph(12, 12, 1)[None]
+    for closing in (True, False):
+        model = models.SRCNN(1, (9, 1, 5), final_relu=closing)
+        torch.nn.init.constant_(model.conv3.bias, -10)
+        model(x).sum().backward()
+        assert (model.conv1.weight.grad.abs().sum() == 0) == closing
+        assert (model(x).min() >= 0) == closing
+
+
+# --------------------------------------------------------------------------------------------- restore
+
+
+@every_network
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_equal_the_whole(name, channels):
+    model = NETWORKS[name]
+    x = photograph(45, 61, channels)
+    whole = model.restore(x, tile=None)
+    assert whole.shape == (channels, 45 * model.scale, 61 * model.scale)
+    for tile in (16 * model.scale, 23 * model.scale):
+        assert (model.restore(x, tile=tile) - whole).abs().max() <= 1e-4
+    assert whole.std() > 0.01  # something is there to compare
+
+
+@every_network
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1), (1, 2, 3), (3, 5, 1), (3, 7, 13), (2, 3, 9, 11), (2, 1, 4, 4)])
+def test_restore_takes_any_size_and_type(name, shape):
+    model = NETWORKS[name]
+    x = images.quantize(torch.rand(shape, generator=torch.Generator().manual_seed(1)))
+    restored = model.restore(x)
+    assert restored.dtype == torch.float32
+    assert restored.shape == (*shape[:-2], shape[-2] * model.scale, shape[-1] * model.scale)
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+    eight = model.restore(images.to_uint8(x))
+    assert eight.dtype == torch.uint8
+    assert (eight.float() / 255 - restored).abs().max() <= 0.5 / 255 + 1e-4
+
+
+@every_network
+def test_a_batch_is_its_pictures(name):
+    model = NETWORKS[name]
+    x = torch.stack([photograph(12, 15, 3, seed) for seed in range(2)])
+    assert torch.allclose(model.restore(x), torch.stack([model.restore(one) for one in x]), atol=1e-5)
+
+
+@every_network
+def test_no_output_depends_on_more_than_the_halo(name):
+    """Moving one pixel changes nothing further away than `restore` cuts its tiles, and something close by."""
+    model = NETWORKS[name]
+    reach = model.halo + BICUBIC_REACH
+    side, scale = 2 * reach + 9, model.scale
+    middle = side // 2
+    x = photograph(side, side, model.channels)[None]
+    moved = x.clone()
+    moved[..., middle, middle] += 0.5
+    with torch.inference_mode():
+        changed = (model(moved) - model(x)).abs().amax(dim=(0, 1)) > 1e-7
+    rows, columns = changed.nonzero().div(scale, rounding_mode="floor").unbind(1)
+    distance = torch.maximum((rows - middle).abs(), (columns - middle).abs()).max().item()
+    assert 0 < distance <= reach
+
+
+@pytest.mark.parametrize("name", ["srcnn-955-x2", "edsr-x3", "fsrcnn-x3", "skyline-mended"])
+def test_the_halo_is_not_without_need(name, monkeypatch):
+    model = models.build(**{"srcnn-955-x2": {"kind": "srcnn", "scale": 2}, "edsr-x3": {"kind": "edsr", "width": 8},
+                            "fsrcnn-x3": {"kind": "fsrcnn"}, "skyline-mended": {"kind": "skyline", "padding": (4, 0, 2)}
+                            }[name])  # fmt: skip
+    randomized(model)
+    x = photograph(45, 61, 1)
+    monkeypatch.setattr(model, "halo", -BICUBIC_REACH)
+    assert (model.restore(x, tile=16 * model.scale) - model.restore(x, tile=None)).abs().max() > 1e-3
+
+
+def test_a_luma_network_takes_colour_from_bicubic():
+    model = models.SRCNN(2, (9, 1, 5))
+    model.start_from_interpolation()
+    x = 0.2 + 0.6 * photograph(20, 24)
+    expected = degradations.upscale(images.rgb_to_ycbcr(x), 2)  # Y passes unchanged through this network
+    assert torch.allclose(images.rgb_to_ycbcr(model.restore(x)), expected, atol=1e-4)
+    randomized(model)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(0.3)
+        model.conv3.bias += 0.5
+    got = images.rgb_to_ycbcr(model._restore_float(x[None])[0])
+    assert torch.allclose(got[1:], expected[1:], atol=1e-4)
+    assert not torch.allclose(got[:1], expected[:1], atol=1e-2)
+
+
+def test_a_luma_network_takes_gray_as_it_is():
+    model, x = NETWORKS["srcnn-915-x3"], photograph(10, 12, 1)
+    assert torch.allclose(model.restore(x), model(x[None])[0].clamp(0, 1), atol=1e-5)
+
+
+def test_a_colour_network_takes_gray_as_three_equal_channels():
+    model = models.SRCNN(2, (9, 1, 5), channels=3)
+    model.start_from_interpolation()
+    x = 0.2 + 0.6 * photograph(20, 24, 1)
+    assert model.restore(x).shape == (1, 40, 48)
+    assert torch.allclose(model.restore(x), degradations.upscale(x, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (2, 5, 5), (4, 5, 5), (1, 1, 3, 5, 5), (2, 2, 5, 5)])
+def test_restore_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"\(C, H, W\)"):
+        NETWORKS["srcnn-915-x3"].restore(torch.zeros(shape))
+
+
+def test_restore_leaves_no_trace():
+    model, x = models.SRCNN(2, (9, 1, 5)).train(), photograph(9, 9, 1)
+    copy = x.clone()
+    model.restore(x)
+    assert torch.equal(x, copy)
+    assert model.training
+    assert all(math.isfinite(p.sum().item()) and p.grad is None for p in model.parameters())

@@ -1,0 +1,93 @@
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from builders import photograph
+from PIL import Image
+
+from helpers import images, metrics, plots
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    seen = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append((figure, alt)))
+    yield seen
+    plt.close("all")
+
+
+def shown_pixels(axis) -> np.ndarray:
+    return np.asarray(axis.images[0].get_array())
+
+
+def test_show_is_a_png_with_alt_text_and_closes_the_figure(monkeypatch):
+    seen = []
+    monkeypatch.setattr(plots, "display", seen.append)
+    before = plt.get_fignums()
+    figure, _ = plt.subplots(figsize=(3, 2))
+    plots.show(figure, "a line")
+    assert seen[0].alt == "a line"
+    assert Image.open(io.BytesIO(seen[0].data)).format == "PNG"
+    assert plt.get_fignums() == before
+
+
+def test_compare_puts_the_psnr_into_the_title(figures):
+    clean = photograph()
+    noisy = (clean + 0.1).clamp(0, 1)
+    plots.compare({"clean": clean, "noisy": noisy, "small": clean[:, :9]}, "three pictures", reference=clean, border=2)
+    figure, alt = figures[0]
+    titles = [axis.get_title() for axis in figure.axes]
+    expected = metrics.psnr(*(images.quantize(t)[:, 2:-2, 2:-2] for t in (noisy, clean)))
+    assert alt == "three pictures"
+    assert titles == ["clean", f"noisy\n{expected:.2f} dB", "small"]
+
+
+def test_panels_share_one_scale_and_are_clipped(figures):
+    plots.compare({"dark": torch.full((1, 8, 8), 0.1), "beyond": torch.full((1, 8, 8), 1.7)}, "two grays")
+    dark, beyond = figures[0][0].axes
+    assert dark.images[0].get_clim() == beyond.images[0].get_clim() == (0, 1)
+    assert shown_pixels(beyond).max() == 1.0
+    assert dark.images[0].get_interpolation() in ("antialiased", "nearest", "auto", "none")
+
+
+def test_compare_zooms_into_the_marked_square(figures):
+    x = photograph()
+    plots.compare({"a": x, "b": 1 - x}, "with a zoom", zoom=(5, 7, 6))
+    axes = figures[0][0].axes
+    assert len(axes) == 4
+    assert np.allclose(shown_pixels(axes[2]), x[:, 5:11, 7:13].movedim(0, -1))
+    (square,) = axes[0].patches
+    assert (square.get_x(), square.get_y(), square.get_width()) == (6.5, 4.5, 6)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_compare_takes_any_number_of_panels(figures, count):
+    plots.compare({str(i): photograph(8, 8, 1 + 2 * (i % 2)) for i in range(count)}, "many", columns=4)
+    assert sum(bool(axis.images) for axis in figures[0][0].axes) == count
+
+
+def test_curves_have_labels_and_levels(figures):
+    plots.curves({"a": ([1, 2, 3], [1, 4, 9])}, "step", "loss", "a curve", levels={"bicubic": 5}, logarithmic="y")
+    (axis,) = figures[0][0].axes
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale(), axis.get_xscale()) == (
+        "step", "loss", "log", "linear",
+    )  # fmt: skip
+    assert list(axis.lines[0].get_ydata()) == [1, 4, 9]
+    assert list(axis.lines[1].get_ydata()) == [5, 5]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "bicubic"]
+
+
+def test_filters_share_one_symmetric_scale(figures):
+    plots.filters({"before": torch.full((64, 1, 9, 9), 0.1), "after": torch.full((64, 1, 9, 9), -0.5)}, "filters")
+    first, second, *_ = figures[0][0].axes
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (-0.5, 0.5)
+    assert first.images[0].get_array().shape == (8 * 11, 8 * 11)
+
+
+def test_colours_differ():
+    assert len(set(plots.COLOURS)) == len(plots.COLOURS) == 7

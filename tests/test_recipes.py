@@ -1,0 +1,124 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from builders import pictures, recipe
+
+from helpers import images, recipes
+from helpers.losses import LOSSES
+from helpers.models import Restorer
+from helpers.training import Plan
+
+every_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
+
+
+@every_recipe
+def test_a_recipe_fits_together(name):
+    one = recipes.RECIPES[name]
+    assert one.name == name
+    assert one.loss in LOSSES
+    assert one.start_from is None or one.start_from in recipes.RECIPES
+    assert one.origin
+    model = recipes.network(one)
+    assert isinstance(model, Restorer)
+    assert model.scale == one.scale
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), recipes.network(one).parameters(), strict=True))
+
+
+@every_recipe
+def test_start_from_shares_most_weights(name):
+    one = recipes.RECIPES[name]
+    if one.start_from:
+        own = recipes.network(one).state_dict()
+        given = recipes.network(recipes.RECIPES[one.start_from]).state_dict()
+        shared = sum(v.numel() for k, v in given.items() if k in own and own[k].shape == v.shape)
+        assert shared > 0.9 * sum(v.numel() for v in own.values())
+
+
+def test_every_network_of_the_course_has_a_recipe():
+    asked = {
+        "srcnn-915-x3",
+        *(f"{kind}-x{s}" for kind in ("srcnn-955", "fsrcnn", "edsr") for s in (2, 3, 4)),
+        "skyline",
+    }
+    assert asked <= set(recipes.RECIPES)
+
+
+def test_an_unknown_recipe_lists_the_known():
+    with pytest.raises(recipes.RecipeError, match=r"'srcnn'.*srcnn-915-x3, srcnn-955-x3"):
+        recipes.find("srcnn")
+    assert recipes.find("skyline") is recipes.RECIPES["skyline"]
+
+
+def test_changed():
+    one = dataclasses.replace(recipe(), plan=Plan(20_000, 1e-3, warmup=500, every=2000, clip=0.2, seed=4))
+    assert recipes.changed(one) == one
+    short = recipes.changed(one, steps=40, batch=3, seed=9, learning_rate=0.01, sets=("a", "b"))
+    assert (short.plan.steps, short.plan.warmup, short.plan.every) == (40, 4, 10)
+    assert (short.plan.seed, short.plan.learning_rate, short.plan.clip) == (9, 0.01, 0.2)
+    assert (short.batch, short.sets) == (3, ("a", "b"))
+    assert recipes.changed(one, seed=0).plan.seed == 0
+    assert recipes.changed(one, steps=3).plan.every == 1
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-3, 1.0, math.nan, math.inf])
+def test_a_learning_rate_out_of_range_is_refused(rate):
+    with pytest.raises(recipes.RecipeError, match="learning rate"):
+        recipes.changed(recipe(), learning_rate=rate)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_prepare_keeps_held_out_pictures_apart(tmp_path, channels, scale):
+    pictures(tmp_path / "set", count=45)
+    network = {"kind": "edsr", "scale": scale, "width": 4, "blocks": 1, "channels": channels}
+    batches, validation = recipes.prepare(recipe("r", scale, network=network, sets=(str(tmp_path / "set"),)))
+    assert len(validation) == 1
+    assert len(batches.pairs) == 44
+    x, y = validation[0]
+    assert y.shape == (channels, 48 - 48 % scale, 56 - 56 % scale)
+    assert x.shape == (channels, y.shape[1] // scale, y.shape[2] // scale)
+    held = images.to_uint8(y)
+    assert not any(torch.equal(held, target) for _, target in batches.pairs)
+    x, y = batches(0)
+    assert x.shape[1:] == (channels, 8, 8)
+    assert y.shape[1:] == (channels, 8 * scale, 8 * scale)
+
+
+def test_a_small_set_holds_out_a_picture_too(tmp_path):
+    """The bundled set is smaller than HELD_OUT; without a held-out picture there is no best and no PSNR."""
+    pictures(tmp_path / "set", count=8)
+    batches, validation = recipes.prepare(recipe(sets=(str(tmp_path / "set"),)))
+    assert len(validation) >= 1
+    assert len(batches.pairs) == 8 - len(validation)
+
+
+def test_enlarge_adds_each_picture_twice_as_large(tmp_path):
+    pictures(tmp_path / "set", count=22)
+    batches, validation = recipes.prepare(recipe("r", 1, sets=(str(tmp_path / "set"),), enlarge=True))
+    assert sorted({target.shape[-1] for _, target in batches.pairs}) == [56, 112]
+    assert len(batches.pairs) == 2 * 21
+    assert {y.shape[-1] for _, y in validation} == {56}
+
+
+def test_run_begins_with_the_weights_that_fit(tmp_path):
+    pictures(tmp_path / "set", count=24)
+    one = recipe(sets=(str(tmp_path / "set"),), plan=Plan(1, 1e-30, every=1, averaging=0))
+    start = {k: torch.randn_like(v) for k, v in recipes.network(recipe("s", 3)).state_dict().items()}
+    model, log = recipes.run(one, tmp_path / "out", progress=False, device="cpu", start=start)
+    state = model.state_dict()
+    assert torch.allclose(state["head.weight"], start["head.weight"])
+    assert state["tail.weight"].shape != start["tail.weight"].shape
+    assert log[-1]["psnr"] > 0
+
+
+def test_the_data_are_named_by_their_digest(tmp_path):
+    one = recipe(sets=(str(pictures(tmp_path / "set", count=2)),))
+    facts = recipes.provenance(one, "cpu")
+    assert set(facts["data"]) == {"set"}
+    before = facts["data"]["set"]
+    assert len(before) == 64
+    (tmp_path / "set" / "000.png").write_bytes(b"other")
+    assert recipes.provenance(one, "cpu")["data"]["set"] != before
+    assert facts["device"].startswith("cpu")

@@ -1,0 +1,522 @@
+import contextlib
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from builders import photograph, pictures
+from safetensors.torch import load_file
+from torch import nn
+
+from helpers import datasets, degradations, images, metrics, models, training
+from helpers.training import Plan, TrainingError, train
+
+ROOT = Path(training.__file__).resolve().parent.parent
+TARGETS = [images.to_uint8(photograph(32, 40, 1, seed)) for seed in range(3)]
+INPUTS = [degradations.for_task("sr-x2")(y) for y in TARGETS]
+VALIDATION = [(images.to_float(x), images.to_float(y)) for x, y in zip(INPUTS, TARGETS, strict=True)]
+
+
+class WithNoise(nn.Module):
+    """A network that draws random numbers, which a resumed run must draw again."""
+
+    scale = 2
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(8, 4, 3, padding=1))
+
+    def forward(self, x):
+        return nn.functional.pixel_shuffle(self.body(x), 2)
+
+
+def network(kind=None, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return kind() if kind else models.EDSR(2, 4, 1)
+
+
+def patches(**options) -> datasets.Patches:
+    return datasets.Patches(TARGETS, INPUTS, **({"size": 8, "batch": 4, "scale": 2} | options))
+
+
+def until(step: int, act):
+    """The batches, and `act()` while batch number `step` is drawn."""
+    batches = patches()
+
+    def batch(k: int, rank: int):
+        if k == step:
+            act()
+        return batches(k, rank)
+
+    return batch
+
+
+def fit(model=None, batch=None, plan=None, loss=None, **options):
+    model = network() if model is None else model
+    log = train(model, batch or patches(), loss or nn.MSELoss(), plan or Plan(6, every=3), progress=False, **options)
+    return model, log
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def without_time(log: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in log]
+
+
+# ------------------------------------------------------------------------------------------ it learns
+
+
+def test_the_loss_falls_and_the_picture_gets_better():
+    model = network()
+    nn.init.normal_(model.tail.weight, std=0.3)
+    start = training.validate(model, VALIDATION)["psnr"]
+    model, log = fit(model, plan=Plan(60, 1e-2, every=20, averaging=0.8), validation=VALIDATION)
+    assert [row["step"] for row in log] == [20, 40, 60]
+    assert log[-1]["loss"] < log[0]["loss"] / 2
+    assert log[-1]["psnr"] > start + 3
+    assert training.validate(model, VALIDATION)["psnr"] == pytest.approx(log[-1]["psnr"], abs=1e-3)
+    assert not model.training
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
+def test_every_optimizer_and_schedule_moves_the_weights(optimizer, schedule):
+    before = {k: v.clone() for k, v in network().state_dict().items()}
+    model, _ = fit(plan=Plan(4, 1e-2, schedule, optimizer=optimizer, every=2), validation=VALIDATION)
+    assert all(v.isfinite().all() for v in model.state_dict().values())
+    assert not same(before, model.state_dict())
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "cosinus"}, {"optimizer": "adamm"}])
+def test_an_unknown_optimizer_or_schedule_is_an_error(wrong):
+    with pytest.raises(TrainingError, match=next(iter(wrong.values()))):
+        fit(plan=Plan(1, **wrong))
+
+
+def test_cosine_warms_up_and_ends_at_one_percent():
+    rates = [row["learning_rate"] for row in fit(plan=Plan(20, 0.1, warmup=4, every=1))[1]]
+    expected = [0.1 * (k + 1) / 4 for k in range(1, 4)]
+    expected += [0.1 * (0.01 + 0.99 * (1 + math.cos(math.pi * k / 16)) / 2) for k in range(17)]
+    assert rates == pytest.approx(expected)
+    assert rates[-1] == pytest.approx(0.001)
+
+
+def test_plateau_halves_after_patience(monkeypatch):
+    scores = iter([30, 31, 31, 31, 31, 32, 32])
+    monkeypatch.setattr(training, "validate", lambda *_: {"psnr": next(scores), "ssim": 0.5})
+    _, log = fit(plan=Plan(7, 0.01, "plateau", patience=1, every=1), validation=VALIDATION)
+    assert [row["learning_rate"] for row in log] == pytest.approx([0.01] * 4 + [0.005] * 3)
+
+
+def test_the_average_is_exponential_and_zero_keeps_the_last(tmp_path):
+    model, seen = network(), []
+    batches = patches()
+
+    def batch(step, rank):
+        seen.append(model.state_dict()["tail.weight"].clone())
+        return batches(step, rank)
+
+    fit(model, batch, Plan(8, 1e-2, averaging=0.5, every=8), out=tmp_path)
+    seen.append(torch.load(tmp_path / "last.pt", weights_only=True)["model"]["tail.weight"])
+    average = seen[1]
+    for count, weight in enumerate(seen[2:], 1):
+        decay = min(0.5, (1 + count) / (10 + count))
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(model.tail.weight, average, atol=1e-6)
+    assert not torch.allclose(model.tail.weight, seen[-1], atol=1e-6)
+
+    model, _ = fit(plan=Plan(8, 1e-2, averaging=0, every=8), out=tmp_path / "zero")
+    last = torch.load(tmp_path / "zero" / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, last[key]) for key, value in model.state_dict().items())
+
+
+def test_the_loss_sees_float32_without_the_border():
+    shapes = []
+
+    def loss(prediction, target):
+        shapes.append((prediction.shape, target.shape, prediction.dtype))
+        return (prediction - target).square().mean()
+
+    fit(plan=Plan(1, shave=3), loss=loss)
+    assert shapes == [((4, 1, 10, 10), (4, 1, 10, 10), torch.float32)]
+
+
+def test_validation_rounds_crops_and_keeps_the_mode():
+    model = models.SRCNN(2, (9, 1, 5)).train()
+    model.start_from_interpolation()
+    expected = []
+    for x, y in VALIDATION:
+        up = images.quantize(degradations.upscale(x, 2))[..., 2:-2, 2:-2]
+        expected.append(metrics.psnr(up, y[..., 2:-2, 2:-2]))
+    assert training.validate(model, VALIDATION)["psnr"] == pytest.approx(sum(expected) / 3, abs=0.01)
+    assert model.training
+
+
+# --------------------------------------------------------------------------------------------- resume
+
+PLANS = {
+    "cosine": Plan(20, 1e-2, warmup=3, averaging=0.9, every=5),
+    "plateau": Plan(20, 1e-2, "plateau", patience=0, averaging=0.9, every=5),
+    "constant-sgd": Plan(20, 1e-2, "constant", optimizer="sgd", averaging=0, every=5, clip=0.1),
+    "adamw": Plan(20, 1e-2, optimizer="adamw", averaging=0.99, every=5),
+}
+
+
+@pytest.mark.parametrize("kind", [None, WithNoise], ids=["edsr", "dropout"])
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("stop", [10, 8], ids=["at-a-validation", "between-validations"])
+def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, monkeypatch, kind, name, stop):
+    """Bit for bit: weights, average, optimizer, schedule."""
+    if name == "plateau":  # a validation that never gets better, so that the rate falls
+        monkeypatch.setattr(training, "validate", lambda *_: {"psnr": 30.0, "ssim": 0.5})
+    plan, out = PLANS[name], tmp_path / "broken"
+    whole, log = fit(network(kind), plan=plan, validation=VALIDATION, out=tmp_path / "whole")
+    if name == "plateau":
+        assert log[-1]["learning_rate"] < plan.learning_rate  # else there is nothing to get wrong
+
+    _, first = fit(network(kind), until(stop - 1, (out / "stop").touch), plan, validation=VALIDATION, out=out)
+    assert first[-1]["step"] == stop
+    torch.rand(7)  # the state of the global generator must not matter
+    resumed, second = fit(network(kind, seed=5), plan=plan, validation=VALIDATION, out=out, resume=True)
+    assert second[-1]["step"] == 20
+    assert same(whole.state_dict(), resumed.state_dict())
+    one, two = (torch.load(tmp_path / part / "last.pt", weights_only=True) for part in ("whole", "broken"))
+    assert same(one["model"], two["model"])
+    assert same(one["average"], two["average"])
+    assert str(one["optimizer"]) == str(two["optimizer"])
+    if stop % plan.every == 0:
+        assert without_time(log) == without_time(second)
+        assert one["schedule"] == two["schedule"]
+
+
+def test_resuming_draws_only_the_batches_that_are_left(tmp_path):
+    drawn, batches = [], patches()
+
+    def batch(step, rank):
+        drawn.append(step)
+        if step == 3 and len(drawn) == 4:
+            (tmp_path / "stop").touch()
+        return batches(step, rank)
+
+    fit(batch=batch, plan=Plan(8), out=tmp_path)
+    fit(batch=batch, plan=Plan(8), out=tmp_path, resume=True)
+    assert drawn == list(range(8))
+
+
+def test_resuming_a_finished_run_returns_its_result(tmp_path):
+    model, log = fit(out=tmp_path)
+    again, same_log = fit(network(seed=3), until(0, pytest.fail), out=tmp_path, resume=True)
+    assert same(model.state_dict(), again.state_dict())
+    assert log == same_log
+
+
+def test_without_resume_a_run_begins_anew(tmp_path):
+    fit(out=tmp_path)
+    _, log = fit(out=tmp_path)
+    assert [row["step"] for row in log] == [3, 6]
+
+
+def test_resume_without_a_checkpoint_begins(tmp_path):
+    assert fit(out=tmp_path, resume=True)[1][-1]["step"] == 6
+
+
+@pytest.mark.parametrize("other", [("edsr", 2, 8, 1), ("edsr", 3, 4, 1), ("fsrcnn", 2)])
+def test_a_checkpoint_of_another_model_is_an_error(tmp_path, other):
+    fit(out=tmp_path)
+    with pytest.raises(TrainingError, match=r"last\.pt") as caught:
+        fit(models.KINDS[other[0]](*other[1:]), out=tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_the_same_shapes_for_another_scale_is_an_error(tmp_path):
+    fit(models.SRCNN(2, (9, 1, 5)), plan=Plan(1), out=tmp_path)
+    with pytest.raises(TrainingError, match=r"last\.pt"):
+        fit(models.SRCNN(4, (9, 1, 5)), plan=Plan(1), out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", [{"schedule": "plateau"}, {"schedule": "constant"}, {"optimizer": "sgd"}])
+def test_a_checkpoint_of_another_plan_is_an_error(tmp_path, change):
+    plan = Plan(8, every=4)
+    fit(batch=until(3, (tmp_path / "stop").touch), plan=plan, out=tmp_path)
+    with pytest.raises(TrainingError, match=r"last\.pt"):
+        fit(plan=dataclasses.replace(plan, **change), out=tmp_path, resume=True)
+
+
+def test_resuming_with_another_learning_rate_uses_it_or_refuses(tmp_path):
+    """Lower the learning rate, says the error of a diverging run: then that must have an effect."""
+    plan = Plan(8, 1e-3, "constant", every=4)
+    fit(batch=until(3, (tmp_path / "stop").touch), plan=plan, out=tmp_path)
+    try:
+        _, log = fit(plan=dataclasses.replace(plan, learning_rate=1e-5), out=tmp_path, resume=True)
+    except TrainingError:
+        return
+    assert log[-1]["learning_rate"] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "half", "list", "parts"])
+def test_a_damaged_checkpoint_is_an_error(tmp_path, damage):
+    fit(out=tmp_path)
+    path = tmp_path / "last.pt"
+    whole = path.read_bytes()
+    if damage in ("list", "parts"):
+        state = torch.load(path, weights_only=True)
+        torch.save([1, 2] if damage == "list" else {k: v for k, v in state.items() if k != "log"}, path)
+    else:
+        path.write_bytes({"empty": b"", "text": b"hello", "half": whole[: len(whole) // 2]}[damage])
+    with pytest.raises(TrainingError, match=r"last\.pt") as caught:
+        fit(out=tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------- stopping
+
+
+def test_a_stop_file_saves_and_ends(tmp_path):
+    model, log = fit(batch=until(4, (tmp_path / "stop").touch), plan=Plan(50, every=20), out=tmp_path)
+    assert [row["step"] for row in log] == [5]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
+    assert not (tmp_path / "stop").exists()
+    assert same(model.state_dict(), load_file(tmp_path / "step-0000005.safetensors"))
+
+
+def test_ctrl_c_saves_and_ends(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    _, log = fit(batch=until(4, lambda: signal.raise_signal(signal.SIGINT)), plan=Plan(50, every=20), out=tmp_path)
+    assert [row["step"] for row in log] == [5]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(batch=until(4, twice), plan=Plan(50, every=20), out=tmp_path)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+# ------------------------------------------------------------------------------------ what is written
+
+
+def test_checkpoints_at_intervals_and_the_best(tmp_path, monkeypatch):
+    scores = iter([30.0, 33.0, 31.0])
+    monkeypatch.setattr(training, "validate", lambda *_: {"psnr": next(scores), "ssim": 0.5})
+    fit(plan=Plan(6, 1e-2, every=2), validation=VALIDATION, out=tmp_path)
+    names = [f"step-000000{step}.safetensors" for step in (2, 4, 6)]
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == names
+    first, second, third = (load_file(tmp_path / name) for name in names)
+    assert same(load_file(tmp_path / "best.safetensors"), second)
+    assert not same(first, second)
+    assert not same(second, third)
+    assert not list(tmp_path.glob(".*"))  # no temporary file
+
+
+def test_the_best_stays_the_best_after_resuming(tmp_path, monkeypatch):
+    scores = iter([33.0, 32.0, 31.0])
+    monkeypatch.setattr(training, "validate", lambda *_: {"psnr": next(scores), "ssim": 0.5})
+    plan = Plan(6, 1e-2, every=2)
+    fit(batch=until(1, (tmp_path / "stop").touch), plan=plan, validation=VALIDATION, out=tmp_path)
+    fit(plan=plan, validation=VALIDATION, out=tmp_path, resume=True)
+    assert same(load_file(tmp_path / "best.safetensors"), load_file(tmp_path / "step-0000002.safetensors"))
+
+
+def test_tensorboard_has_scalars_and_pictures(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    plan = Plan(6, every=2)
+    fit(batch=until(3, (tmp_path / "stop").touch), plan=plan, validation=VALIDATION, out=tmp_path)
+    _, log = fit(plan=plan, validation=VALIDATION, out=tmp_path, resume=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for key in ("loss", "psnr", "ssim", "learning_rate"):
+        assert [e.step for e in events.Scalars(key)] == [2, 4, 6]
+        assert [e.value for e in events.Scalars(key)] == pytest.approx([row[key] for row in log], rel=1e-5)
+    tags = events.Tags()["images"]
+    assert len(tags) == len(VALIDATION)
+    picture = events.Images(tags[0])[-1]
+    assert (picture.height, picture.width) == (32, 3 * 40)  # input, output, target
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path):
+    calls = []
+
+    def loss(prediction, target):
+        calls.append(1)
+        return (prediction - target).square().mean() * (math.nan if len(calls) > 3 else 1)
+
+    with pytest.raises(TrainingError, match="loss is nan at step 4"):
+        fit(plan=Plan(8, every=2), loss=loss, validation=VALIDATION, out=tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 2
+    assert all(v.isfinite().all() for v in load_file(tmp_path / "best.safetensors").values())
+
+
+def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
+    """The loss of the step that breaks them is still finite."""
+    with contextlib.suppress(TrainingError):
+        fit(plan=Plan(1, 1e30, "constant", averaging=0), validation=VALIDATION, out=tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    fit(plan=Plan(2, every=2), out=tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises((OSError, TrainingError)):
+        fit(plan=Plan(2, every=2), out=tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
+    model = network().to(memory_format=torch.channels_last)
+    training.save_weights(model, tmp_path / "w.safetensors")
+    state = load_file(tmp_path / "w.safetensors")
+    assert same(state, model.state_dict())
+    assert {v.dtype for v in state.values()} == {torch.float32}
+
+
+def test_weights_have_ordinary_permissions(tmp_path):
+    """safetensors renames a private file of its own over the path it is given."""
+    (tmp_path / "plain").touch()
+    path = training.save_weights(network(), tmp_path / "w.safetensors")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+# --------------------------------------------------------------------------------------------- devices
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(TrainingError, match=name):
+        training.check_device(name)
+
+
+def test_the_cpu_is_there():
+    assert training.check_device("cpu") == torch.device("cpu")
+    assert training.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+# ---------------------------------------------------------------------------------------- many processes
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+import torch
+from builders import recipe
+from helpers import __main__ as command, recipes
+from helpers.training import Plan
+import test_training as t
+
+torch.set_num_threads(1)
+out, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+leave, torch.distributed.destroy_process_group = torch.distributed.destroy_process_group, lambda: None  # until the end
+replace = os.replace
+def noted(source, target):
+    with open(out / "written.txt", "a") as file:
+        file.write(f"{rank} {Path(target).name}\\n")
+    replace(source, target)
+os.replace = noted
+
+class Batches:
+    inner = t.patches()
+    drawn = []
+    def __call__(self, step, rank):
+        self.drawn.append(self.inner(step, rank)[0])
+        return self.inner(step, rank)
+
+for name, plan in (("cosine", Plan(6, 1e-2, every=2)), ("plateau", Plan(6, 1e-2, "plateau", patience=0, every=1))):
+    batches, model = Batches(), t.network()
+    batches.drawn = []
+    log = t.train(model, batches, torch.nn.MSELoss(), plan, validation=t.VALIDATION, out=out / name, progress=False)
+    facts = {"log": log, "drawn": torch.stack(batches.drawn), "model": model.state_dict()}
+    torch.save(facts, out / f"{name}-{rank}.pt")
+
+if rank == 1:
+    stop = lambda step: (out / "stopped" / "stop").touch() if step == 2 else None
+else:
+    stop = lambda step: None
+inner = t.patches()
+log = t.train(t.network(), lambda step, rank: (stop(step), inner(step, rank))[1], torch.nn.MSELoss(),
+              Plan(40, every=40), out=out / "stopped", progress=False)
+torch.save([row["step"] for row in log], out / f"stopped-{rank}.pt")
+
+recipes.RECIPES["tiny-x2"] = recipe(sets=(sys.argv[2],))
+code = command.main(["train", "tiny-x2", "--out", str(out / "command"), "--quiet", "--device", "cpu"])
+leave()
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("torchrun")
+    photographs = pictures(out / "photographs", count=24, height=32, width=32)
+    (out / "script.py").write_text(SCRIPT)
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               str(out / "script.py"), str(out), str(photographs)]  # fmt: skip
+    result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return out
+
+
+def facts(out: Path, name: str) -> list[dict]:
+    return [torch.load(out / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cosine", "plateau"])
+def test_two_processes_draw_different_batches_and_end_with_one_network(two_processes, name):
+    first, second = facts(two_processes, name)
+    assert not torch.equal(first["drawn"], second["drawn"])
+    assert same(first["model"], second["model"])
+    assert not same(first["model"], network().state_dict())
+    assert first["log"][-1]["step"] == 6
+
+
+@pytest.mark.slow
+def test_two_processes_minimise_their_joint_loss(two_processes):
+    """One process that draws both batches at each step ends with the same weights, but for rounding."""
+    batches = patches()
+
+    def both(step, _):
+        pairs = [batches(step, rank) for rank in (0, 1)]
+        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+
+    alone, _ = fit(batch=both, plan=Plan(6, 1e-2, every=2))
+    together = facts(two_processes, "cosine")[0]["model"]
+    moved = max((v - network().state_dict()[k]).abs().max() for k, v in alone.state_dict().items())
+    apart = max((v - together[k]).abs().max() for k, v in alone.state_dict().items())
+    assert apart < moved / 5
+
+
+@pytest.mark.slow
+def test_only_the_first_process_writes(two_processes):
+    written = [line.split() for line in (two_processes / "written.txt").read_text().splitlines()]
+    assert {rank for rank, _ in written} == {"0"}
+    assert [name for _, name in written].count("tiny-x2.json") == 1
+    assert (two_processes / "command" / "tiny-x2.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_stop_file_that_any_process_sees_ends_all(two_processes):
+    steps = torch.load(two_processes / "stopped-0.pt", weights_only=True)
+    assert len(steps) == 1
+    assert steps[0] in (3, 4)

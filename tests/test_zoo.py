@@ -1,0 +1,200 @@
+import json
+import os
+
+import pytest
+import torch
+from builders import photograph, randomized, recipe, shipped
+
+from helpers import datasets, evaluation, models, zoo
+
+SHIPPED = sorted(path.stem for path in zoo.WEIGHTS.glob("*.json"))
+every_shipped = pytest.mark.parametrize("name", SHIPPED)
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A zoo of three networks; the first for ×2 is the better one."""
+    folder = shipped(tmp_path / "weights", recipe("good-x2"), recipe("poor-x2"), recipe("one-x3", 3))
+    monkeypatch.setattr(zoo, "WEIGHTS", folder)
+    return folder
+
+
+def edit(card, **changes) -> None:
+    about = json.loads(card.read_text())
+    card.write_text(json.dumps({k: v for k, v in (about | changes).items() if v is not None}))
+
+
+# ------------------------------------------------------------------------------- what a zoo does
+
+
+def test_available_has_task_parameters_bytes_and_origin(shelf):
+    table = zoo.available()
+    assert list(table.index) == ["good-x2", "one-x3", "poor-x2"]
+    assert list(table.columns) == ["task", "parameters", "bytes", "origin"]
+    row = table.loc["one-x3"]
+    assert row["task"] == "sr-x3"
+    assert row["parameters"] == sum(p.numel() for p in models.EDSR(3, 4, 1).parameters())
+    assert row["bytes"] == (shelf / "one-x3.safetensors").stat().st_size
+
+
+def test_an_empty_zoo_is_an_empty_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
+    assert zoo.available().empty
+    assert zoo.for_task("sr-x2") == []
+    with pytest.raises(zoo.ZooError, match="none yet"):
+        zoo.load("srcnn")
+
+
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_load_gives_the_same_network_ready_to_use(shelf, by):
+    model = zoo.load("good-x2" if by == "name" else shelf / "good-x2.json")
+    expected = randomized(models.EDSR(2, 4, 1), seed=0)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), expected.parameters(), strict=True))
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+    assert torch.equal(model.restore(photograph()), expected.restore(photograph()))
+
+
+def test_the_best_comes_first(shelf):
+    assert zoo.for_task("sr-x2") == ["good-x2", "poor-x2"]
+    edit(shelf / "poor-x2.json", figures={"bundled": {"psnr": 40.0, "ssim": 0.9}})
+    assert zoo.for_task("sr-x2") == ["poor-x2", "good-x2"]
+
+
+def test_an_unknown_name_lists_the_names(shelf):
+    with pytest.raises(zoo.ZooError, match=r"'vgg'.*good-x2, one-x3, poor-x2"):
+        zoo.load("vgg")
+
+
+# ---------------------------------------------------------------------------------------- bad zoos
+
+
+def test_damaged_weights_are_refused(shelf):
+    path = shelf / "good-x2.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors.*SHA-256"):
+        zoo.load("good-x2")
+
+
+def test_missing_weights_are_refused(shelf):
+    (shelf / "good-x2.safetensors").unlink()
+    with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors.*missing"):
+        zoo.load("good-x2")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"network": 5}', "\udcff"])
+def test_a_broken_card_is_refused(shelf, text):
+    (shelf / "good-x2.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(zoo.ZooError, match=r"good-x2\.json"):
+        zoo.load("good-x2")
+
+
+@pytest.mark.parametrize("change", [{"sha256": None}, {"network": {"kind": "vgg"}}, {"network": {"kind": "srcnn"}},
+                                    {"network": {"kind": "edsr", "depth": 3}}])  # fmt: skip
+def test_a_card_that_does_not_describe_its_weights_is_refused(shelf, change):
+    edit(shelf / "good-x2.json", **change)
+    with pytest.raises(zoo.ZooError, match="good-x2"):
+        zoo.load("good-x2")
+
+
+def test_a_card_without_figures_is_no_stumbling_block(shelf):
+    """`train` writes such cards; one that was copied into the zoo by hand comes last."""
+    edit(shelf / "good-x2.json", figures=None)
+    assert zoo.for_task("sr-x2") == ["poor-x2", "good-x2"]
+
+
+# ------------------------------------------------------------------------------ original checkpoints
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    torch.save({"conv1.weight": torch.zeros(1), "trap": Trap(tmp_path / "sprung")}, tmp_path / "evil.pth")
+    with pytest.raises(zoo.ZooError, match=r"evil\.pth"):
+        zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "evil.pth")
+    assert not (tmp_path / "sprung").exists()
+    torch.load(tmp_path / "evil.pth", weights_only=False)  # the trap is real
+    assert (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("under", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_may_be_wrapped(tmp_path, under, legacy):
+    state = randomized(models.SkylineSRCNN(), seed=7).state_dict()
+    torch.save({under: state, "epoch": 3} if under else state, tmp_path / "c.pth",
+               _use_new_zipfile_serialization=not legacy)  # fmt: skip
+    model = zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "c.pth")
+    assert torch.equal(model.conv2.weight, state["conv2.weight"])
+    assert not model.training
+
+
+@pytest.mark.parametrize("content", ["other", "tensor", "text", "empty", "half"])
+def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
+    path = tmp_path / "c.pth"
+    torch.save({"other": models.SRCNN(3).state_dict(), "tensor": torch.zeros(3)}.get(content, {}), path)
+    if content in ("text", "empty", "half"):
+        torch.save(models.SkylineSRCNN().state_dict(), path)
+        path.write_bytes({"text": b"hello\n" * 9, "empty": b"", "half": path.read_bytes()[:5000]}[content])
+    with pytest.raises(zoo.ZooError, match=r"c\.pth") as caught:
+        zoo.load_checkpoint(models.SkylineSRCNN(), path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(zoo.ZooError, match=r"none\.pth: no such"):
+        zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "none.pth")
+
+
+# --------------------------------------------------------------------------------- what is shipped
+
+
+@every_shipped
+def test_shipped_weights_are_what_their_card_says(name):
+    about, path = zoo.card(name), zoo.WEIGHTS / f"{name}.safetensors"
+    model = zoo.load(name)  # checks the SHA-256
+    assert about["name"] == name
+    assert about["parameters"] == sum(p.numel() for p in model.parameters())
+    assert about["bytes"] == path.stat().st_size
+    assert about["sha256"] == zoo.sha256(path)
+    assert about["multiply_adds"] == evaluation.multiply_adds(model)
+    assert all(p.isfinite().all() for p in model.parameters())
+    for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data", "figures"):
+        assert about[key], key
+
+
+@every_shipped
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shipped_networks_restore_a_tiny_picture(name, channels):
+    model = zoo.load(name)
+    assert model.restore(photograph(7, 9, channels)).shape == (channels, 7 * model.scale, 9 * model.scale)
+
+
+@every_shipped
+@pytest.mark.parametrize("dataset", ["bundled", "Set5"])
+def test_shipped_figures_are_reached(name, dataset, request):
+    if dataset != "bundled":
+        request.getfixturevalue("course_data")
+    about = zoo.card(name)
+    if dataset not in about["figures"]:
+        pytest.skip(f"{dataset} is not on the card of {name}")
+    table, failures = evaluation.evaluate(about["task"], datasets.folder(dataset), [name], dataset, progress=False)
+    assert not failures
+    assert table["psnr"].mean() == pytest.approx(about["figures"][dataset]["psnr"], abs=0.02)
+    assert table["ssim"].mean() == pytest.approx(about["figures"][dataset]["ssim"], abs=0.001)
+
+
+def test_the_shipped_weights_are_small_together():
+    assert sum(path.stat().st_size for path in zoo.WEIGHTS.rglob("*") if path.is_file()) < 40_000_000
+
+
+def test_weights_and_cards_come_in_pairs():
+    assert sorted(path.stem for path in zoo.WEIGHTS.glob("*.safetensors")) == SHIPPED
