@@ -43,8 +43,9 @@ def with_table(readme: str) -> str:
 def picture(path: Path) -> None:
     """Bicubic, SRCNN and the best small network at ×3 beside the original, one square of a photograph, enlarged."""
     import torch
-    from helpers import datasets, degradations, images, zoo
     from PIL import Image, ImageDraw, ImageFont
+
+    from helpers import datasets, degradations, images, zoo
 
     sharp = images.crop_to_multiple(images.load_uint8(datasets.bundled("chelsea")), 3)
     small = degradations.for_task("sr-x3")(sharp)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Exit code 0, or 2 with one line on stderr for bad input; 1 where a part of the work failed."""
+    """Run one command. Exit code 0; 2 for bad input, a line for each on stderr; 1 where `check` found a fault."""
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -22,8 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, as all else here."""
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (python -m helpers --help lists the commands)\n")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m helpers", description="Tools of the course on image restoration.")
+    top = Parser(prog="python -m helpers", description="Tools of the course on image restoration.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="is this machine ready? versions, device, memory, and remedies")
@@ -110,7 +117,8 @@ def _train(options: argparse.Namespace) -> int:
     )
     if done < recipe.plan.steps:
         print(f"stopped at step {done} of {recipe.plan.steps}; go on with --resume --out {out}")
-    print(f"{card.with_suffix('.safetensors')} · PSNR {log[-1]['psnr']:.2f} dB on held-out pictures" if log else card)
+    psnr = f" · PSNR {log[-1]['psnr']:.2f} dB on held-out pictures" if log else ""
+    print(f"{card.with_suffix('.safetensors')}{psnr}")
     return 0
 
 
@@ -177,9 +185,9 @@ def _check_folder(path: Path) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return value
 
 

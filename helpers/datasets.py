@@ -40,6 +40,8 @@ def course_data() -> Path:
 
 def folder(name: str | os.PathLike) -> list[Path]:
     """The pictures of a folder, or of a set by its name ("Set5", "bundled"). Raises DatasetError, ImageError."""
+    if not str(name):
+        raise DatasetError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
     if str(name) == "bundled":
         return bundled()
     places = [Path(name).expanduser(), *(course_data() / part / name for part in ("", "train", "test"))]
@@ -125,7 +127,9 @@ class Patches:
         degrade: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
-        self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= size]
+        self.alone = inputs is None  # no inputs of their own: `degrade` makes them of the targets
+        wanted = size * (scale if self.alone else 1)
+        self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= wanted]
         if not self.pairs:
             raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
         self.size, self.batch, self.scale, self.augment, self.seed = size, batch, scale, augment, seed
@@ -140,9 +144,11 @@ class Patches:
 
     def _patch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.pairs[rng.integers(len(self.pairs))]
-        top, left = (int(rng.integers(side - self.size + 1)) for side in x.shape[-2:])
-        x = x[:, top : top + self.size, left : left + self.size]
-        top, left, size = top * self.scale, left * self.scale, self.size * self.scale
+        factor = 1 if self.alone else self.scale  # from positions in x to positions in y
+        size = self.size * self.scale // factor
+        top, left = (int(rng.integers(side - size + 1)) for side in x.shape[-2:])
+        x = x[:, top : top + size, left : left + size]
+        top, left, size = top * factor, left * factor, size * factor
         y = y[:, top : top + size, left : left + size]
         if self.augment:
             turns, mirror = int(rng.integers(4)), bool(rng.integers(2))

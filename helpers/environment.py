@@ -41,6 +41,8 @@ def _python() -> Finding:
 
 def _packages() -> list[Finding]:
     findings = []
+    if not REQUIREMENTS.is_file():
+        return [Finding(False, "requirements", "requirements.txt is missing", "get the repository again")]
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         match = re.match(r"([\w-]+)\s*>=\s*([\w.]+)", line)
         if match:

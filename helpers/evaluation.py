@@ -51,6 +51,7 @@ def evaluate(
     `methods` are "bicubic", "jpeg", names of the zoo, or paths of cards; by default all that the task has.
     Raises EvaluationError, ZooError.
     """
+    degradations.scale_of(task)  # an unknown task is said once, before any picture
     names = list(methods or methods_for(task))
     loaded = {name: _load(name, task) for name in names}
     rows, failures = [], []
@@ -68,7 +69,7 @@ def evaluate(
 def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> dict:
     """PSNR, SSIM, seconds and parameters of one method on one clean uint8 picture; None is the task's baseline."""
     scale = degradations.scale_of(task)
-    if min(picture.shape[-2:]) < 11 + 2 * scale:
+    if min(picture.shape[-2:]) < 11 + 3 * scale:  # what SSIM's window wants after cropping and the border
         raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
     picture = images.crop_to_multiple(picture, scale)
     if model is None or model.channels == 1:
@@ -97,6 +98,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pictures, a row per method, the best last."""
     keys = ["task", "dataset", "method"]
     means = table.groupby(keys, sort=False)[["psnr", "ssim", "seconds", "parameters"]].mean()
+    means = means.sort_values(["task", "dataset", "psnr"])
     return means.astype({"parameters": int}).round({"psnr": 2, "ssim": 4, "seconds": 3})
 
 

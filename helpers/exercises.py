@@ -198,7 +198,7 @@ def receptive_field(answer: Callable) -> None:
     """my_receptive_field(kernels): side of the square of input pixels that one output pixel sees."""
     for kernels, expected in (((9, 1, 5), 13), ((9, 5, 5), 17), ((3,), 3), ((3, 3, 3, 3), 9)):
         value = _number(_call(answer, kernels))
-        if value == sum(kernels):
+        if value == sum(kernels) != expected:
             raise Wrong("Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.")
         if value != expected:
             raise Wrong(f"{kernels}: {value:g}, but it is {expected}. Start at 1 and add k − 1 for each layer.")
@@ -213,9 +213,10 @@ def loss_border(answer: Callable) -> None:
     value = _number(_call(answer, prediction, target, 3))
     if abs(value - (prediction - target).square().mean().item()) < 1e-6:
         raise Wrong("The border still counts: cut it off before you take the mean.")
-    if abs(value - 0.25) > 1e-6:
+    if not abs(value - 0.25) <= 1e-6:
         raise Wrong(f"It gives {value:.3f} where 0.250 was expected: the mean over what remains.")
-    if abs(_number(_call(answer, prediction, target, 0)) - (prediction - target).square().mean().item()) > 1e-6:
+    whole = (prediction - target).square().mean().item()
+    if not abs(_number(_call(answer, prediction, target, 0)) - whole) <= 1e-6:  # so that NaN is wrong, too
         raise Wrong("A border of 0 must leave everything: x[..., 0:-0] is empty.")
 
 
@@ -232,5 +233,5 @@ def multiply_adds(answer: Callable) -> None:
             raise Wrong("A network on the small picture runs once per small pixel, which makes scale² output pixels.")
         if small and abs(value - weights / scale) < 1e-6:
             raise Wrong("The picture shrinks on both sides: divide by scale², not by scale.")
-        if abs(value - expected) > 1e-6:
+        if not abs(value - expected) <= 1e-6:
             raise Wrong(f"{weights:,} weights, ×{scale}, small={small}: {value:g}, but it is {expected:,}.")

@@ -3,12 +3,14 @@
 An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (gray, luma) or 3 (RGB).
 """
 
+import errno
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from tqdm.auto import tqdm
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
-MAX_PIXELS = 256_000_000
+MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 
 
 class ImageError(ValueError):
@@ -27,8 +29,8 @@ class ImageError(ValueError):
 # ---------------------------------------------------------------------------------------------- files
 
 
-def load(path: str | os.PathLike) -> torch.Tensor:
-    """Read a picture as float32 (3, H, W) or (1, H, W) in [0, 1].
+def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
+    """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
 
     16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, alpha is laid on white, and the
     EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers.
@@ -38,18 +40,21 @@ def load(path: str | os.PathLike) -> torch.Tensor:
     return to_float(load_uint8(path, keep_16_bit=True))
 
 
-def load_uint8(path: str | os.PathLike, keep_16_bit: bool = False) -> torch.Tensor:
+def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) -> torch.Tensor:
     """As `load`, in 8 bits: uint8 (C, H, W), a quarter of the memory. Optionally uint16 for 16-bit gray files."""
-    path = Path(path)
+    opened = hasattr(path, "read")
+    source, path = (path, "the picture") if opened else (Path(path), Path(path))
     with _one_sentence(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-        with Image.open(path) as picture:
+        with Image.open(source) as picture:
             width, height = picture.size
             if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
                 raise ImageError(
                     f"{path}: {width}x{height} pixels is more than this course handles "
                     f"({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all); crop or shrink it first."
                 )
+            if picture.mode == "F":
+                raise ImageError(f"{path}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)  # in place: a copy of 64 megapixels is 256 MB
             array = _as_array(picture)
@@ -67,8 +72,15 @@ def save(path: str | os.PathLike, image: torch.Tensor, **options) -> Path:
     check_writable(path)
     pixels = to_uint8(image) if image.is_floating_point() else image
     array = pixels[0].numpy() if pixels.shape[0] == 1 else pixels.movedim(0, -1).numpy()
-    with atomic(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(array)).save(temporary, format=_format(path), **options)
+    try:
+        with atomic(path) as temporary:
+            Image.fromarray(np.ascontiguousarray(array)).save(temporary, format=_format(path), **options)
+    except OSError as why:
+        if why.errno == errno.ENOSPC:
+            raise ImageError(f"{path}: the disk is full; free some space and try again.") from None
+        raise ImageError(f"{path}: cannot be written ({why.strerror or why}); name another place.") from None
+    except ValueError as why:  # a side longer than the format allows, say
+        raise ImageError(f"{path}: this format cannot hold the picture ({why}); save it as PNG.") from None
     return path
 
 
@@ -117,7 +129,7 @@ def _format(path: Path) -> str | None:
 
 
 @contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
+def _one_sentence(path: Path | str) -> Iterator[None]:
     """Turn what Pillow and the system raise while reading into one ImageError that names the file."""
     try:
         yield
@@ -132,7 +144,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: declares more pixels than this course handles; crop or shrink it first.") from None
     except UnidentifiedImageError:
-        if path.stat().st_size == 0:
+        if isinstance(path, Path) and path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again.") from None
         raise ImageError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG.") from None
     except (OSError, SyntaxError, ValueError, EOFError) as why:
@@ -143,12 +155,11 @@ def _as_array(picture: Image.Image) -> np.ndarray:
     """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture."""
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # 16-bit gray; Pillow < 11 calls some of them "I"
         return np.asarray(picture).clip(0, 65535).astype(np.uint16)
-    if picture.mode == "F":
-        raise ImageError("a floating-point picture has no fixed range; convert it to 8 or 16 bits.")
     if picture.has_transparency_data:
+        kind = "L" if picture.mode == "LA" else "RGB"
         picture = picture.convert("RGBA")
         on_white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(on_white, picture).convert("RGB")
+        picture = Image.alpha_composite(on_white, picture).convert(kind)
     elif picture.mode == "L":
         pass
     elif picture.mode == "1":

@@ -21,7 +21,8 @@ class SSIMLoss(nn.Module):
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         from torchmetrics.functional.image import structural_similarity_index_measure
 
-        return 1 - structural_similarity_index_measure(prediction, target, data_range=1.0)
+        _, full = structural_similarity_index_measure(prediction, target, data_range=1.0, return_full_image=True)
+        return 1 - full[..., 5:-5, 5:-5].mean()  # where the whole window lies inside, as `metrics.ssim`
 
 
 class MSSSIMLoss(nn.Module):
@@ -33,9 +34,11 @@ class MSSSIMLoss(nn.Module):
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
         side = min(prediction.shape[-2:])
-        scales = sum(side / 2**k > 11 for k in range(5))
+        scales = max(
+            (n for n in range(1, 6) if side // 2 ** (n - 1) > 10 and side // max(1, (n - 1) ** 2) > 10), default=0
+        )
         if not scales:
-            raise ValueError(f"MS-SSIM wants patches of 12 pixels at least, not {side}.")
+            raise ValueError(f"MS-SSIM wants patches of 11 pixels at least, not {side}.")
         total = sum(self.WEIGHTS[:scales])
         betas = tuple(weight / total for weight in self.WEIGHTS[:scales])
         return 1 - multiscale_structural_similarity_index_measure(

@@ -9,12 +9,14 @@ import os
 
 import torch
 
+WINDOWS = {"gaussian": 11, "uniform": 7}  # side in pixels
+
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB, 10·log₁₀(peak² / MSE); infinite for equal pictures. Higher is better."""
     _same_shape(image, reference)
     mse = (image.double() - reference.double()).square().mean().item()
-    return 10 * math.log10(peak**2 / mse) if mse > 0 else math.inf
+    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window: str = "gaussian") -> float:
@@ -26,7 +28,9 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _same_shape(image, reference)
-    if min(image.shape[-2:]) < (11 if window == "gaussian" else 7):
+    if window not in WINDOWS:
+        raise ValueError(f"unknown SSIM window {window!r}; there are {', '.join(WINDOWS)}.")
+    if min(image.shape[-2:]) < WINDOWS[window]:
         raise ValueError(f"SSIM wants pictures of at least its window, not {tuple(image.shape[-2:])}.")
     if window == "uniform":
         from skimage.metrics import structural_similarity
@@ -35,7 +39,8 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
         return float(structural_similarity(x, y, channel_axis=0, data_range=peak, win_size=7))
     # double precision: constant regions divide tiny numbers by tiny numbers
     x, y = (_batch(t).double() for t in (image, reference))
-    return structural_similarity_index_measure(x, y, data_range=peak, gaussian_kernel=True, sigma=1.5).item()
+    _, full = structural_similarity_index_measure(x, y, data_range=peak, sigma=1.5, return_full_image=True)
+    return full[..., 5:-5, 5:-5].mean().item()  # torchmetrics also averages over a border that it mirrored
 
 
 def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:

@@ -58,32 +58,33 @@ def compare(
     zoom: Zoom | None = None,
     columns: int = 4,
     border: int = 0,
+    whole: bool = True,
 ) -> None:
     """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
 
-    With `zoom`, a marked square of each is shown large below. Pictures are (C, H, W) in [0, 1]; nearest neighbour.
+    With `zoom`, a marked square of each is shown large below, or alone if not `whole`; PSNR is that of the whole.
+    Pictures are (C, H, W) in [0, 1]; nearest neighbour.
     """
     columns = min(columns, len(panels))
-    rows = math.ceil(len(panels) / columns)
     height, width = next(iter(panels.values())).shape[-2:]
-    stretch = 2 if zoom else 1
-    panel = min(3.2, 11 / columns)
-    size = (panel * columns, rows * panel * (min(1.3, height / width) + (1 if zoom else 0)) + 0.3 * rows)
-    figure, axes = plt.subplots(
-        rows * stretch,
-        columns,
-        figsize=size,
-        squeeze=False,
-        layout="constrained",
-        height_ratios=[min(1.3, height / width), 1][:stretch] * rows,
-    )
+    shapes = ([min(1.3, height / width)] if whole or not zoom else []) + ([1.0] if zoom else [])  # of one panel's rows
+    rows, panel = math.ceil(len(panels) / columns), min(3.2, 11 / columns)
+    size = (panel * columns, rows * (panel * sum(shapes) + 0.3))
+    grid = {"figsize": size, "squeeze": False, "layout": "constrained", "height_ratios": shapes * rows}
+    figure, axes = plt.subplots(rows * len(shapes), columns, **grid)
     for axis in axes.flat:
         axis.axis("off")
     for index, (name, image) in enumerate(panels.items()):
         row, column = divmod(index, columns)
-        draw(axes[row * stretch, column], image, _title(name, image, reference, border))
+        cells = axes[row * len(shapes) : (row + 1) * len(shapes), column]
+        title = _title(name, image, reference, border)
+        if whole or not zoom:
+            draw(cells[0], image, title)
         if zoom:
-            _mark(axes[row * stretch, column], axes[row * stretch + 1, column], image, zoom)
+            top, left, side = zoom
+            draw(cells[-1], image[:, top : top + side, left : left + side], "" if whole else title)
+        if zoom and whole:
+            cells[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=COLOURS[1], lw=1.5))
     show(figure, alt)
 
 
@@ -91,7 +92,7 @@ def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
     """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks."""
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
     shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
-    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title)
     axis.axis("off")
 
@@ -118,16 +119,19 @@ def curves(
 
 
 def filters(weights: Mapping[str, torch.Tensor], alt: str, columns: int = 8) -> None:
-    """First-layer filters (N, 1, k, k) as grids; blue is negative, red positive, one scale for all."""
-    limit = max(w.abs().max().item() for w in weights.values())
+    """First-layer filters (N, 1, k, k) as grids; blue is negative, red positive, one scale for all.
+
+    The scale ends where 0.5 % of the weights lie beyond, so that one large weight does not fade all others.
+    """
+    limit = torch.cat([w.detach().abs().flatten() for w in weights.values()]).quantile(0.995).item()
     figure, axes = plt.subplots(1, len(weights), figsize=(4.6 * len(weights), 4.6), squeeze=False, layout="constrained")
     for axis, (name, kernels) in zip(axes[0], weights.items(), strict=True):
         tiles = torch.nn.functional.pad(kernels.detach(), (1, 1, 1, 1), value=math.nan)  # (N, 1, k + 2, k + 2)
         grid = images.join_tiles(tiles, columns)[0]
-        picture = axis.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        picture = axis.imshow(grid.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         axis.set_title(name)
         axis.axis("off")
-    figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8, label="weight")
+    figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8, label="weight", extend="both")
     show(figure, alt)
 
 
@@ -137,9 +141,3 @@ def _title(name: str, image: torch.Tensor, reference: torch.Tensor | None, borde
     pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
     psnr = metrics.psnr(*pair)
     return name if math.isinf(psnr) else f"{name}\n{psnr:.2f} dB"
-
-
-def _mark(axis: plt.Axes, below: plt.Axes, image: torch.Tensor, zoom: Zoom) -> None:
-    top, left, side = zoom
-    axis.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=COLOURS[1], linewidth=1.5))
-    draw(below, image[:, top : top + side, left : left + side])

@@ -48,7 +48,8 @@ class Recipe:
 def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     """The batches and the validation pictures of a recipe. Raises DatasetError where a set is missing."""
     files = [path for name in recipe.sets for path in datasets.folder(name)]
-    held = list(dict.fromkeys(files))[HELD_OUT // 2 :: HELD_OUT]
+    unique = list(dict.fromkeys(files))
+    held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
     kept = [path for path in files if path not in held]
     channels = recipe.network.get("channels", 1)
     clean = _pictures(kept, channels, recipe.scale, recipe.enlarge)

@@ -3,7 +3,9 @@
 One process on a CPU or one GPU; under `torchrun`, one process on each of many GPUs or machines.
 """
 
+import atexit
 import dataclasses
+import io
 import math
 import os
 import signal
@@ -14,9 +16,9 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
@@ -183,34 +185,35 @@ class Run:
         loss = torch.stack(self.losses).mean().item()
         self.losses.clear()
         if not math.isfinite(loss):
-            raise TrainingError(f"the loss is {loss} at step {step}; lower the learning rate (the checkpoint is kept).")
-        if self.rank:
-            return
+            raise TrainingError(f"the loss is {loss} at step {step}; begin again with a lower learning rate.")
         self.seconds += time.perf_counter() - self.clock
         row = {"step": step, "loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= validate(self.average.module, validation) if validation else {}
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
+        if self.rank:
+            return
         bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
         if bar.disable and self.progress:  # not on a terminal: a line per validation, for the log file
             print(f"{step}/{self.plan.steps}", *(f"{k} {v:.4g}" for k, v in row.items() if k != "step"), flush=True)
         if self.out:
             self._events(row, validation)
-            self.save(step)
+            save_weights(self.average.module, self.out / f"step-{step:07d}.safetensors")
             if validation and row["psnr"] > self.best:
                 self.best = row["psnr"]
                 save_weights(self.average.module, self.out / "best.safetensors")
-            save_weights(self.average.module, self.out / f"step-{step:07d}.safetensors")
+            self.save(step)
         self.clock = time.perf_counter()
 
     def save(self, step: int) -> None:
         parts = ("model", "average", "optimizer", "schedule", "scaler")
         state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds}
-        state["plan"] = dataclasses.asdict(self.plan)
+        buffer = io.BytesIO()  # writing a file itself, torch reports a full disk as an error of its own
+        torch.save(state | {"origin": self._origin()}, buffer)
         with images.atomic(self.out / "last.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def resume(self) -> int:
         """Load `last.pt` if there is one; return the step to go on from."""
@@ -219,13 +222,25 @@ class Run:
             return 0
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            for name in ("model", "average", "optimizer", "schedule", "scaler"):
-                getattr(self, name).load_state_dict(state[name])
-        except Exception as why:
-            reason = str(why).splitlines()[0]
+            differs = [key for key, value in self._origin().items() if state["origin"].get(key) != value]
+            if not differs:
+                for name in ("model", "average", "optimizer", "schedule", "scaler"):
+                    getattr(self, name).load_state_dict(state[name])
+            self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
+            step = state["step"]
+        except Exception as why:  # whatever a damaged or foreign file makes torch raise
+            reason = (str(why).splitlines() or [type(why).__name__])[0]
             raise TrainingError(f"{path}: not a checkpoint of this model ({reason}); name another --out.") from None
-        self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
-        return state["step"]
+        if differs:
+            began = ", ".join(f"{key} {state['origin'].get(key)}" for key in differs)
+            raise TrainingError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
+        return step
+
+    def _origin(self) -> dict:
+        """What must be the same when a run is resumed; its length may change."""
+        plan = dataclasses.asdict(self.plan)
+        kept = {key: plan[key] for key in plan if key not in ("steps", "every", "warmup")}
+        return kept | {"network": type(self.model).__name__, "scale": getattr(self.model, "scale", 1)}
 
     def finish(self) -> list[dict]:
         """Put the averaged weights into the model and close what is open."""
@@ -233,8 +248,6 @@ class Run:
         self.model.eval()
         if self._writer:
             self._writer.close()
-        if self.world > 1:
-            dist.destroy_process_group()
         return self.log
 
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
@@ -302,7 +315,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
     """The weights alone, as float32 safetensors."""
     state = {name: value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
     with images.atomic(path) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(safetensors.torch.save(state))  # its own save_file makes a private file
     return Path(path)
 
 
@@ -345,4 +358,5 @@ def _join_group(device: torch.device) -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
     return dist.get_rank(), dist.get_world_size()

@@ -67,7 +67,7 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
                 print(why)
 
     path.observe(lambda change: refresh(change["new"]), names="value")
-    upload.observe(lambda change: refresh(io.BytesIO(uploaded(change["new"]))), names="value")
+    upload.observe(lambda change: change["new"] and refresh(io.BytesIO(uploaded(change["new"]))), names="value")
     display(ipywidgets.HBox([path, upload]), output)
     refresh(example)
 

@@ -51,10 +51,13 @@ def load(name: str | os.PathLike) -> models.Restorer:
     about = card(name)
     if not about["weights"].is_file():
         raise ZooError(f"{about['weights']}: the weights are missing; get the file again.")
-    if sha256(about["weights"]) != about["sha256"]:
+    if sha256(about["weights"]) != about.get("sha256"):
         raise ZooError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
-    model = models.build(**about["network"])
-    model.load_state_dict(safetensors.torch.load_file(about["weights"]))
+    try:
+        model = models.build(**about["network"])
+        model.load_state_dict(safetensors.torch.load_file(about["weights"]))
+    except (TypeError, ValueError, RuntimeError):
+        raise ZooError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
     return model.eval().requires_grad_(False)
 
 
@@ -62,7 +65,7 @@ def for_task(task: str) -> list[str]:
     """The names of the networks that solve a task, the best on the bundled pictures first."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
     fit = [c for c in cards if c["task"] == task]
-    return [c["name"] for c in sorted(fit, key=lambda c: -c["figures"]["bundled"]["psnr"])]
+    return [c["name"] for c in sorted(fit, key=lambda c: -c.get("figures", {}).get("bundled", {}).get("psnr", 0))]
 
 
 def load_checkpoint(model: torch.nn.Module, path: str | os.PathLike) -> torch.nn.Module:

@@ -1,6 +1,6 @@
 """Run the notebooks end to end: `make course` (copies and HTML under build/) and `make notebooks` (in place).
 
-    python notebooks/run.py [--in-place] [--out build] [NOTEBOOK ...]
+python notebooks/run.py [--in-place] [--out build] [NOTEBOOK ...]
 """
 
 import argparse
@@ -46,7 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run_one(path: Path, out: Path | None) -> bool:
-    """Execute one notebook, print a line, write it (in place without `out`); a failing one is written nowhere in place."""
+    """Execute one notebook, print a line, write it: into `out`, or in place, and there only if all cells ran."""
     print(f"{path.stem:<32} ", end="", flush=True)
     start = time.perf_counter()
     book = nbformat.read(path, as_version=4)
@@ -113,7 +113,18 @@ def results_table(csv: Path) -> int:
     failed = 0
     for task in ("sr-x3", "deblock-q20"):
         out = csv.with_name(f"{csv.stem}-{task}.csv")
-        command = [sys.executable, "-m", "helpers", "evaluate", task, "--images", "bundled", "--out", str(out), "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "helpers",
+            "evaluate",
+            task,
+            "--images",
+            "bundled",
+            "--out",
+            str(out),
+            "--quiet",
+        ]
         csv.parent.mkdir(parents=True, exist_ok=True)
         failed += subprocess.run(command, cwd=ROOT).returncode != 0
     return failed

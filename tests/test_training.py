@@ -363,7 +363,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
 def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
     """The loss of the step that breaks them is still finite."""
     with contextlib.suppress(TrainingError):
-        fit(plan=Plan(1, 1e30, "constant", averaging=0), validation=VALIDATION, out=tmp_path)
+        fit(plan=Plan(1, math.inf, "constant", averaging=0), validation=VALIDATION, out=tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
 
 
@@ -371,11 +371,12 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     fit(plan=Plan(2, every=2), out=tmp_path)
     before = (tmp_path / "last.pt").read_bytes()
 
-    def full(state, path):
-        Path(path).write_bytes(b"half")
+    def full(path, data):
+        with open(path, "wb") as file:
+            file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises((OSError, TrainingError)):
         fit(plan=Plan(2, every=2), out=tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before

@@ -66,8 +66,15 @@ class SkylineSRCNN(Restorer):
         self.conv1 = nn.Conv2d(1, 64, 9, padding=padding[0], padding_mode="replicate")
         self.conv2 = nn.Conv2d(64, 32, 1, padding=padding[1], padding_mode="replicate")
         self.conv3 = nn.Conv2d(32, 1, 5, padding=padding[2], padding_mode="replicate")
+        if residual:  # begin as the identity
+            nn.init.zeros_(self.conv3.weight)
+            nn.init.zeros_(self.conv3.bias)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        height, width = y.shape[-2:]
+        missing = self.conv1.kernel_size[0] - 2 * self.conv1.padding[0] - min(height, width)
+        if missing > 0:  # smaller than the first filter: repeat the edge until it fits
+            return self(F.pad(y, (0, missing, 0, missing), mode="replicate"))[..., :height, :width]
         x = F.relu(self.conv1(y))  # (N, 64, H, W), with the original's padding (N, 64, H - 4, W - 4)
         x = F.relu(self.conv2(x))  # (N, 32, H, W)
         x = self.conv3(x)  # (N, 1, H, W)
@@ -101,6 +108,8 @@ class FSRCNN(Restorer):
             _pass_on(convolution, self.deconv.out_channels)
         centre = 4 + (self.scale - 1) / 2  # a small pixel lies in the middle of its block of large ones
         tent = (1 - (torch.arange(9.0) - centre).abs() / self.scale).clamp(min=0)
+        for phase in range(self.scale):  # at ×4 the tent is wider than the kernel: let what is left sum to one
+            tent[phase :: self.scale] /= tent[phase :: self.scale].sum()
         nn.init.normal_(self.deconv.weight, std=1e-3)  # as the paper
         nn.init.zeros_(self.deconv.bias)
         with torch.no_grad():
@@ -155,12 +164,10 @@ def _random_features(*convolutions: nn.Conv2d) -> None:
 
 
 def _pass_on(convolution: nn.Conv2d, channels: int) -> None:
-    """Let the first `channels` outputs of a convolution be its first `channels` inputs, unchanged."""
+    """Let the first `channels` outputs be the first `channels` inputs, unchanged; other inputs have no say in them."""
+    middle = convolution.kernel_size[0] // 2
     with torch.no_grad():
-        if convolution.out_channels == channels:  # a last layer: the other features have no say at first
-            nn.init.normal_(convolution.weight, std=1e-3)
-            nn.init.zeros_(convolution.bias)
-        middle = convolution.kernel_size[0] // 2
         convolution.weight[:channels] = 0
+        convolution.bias[:channels] = 0
         for channel in range(channels):
             convolution.weight[channel, channel, middle, middle] = 1

@@ -1,0 +1,252 @@
+"""A notebook in the hands of a learner: a real JupyterLab, a real browser, all cells run, sliders moved by keyboard.
+
+    python tests/browser.py [NOTEBOOK ...]
+
+nbval runs the cells, but knows nothing of what the browser makes of them; widgets are only alive here. The notebooks
+(all of them by default) run in a temporary copy of the course, so nothing is written back. One line per notebook.
+Exit code 0, or 1 where a notebook fails, or 2 where playwright or Chromium is missing (`pip install playwright`; any
+Chromium or Chrome on the PATH, or its path in CHROMIUM).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "downloads", "__pycache__", ".*_cache")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+LAB_OPTIONS = [
+    *("--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0"),
+    *("--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.collaborative=False"),
+]
+
+# What the browser is asked. `window.jupyterapp` is there because of `expose_app_in_browser`.
+READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN_ALL = """async () => {
+    await window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs');
+    await window.jupyterapp.commands.execute('notebook:run-all-cells');
+}"""
+FAULTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.getSource().trim())
+    .flatMap((cell, index) => {
+        const errors = cell.model.outputs.toJSON().filter(output => output.output_type === 'error');
+        const faults = errors.map(error => `${error.ename}: ${error.evalue}`);
+        if (cell.model.executionCount === null) faults.push('it did not run');
+        return faults.map(fault => `code cell ${index + 1}: ${fault}`);
+    })"""
+CHANGED = """([box, before]) => {
+    const picture = box.querySelector('.widget-output img');
+    return picture && picture.src && picture.src !== before;
+}"""
+ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.error']"
+BOXES = ".jp-NotebookPanel .widget-interact:has(.noUi-handle):has(.widget-output img)"
+
+
+class Failure(Exception):
+    """What is wrong with a notebook, in one sentence."""
+
+
+class Missing(Exception):
+    """Something that has to be installed before this can run."""
+
+
+# ---------------------------------------------------------------------------------------- JupyterLab
+
+
+@contextmanager
+def course_copy() -> Iterator[Path]:
+    """The course without history and scratch, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
+        yield Path(shutil.copytree(ROOT, Path(folder) / "course", ignore=NOT_COPIED))
+
+
+@contextmanager
+def lab(root: Path, patience: float) -> Iterator[str]:
+    """The address of a JupyterLab on `root`, with settings of its own."""
+    with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as folder:
+        home, port = Path(folder), free_port()
+        command = [sys.executable, "-m", "jupyterlab", *LAB_OPTIONS, f"--port={port}", f"--ServerApp.root_dir={root}"]
+        with open(home / "lab.log", "w", encoding="utf-8") as log:
+            server = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
+        try:
+            wait_for(f"http://127.0.0.1:{port}", server, home / "lab.log", patience)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            stop(server)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """No settings of the user's, no news pop-up, and all cells in the page (without windowing)."""
+    config = home / "config" / "labconfig"
+    config.mkdir(parents=True)
+    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (config / "page_config.json").write_text(json.dumps(news), encoding="utf-8")
+    windowing = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
+    (config / "default_setting_overrides.json").write_text(json.dumps(windowing), encoding="utf-8")
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run"}
+    folders["IPYTHONDIR"] = "ipython"
+    threads = {"OMP_WAIT_POLICY": "PASSIVE"}
+    return os.environ | threads | {name: str(home / folder) for name, folder in folders.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url: str, server: subprocess.Popen, log: Path, patience: float) -> None:
+    """Until JupyterLab answers."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(url + "/api/status", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.25)
+    raise Missing("JupyterLab did not start: " + log.read_text(encoding="utf-8")[-500:])
+
+
+def stop(server: subprocess.Popen) -> None:
+    """JupyterLab ends its kernels when it is asked politely."""
+    server.terminate()
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+# ------------------------------------------------------------------------------------------- browser
+
+
+@contextmanager
+def chromium():
+    """A headless browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise Missing("playwright is not installed: pip install playwright") from None
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None or not Path(path).is_file():
+        raise Missing("Chromium was not found: install it (apt-get install chromium), or name its path in CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=BROWSER_OPTIONS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def run_all(page, address: str) -> None:
+    """Open a notebook, run every cell, wait for the kernel. Raises Failure."""
+    page.goto(address, wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+    page.wait_for_function(READY)
+    page.evaluate(RUN_ALL)
+    page.wait_for_function(READY)
+    assert_sound(page)
+
+
+def assert_sound(page) -> None:
+    """Every cell ran, and no error is shown, in a cell or in a widget. Raises Failure."""
+    faults = page.evaluate(FAULTS)
+    if not faults and page.locator(ERRORS).count():
+        faults.append("a widget shows an error: " + page.locator(ERRORS).first.inner_text().splitlines()[-1])
+    if page.locator(".jp-NotebookPanel").get_by_text("Error displaying widget").count():
+        faults.append("a widget is not shown")
+    if faults:
+        raise Failure("; ".join(faults))
+
+
+def move_slider(page, box) -> str:
+    """Press the arrow key on the box's first slider; its new value. Raises Failure where the picture stays the same."""
+    from playwright.sync_api import TimeoutError as TooLong
+
+    before = box.locator(".widget-output img").first.get_attribute("src")
+    handle = box.locator(".noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    value = handle.get_attribute("aria-valuetext")
+    at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+    handle.press("ArrowLeft" if at_the_end else "ArrowRight")
+    try:
+        page.wait_for_function(CHANGED, arg=[box.element_handle(), before], timeout=60_000)
+    except TooLong:
+        raise Failure("the slider was moved, and the picture stays the same") from None
+    page.wait_for_function(READY)
+    return f"{value} → {handle.get_attribute('aria-valuetext')}"
+
+
+def try_notebook(page, address: str) -> str:
+    """What was seen, in a few words. Raises Failure."""
+    start = time.monotonic()
+    run_all(page, address)
+    seen = f"ran in {time.monotonic() - start:.0f} s"
+    boxes = page.locator(BOXES)
+    last = boxes.count() - 1
+    if last < 0:
+        return f"{seen}, no slider"
+    for which, index in {"first": 0, "last": last}.items():
+        if which == "first" or last:
+            seen += f"; {which} slider {move_slider(page, boxes.nth(index))}, new picture"
+    assert_sound(page)
+    return seen
+
+
+# -------------------------------------------------------------------------------------- command line
+
+
+def check(browser, url: str, notebook: str, patience: float) -> bool:
+    """Try one notebook, and say in one line how it went."""
+    from playwright.sync_api import Error
+
+    page = browser.new_page(viewport={"width": 1300, "height": 1500})
+    page.set_default_timeout(patience * 1000)
+    try:
+        print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset')}", flush=True)
+        return True
+    except (Failure, Error) as why:
+        print(f"{notebook}: FAILED: {str(why).splitlines()[0]}", flush=True)
+        return False
+    finally:
+        page.close()
+
+
+def in_course(path: str) -> str:
+    """A notebook's address within the course."""
+    try:
+        found = Path(path).resolve(strict=True).relative_to(ROOT)
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError(f"{path}: no notebook of this course") from None
+    return found.as_posix()
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("notebooks", nargs="*", type=in_course, metavar="NOTEBOOK", help="by default all")
+    options.add_argument("--patience", type=float, default=600, help="seconds for one notebook to run (600)")
+    chosen = options.parse_args()
+    notebooks = chosen.notebooks or [in_course(str(path)) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    try:
+        with chromium() as browser, course_copy() as root, lab(root, chosen.patience) as url:
+            fine = [check(browser, url, notebook, chosen.patience) for notebook in notebooks]
+    except Missing as why:
+        print(why, file=sys.stderr)
+        return 2
+    return 0 if all(fine) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
