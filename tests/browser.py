@@ -49,7 +49,7 @@ CHANGED = """([box, before]) => {
     const picture = box.querySelector('.widget-output img');
     return picture && picture.src && picture.src !== before;
 }"""
-ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.error']"
+ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback (most recent')"
 BOXES = ".jp-NotebookPanel .widget-interact:has(.noUi-handle):has(.widget-output img)"
 
 
@@ -184,6 +184,7 @@ def move_slider(page, box) -> str:
     try:
         page.wait_for_function(CHANGED, arg=[box.element_handle(), before], timeout=60_000)
     except TooLong:
+        assert_sound(page)  # an error in the widget says more
         raise Failure("the slider was moved, and the picture stays the same") from None
     page.wait_for_function(READY)
     return f"{value} → {handle.get_attribute('aria-valuetext')}"
