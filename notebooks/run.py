@@ -68,7 +68,14 @@ def run_one(path: Path, out: Path | None) -> bool:
 def execute(book: nbformat.NotebookNode, folder: Path) -> str:
     """Run all cells in `folder`; return the failing cell and its error in a few lines, or nothing."""
     resources = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(book, timeout=900, kernel_name="python3", record_timing=False, resources=resources)
+    client = NotebookClient(
+        book,
+        timeout=900,
+        kernel_name="python3",
+        record_timing=False,
+        resources=resources,
+        extra_arguments=["--Application.log_level=ERROR"],
+    )
     client.comm_open_handlers = {}  # nbclient's own Output widget can hang for the whole timeout after `interact`
     try:
         client.execute()
