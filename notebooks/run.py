@@ -49,7 +49,13 @@ def run_one(path: Path, out: Path | None) -> bool:
     """Execute one notebook, print a line, write it: into `out`, or in place, and there only if all cells ran."""
     print(f"{path.stem:<32} ", end="", flush=True)
     start = time.perf_counter()
-    book = nbformat.read(path, as_version=4)
+    try:
+        book = nbformat.read(path, as_version=4)
+        nbformat.validate(book)
+    except (ValueError, AttributeError, nbformat.ValidationError):
+        print("failed", flush=True)
+        print(f"error: {path}: not a notebook, or a damaged one; restore it with git.", file=sys.stderr)
+        return False
     failure = execute(book, path.parent)
     print("failed" if failure else f"{time.perf_counter() - start:5.0f} s", flush=True)
     if failure:
@@ -80,10 +86,20 @@ def execute(book: nbformat.NotebookNode, folder: Path) -> str:
     try:
         client.execute()
     except CellExecutionError as why:
-        return "\n".join(str(why).splitlines()[-12:])
+        return f"    {failing_cell(book)}\n    {why.ename}: {why.evalue}"
     except (CellTimeoutError, DeadKernelError) as why:
         return f"{type(why).__name__}: {str(why).splitlines()[0]}"
     return ""
+
+
+def failing_cell(book: nbformat.NotebookNode) -> str:
+    """Which cell failed, counted from 1 among the code cells, and the line of it that a reader can search for."""
+    codes = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
+    for number, cell in enumerate(codes, start=1):
+        expected = "raises-exception" in cell.metadata.get("tags", [])
+        if not expected and any(output.output_type == "error" for output in cell.outputs):
+            return f"code cell {number}: {cell.source.strip().splitlines()[0]}"
+    return "a cell"
 
 
 def normalise(book: nbformat.NotebookNode) -> None:
@@ -93,6 +109,8 @@ def normalise(book: nbformat.NotebookNode) -> None:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
+        if not cell.source.strip():  # not run, so what it stores is from another time
+            cell.execution_count, cell.outputs = None, []
         if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell.outputs):
             # the figure under a slider belongs to the widget, which a stored notebook does not have
             cell.outputs = [output for output in cell.outputs if "image/png" not in output.get("data", {})]
@@ -117,7 +135,7 @@ def write(book: nbformat.NotebookNode, path: Path) -> None:
 
 def results_table(csv: Path) -> int:
     """Measure super-resolution by 3 and deblocking on the bundled pictures; the number of failures."""
-    failed = 0
+    failed, csv = 0, csv.resolve()  # the command runs in the course's folder, wherever we were called
     for task in ("sr-x3", "deblock-q20"):
         out = csv.with_name(f"{csv.stem}-{task}.csv")
         command = [
@@ -133,7 +151,10 @@ def results_table(csv: Path) -> int:
             "--quiet",
         ]
         csv.parent.mkdir(parents=True, exist_ok=True)
-        failed += subprocess.run(command, cwd=ROOT).returncode != 0
+        code = subprocess.run(command, cwd=ROOT).returncode
+        if code:  # said here too: a process that was killed says nothing itself
+            print(f"error: evaluate {task} ended with code {code}.", file=sys.stderr)
+        failed += code != 0
     return failed
 
 
