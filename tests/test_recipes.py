@@ -1,11 +1,12 @@
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 from builders import pictures, recipe
 
-from helpers import images, recipes
+from helpers import images, recipes, zoo
 from helpers.losses import LOSSES
 from helpers.models import Restorer
 from helpers.training import Plan
@@ -122,3 +123,19 @@ def test_the_data_are_named_by_their_digest(tmp_path):
     (tmp_path / "set" / "000.png").write_bytes(b"other")
     assert recipes.provenance(one, "cpu")["data"]["set"] != before
     assert facts["device"].startswith("cpu")
+
+
+@pytest.mark.parametrize("path", sorted(zoo.WEIGHTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_card_tells_the_recipe_that_the_course_has(path):
+    """So that `train NAME` runs what the card says, to its end."""
+    about = json.loads(path.read_text(encoding="utf-8"))
+    found = recipes.find(about["name"])
+    assert about["recipe"] == json.loads(json.dumps(found.as_dict()))
+    assert about["steps"] == found.plan.steps
+
+
+def test_notebook_2_tells_the_training_of_its_networks_right():
+    book = (zoo.WEIGHTS.parent.parent / "notebooks" / "02_srcnn.ipynb").read_text(encoding="utf-8")
+    colour, luma = (recipes.find(name).plan.steps for name in ("srcnn-955-rgb-x3", "srcnn-955-x3"))
+    assert f"the colour network was trained for {colour:,} steps, the luma network for {luma:,}" in book
+    assert f"after {luma:,} steps" in book
