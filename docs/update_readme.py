@@ -1,10 +1,10 @@
-"""Write what the README shows but does not say itself: the results table and the picture.
+"""Write what the README shows but does not say itself: the results tables and the picture.
 
     python docs/update_readme.py [--check]
 
-The table comes from `data/results/*.csv` (one row per picture and method, by `python -m helpers evaluate`), the picture
-from the bundled photographs and the shipped networks. `--check` writes nothing and exits with 1 where the README's
-table is not the one that the results give.
+The tables come from `data/results/*.csv` (one row per picture and method, by `python -m helpers evaluate`) and, for the
+rows in italics, from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check`
+writes nothing and exits with 1 where the README's tables are not those that the results give.
 """
 
 import argparse
@@ -15,29 +15,72 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "data" / "results", ROOT / "docs" / "teaser.png"
+PUBLISHED = ROOT / "docs" / "published.csv"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 ORDER = ["Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
+FAMILIES = {  # what the task of a row begins with: heading, how its scores are written
+    "sr-": ("Super-resolution", "PSNR in dB / SSIM"),
+    "jpeg-q": ("JPEG, luma", "PSNR in dB / SSIM / PSNR-B in dB"),
+    "jpeg-color": ("JPEG, colour", "PSNR in dB / SSIM / PSNR-B in dB"),
+}
+SAME = {"deblock-q20": "jpeg-q20"}  # one task under two names: both are luma through libjpeg at quality 20
+SCORES = {"psnr": ".2f", "ssim": ".4f", "psnr_b": ".2f"}
 
 
 def table() -> str:
-    """Markdown: a row per task and method, PSNR in dB / SSIM as means over each set."""
+    """Markdown: a table per family of tasks, a row per task and method, means over each set."""
     rows = pd.concat([pd.read_csv(path) for path in sorted(RESULTS.glob("*.csv"))])
-    means = rows.groupby(["task", "method", "dataset"], sort=False)[["psnr", "ssim", "parameters"]].mean().reset_index()
+    return tables(rows, pd.read_csv(PUBLISHED))
+
+
+def tables(measured: pd.DataFrame, published: pd.DataFrame) -> str:
+    """The tables of measured rows, one per picture, and of those published rows whose task was measured.
+
+    Within a task the rows rise with the PSNR on the task's first set.
+    """
+    measured = measured.reindex(columns=["task", "method", "dataset", "image", "parameters", *SCORES])
+    measured["task"] = measured["task"].replace(SAME)
+    twice = ["task", "method", "dataset", "image"]  # the input itself is measured under both names of a task
+    measured = measured.sort_values("psnr_b", na_position="last").drop_duplicates(twice)
+    means = measured.groupby(["task", "method", "dataset"])[[*SCORES, "parameters"]].mean().reset_index()
+    published = published[published["task"].isin(means["task"])].assign(published=True)
+    means = pd.concat([means.assign(published=False), published])
+    parts = []
+    for prefix, (heading, scores) in FAMILIES.items():
+        family = means[means["task"].str.startswith(prefix)]
+        if len(family):
+            parts.append(f"**{heading}** ({scores})\n\n{_one_table(family)}")
+    return "\n\n".join(parts)
+
+
+def _one_table(means: pd.DataFrame) -> str:
     sets = [name for name in ORDER if name in set(means["dataset"])]
     lines = [f"| task | method | parameters | {' | '.join(sets)} |", "|---|---|--:|" + "--:|" * len(sets)]
-    for (task, method), group in means.groupby(["task", "method"], sort=False):
-        scores = {row.dataset: f"{row.psnr:.2f} / {row.ssim:.4f}" for row in group.itertuples()}
-        parameters = int(group["parameters"].iloc[0])
-        cells = [task, method, f"{parameters:,}" if parameters else "–", *(scores.get(name, "") for name in sets)]
-        lines.append(f"| {' | '.join(cells)} |")
+    for task, rows in means.groupby("task"):
+        first = rows[rows["dataset"] == next(name for name in sets if name in set(rows["dataset"]))]
+        order = dict(zip(zip(first["method"], first["published"], strict=True), first["psnr"], strict=True))
+        groups = rows.groupby(["method", "published"])
+        for key, group in sorted(groups, key=lambda item: order.get(item[0], 0)):
+            lines.append(_line(task, *key, group, sets))
     return "\n".join(lines)
 
 
+def _line(task: str, method: str, published: bool, rows: pd.DataFrame, sets: list[str]) -> str:
+    scores = {}
+    for row in rows.to_dict("records"):
+        found = [format(row[name], form) for name, form in SCORES.items() if pd.notna(row[name])]
+        scores[row["dataset"]] = " / ".join(found)
+    parameters = int(rows["parameters"].iloc[0])
+    size = f"{parameters // 1000} K" if published else f"{parameters:,}" if parameters else "–"
+    cells = [f"*{method}, published*" if published else method, size, *(scores.get(name, "") for name in sets)]
+    return f"| {' | '.join([task, *cells])} |"
+
+
 def with_table(readme: str) -> str:
-    """The README with the current table between its markers."""
+    """The README with the current tables between its markers."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
 
 
 def picture(path: Path) -> None:
@@ -47,12 +90,12 @@ def picture(path: Path) -> None:
 
     from helpers import datasets, degradations, images, zoo
 
-    sharp = images.crop_to_multiple(images.load_uint8(datasets.bundled("chelsea")), 3)
+    sharp = images.crop_to_multiple(images.load_uint8(datasets.bundled("flower")), 3)
     small = degradations.for_task("sr-x3")(sharp)
     panels = {"bicubic": images.to_uint8(degradations.upscale(images.to_float(small), 3))}
     panels |= {label: zoo.load(name).restore(small) for label, name in (("SRCNN", "srcnn-955-x3"), ("EDSR", "edsr-x3"))}
     panels["original"] = sharp
-    side, top, left = 110, 60, 140
+    side, top, left = 110, 175, 255
     strip = torch.cat([p[:, top : top + side, left : left + side] for p in panels.values()], dim=-1)
     strip = strip.repeat_interleave(2, 1).repeat_interleave(2, 2)
     drawn = Image.fromarray(strip.movedim(0, -1).numpy())
@@ -64,12 +107,12 @@ def picture(path: Path) -> None:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the table has drifted")
+    options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check
     found = README.read_text(encoding="utf-8")
     wanted = with_table(found)
     if check:
-        print("README: the table is that of data/results" if found == wanted else "README: the table has drifted")
+        print("README: the tables are those of data/results" if found == wanted else "README: the tables have drifted")
         return int(found != wanted)
     README.write_text(wanted, encoding="utf-8")
     picture(PICTURE)

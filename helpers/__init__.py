@@ -1,5 +1,6 @@
 """Helpers of the course on learned image compression and restoration; modules load when first used."""
 
+import ctypes
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -11,6 +12,7 @@ _MODULES = (
     "losses",
     "models",
     "datasets",
+    "downloads",
     "training",
     "recipes",
     "zoo",
@@ -29,3 +31,21 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep up to 1 GB of freed memory for the next large tensor, instead of a fresh mapping for each.
+
+    The system clears a fresh mapping page by page: without this, float32 convolutions on a CPU spend up to a third of
+    their time on it (`tests/benchmark_restoring.py`). Elsewhere than on glibc nothing happens.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, Windows
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 1 << 30)
+
+
+_keep_freed_memory()

@@ -1,10 +1,18 @@
-"""The command line: python -m helpers check | train | evaluate | restore | publish."""
+"""The command line: python -m helpers check | download | train | evaluate | restore | publish.
+
+At the top it imports the standard library alone: `check` must run where packages are missing or broken.
+"""
+
+from __future__ import annotations  # so that a Python too old for `str | None` hears of it from `check`
 
 import argparse
 import errno
-import os
+import re
 import sys
 from pathlib import Path
+
+# what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
+_NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, RuntimeError, OSError) as why:
+    except (ValueError, RuntimeError, OSError, MemoryError) as why:
         if not _expected(why):
             raise
         print(f"error: {_sentence(why)}", file=sys.stderr)
@@ -36,33 +44,50 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is this machine ready? versions, device, memory, and remedies")
     check.set_defaults(run=_check)
 
+    download = commands.add_parser("download", help="get an image set by its name; after a break, call it again")
+    download.add_argument("name", nargs="?", metavar="NAME", help="the name of a set; without it, they are listed")
+    download.add_argument("--list", action="store_true", help="list the sets with their size and licence")
+    download.add_argument("--out", type=Path, metavar="DIR", help="folder of image sets instead of COURSE_DATA")
+    download.add_argument("--quiet", action="store_true", help="no progress bar")
+    download.set_defaults(run=_download)
+
     train = commands.add_parser("train", help="train a network by its recipe; Ctrl-C or a file OUT/stop saves and ends")
     train.add_argument("recipe", nargs="?", metavar="RECIPE", help="the name of a recipe; without it, they are listed")
     train.add_argument("--steps", type=_positive, help="train so many steps instead of the recipe's")
+    train.add_argument("--epochs", type=_positive, help="the same in epochs: one patch of each picture is an epoch")
     train.add_argument("--batch", type=_positive, help="patches per step (per process)")
+    train.add_argument("--patch", type=_positive, help="side of the patches in input pixels")
+    train.add_argument("--quality", metavar="Q or LOW-HIGH", help="JPEG quality, for recipes that code their patches")
+    train.add_argument("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere")
     train.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
     train.add_argument("--seed", type=int, help="seed instead of the recipe's")
-    train.add_argument("--sets", help="train on these sets or folders instead, separated by commas ('bundled')")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
+    train.add_argument("--sets", type=_names, help="train on these sets or folders, separated by commas ('bundled')")
+    begin = train.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
+    begin.add_argument("--overwrite", action="store_true", help="begin anew, and clear away the run that is in OUT")
     train.add_argument("--out", type=Path, help="folder of checkpoints, TensorBoard events, weights (runs/RECIPE)")
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
-    evaluate.add_argument("task", metavar="TASK", help="sr-x2, sr-x3, sr-x4 or deblock-q20")
+    evaluate.add_argument("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …")
     evaluate.add_argument("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')")
-    evaluate.add_argument("--methods", help="names separated by commas; by default all that the task has")
+    evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method")
+    evaluate.add_argument("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row")
+    evaluate.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
     evaluate.add_argument("--quiet", action="store_true", help="no progress bar")
     evaluate.set_defaults(run=_evaluate)
 
     restore = commands.add_parser("restore", help="restore one picture of any size")
     restore.add_argument("input", type=Path, metavar="IN")
     restore.add_argument("output", type=Path, metavar="OUT")
-    restore.add_argument("--task", required=True, help="sr-x2, sr-x3, sr-x4 or deblock-q20")
+    restore.add_argument("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)")
     restore.add_argument("--model", help="a network by its name; by default the task's best")
-    restore.add_argument("--tile", type=_positive, help="side of the tiles in output pixels (512)")
+    restore.add_argument("--tile", type=_tile, help="side of the tiles in output pixels, 16 or more (512 or 1024)")
+    restore.add_argument("--half", action="store_true", help="half precision: faster, off by less than a gray level")
+    restore.add_argument("--quality", type=_quality, metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)")
     restore.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
     restore.add_argument("--quiet", action="store_true", help="no progress bar")
     restore.set_defaults(run=_restore)
@@ -84,6 +109,24 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
+def _download(options: argparse.Namespace) -> int:
+    from . import downloads, images
+
+    entries = downloads.catalog()
+    if options.list or options.name is None:
+        for name, entry in entries.items():
+            here = " (is there)" if len(downloads.present(name, options.out)) == len(entry["folders"]) else ""
+            count = sum(about["count"] for about in entry["folders"].values())
+            print(f"{name:<15} {entry['megabytes']:>5} MB {count:>4} pictures  {entry['licence']}{here}")
+        return 0
+    before = downloads.present(options.name, options.out).values()
+    for folder in downloads.download(options.name, options.out, not options.quiet):
+        print(f"{folder}: {len(images.listing(folder))} pictures{', already there' if folder in before else ''}")
+    entry = entries[options.name]
+    print(f"licence: {entry['licence']} · please cite: {entry['citation']}")
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     from . import recipes, training, zoo
 
@@ -94,16 +137,27 @@ def _train(options: argparse.Namespace) -> int:
     recipe = recipes.changed(
         recipes.find(options.recipe),
         steps=options.steps,
+        epochs=options.epochs,
         batch=options.batch,
+        patch=options.patch,
+        quality=options.quality,
+        tiles=options.tiles,
         learning_rate=options.lr,
         seed=options.seed,
-        sets=options.sets and tuple(options.sets.split(",")),
+        sets=options.sets,
     )
     out = options.out or Path("runs") / recipe.name
     training.check_device(options.device)
-    start = zoo.load(recipe.start_from).state_dict() if recipe.start_from else None
-    model, log = recipes.run(recipe, out, options.resume, options.device, not options.quiet, start)
-    if int(os.environ.get("RANK", 0)):
+    if not options.resume and not options.overwrite:
+        training.check_folder(out)  # said before any work
+    start = started_from = None
+    if recipe.start_from:
+        start = zoo.load(recipe.start_from).state_dict()
+        started_from = {"name": recipe.start_from, "sha256": zoo.card(recipe.start_from)["sha256"]}
+    model, log, facts = recipes.run(
+        recipe, out, options.resume, options.device, not options.quiet, start, started_from, options.overwrite
+    )
+    if training.rank():
         return 0
     done = log[-1]["step"] if log else 0
     card = zoo.write(
@@ -113,7 +167,7 @@ def _train(options: argparse.Namespace) -> int:
         steps=done,
         seconds=log[-1]["seconds"] if log else 0.0,
         validation=log[-1:],
-        **recipes.provenance(recipe, options.device),
+        **facts,
     )
     if done < recipe.plan.steps:
         print(f"stopped at step {done} of {recipe.plan.steps}; go on with --resume --out {out}")
@@ -123,14 +177,17 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import datasets, evaluation, images
+    from . import datasets, evaluation, images, training
 
     if options.out:
         _check_folder(options.out)
-    methods = options.methods.split(",") if options.methods else evaluation.methods_for(options.task)
+    methods = options.methods or evaluation.methods_for(options.task)
+    device = training.check_device(options.device)
     files = datasets.folder(options.images)
     name = Path(options.images).name
-    table, failures = evaluation.evaluate(options.task, files, methods, name, not options.quiet)
+    if options.panels:
+        options.panels.mkdir(parents=True, exist_ok=True)
+    table, failures = evaluation.evaluate(options.task, files, methods, name, not options.quiet, options.panels, device)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
@@ -144,18 +201,27 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from . import degradations, evaluation, images, training, zoo
 
-    degradations.scale_of(options.task)  # an unknown task is said before any work
-    images.check_writable(options.output)
+    scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
+    size = tuple(scale * side for side in images.stored_size(options.input))
+    if options.output.exists() and options.output.samefile(options.input):
+        raise images.ImageError(f"{options.output}: that is the input itself; name another output.")
+    images.check_size(options.output, *size)  # what is written can be read again
+    images.check_writable(options.output, size, options.quality)
     device = training.check_device(options.device)
     model = evaluation.load_for(options.model, options.task)
     picture = images.load_uint8(options.input)
-    restored = model.to(device).restore(
-        picture, **({"tile": options.tile} if options.tile else {}), progress=not options.quiet
-    )
-    images.save(options.output, restored)
+    restored = model.to(device).restore(picture, tile=options.tile or 0, progress=not options.quiet, half=options.half)
+    images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))
     size = f"{restored.shape[-1]}x{restored.shape[-2]}"
     print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
     return 0
+
+
+def _tile(text: str) -> int:
+    value = _positive(text)
+    if value < 16:  # nearly all of the work would be the margins of the tiles
+        raise argparse.ArgumentTypeError(f"{text} pixels are too few for a tile; 16 is the least")
+    return value
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -169,11 +235,23 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _expected(why: Exception) -> bool:
-    """Our own errors, and what the disk does; all else is a bug and keeps its traceback."""
-    return type(why).__module__.startswith("helpers.") or isinstance(why, OSError)
+    """Our own errors, and what disk and memory do; all else is a bug and keeps its traceback."""
+    return type(why).__module__.startswith("helpers.") or isinstance(why, OSError) or _no_memory(why)
+
+
+def _no_memory(why: Exception) -> bool:
+    """Python's MemoryError, torch's on a GPU, and the bare RuntimeErrors of torch and its libraries."""
+    if isinstance(why, MemoryError) or type(why).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(why, RuntimeError | OSError) and bool(_NO_MEMORY.search(str(why)))
 
 
 def _sentence(why: Exception) -> str:
+    if _no_memory(why):
+        return (
+            "the memory is full; close other programs, or ask for less at a time: a smaller picture, "
+            "`restore` with a smaller --tile, `train` with a smaller --batch or --patch, --device cpu for a GPU."
+        )
     if isinstance(why, OSError) and why.errno == errno.ENOSPC:
         return f"the disk is full while writing {why.filename or 'a file'}; free some space and try again."
     return " ".join(str(why).split())
@@ -182,6 +260,19 @@ def _sentence(why: Exception) -> str:
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first.")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; put one comma between two names")
+    return names
+
+
+def _quality(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 100")
+    return int(text)
 
 
 def _positive(text: str) -> int:

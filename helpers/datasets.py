@@ -3,6 +3,8 @@
 `COURSE_DATA` names a folder of image sets; by default `data/downloads`.
 """
 
+import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import images
+from . import degradations, images
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
@@ -59,12 +61,18 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
 
     def read(path: os.PathLike) -> torch.Tensor:
         image = images.load(path)
-        if channels == 1:
-            image = images.luma(image)
-        return images.to_uint8(image.expand(channels, -1, -1))
+        return images.luma_uint8(image) if channels == 1 else images.to_uint8(image.expand(channels, -1, -1))
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(read, files))
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of a file, or of several, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class SidePairs(torch.utils.data.Dataset):
@@ -110,8 +118,10 @@ class Patches:
     The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
 
     targets: clean uint8 pictures (C, H, W). inputs: their degraded versions, smaller by `scale`, same order; or
-    None, and then `degrade` maps the float batch (N, C, size, size) to the inputs. size: patch side in input pixels.
+    None, and then `degrade(batch, rng)` makes the inputs of the uint8 batch (N, C, size, size) and may draw numbers.
+    size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     augment: each patch is turned and mirrored into one of its eight orientations.
+    rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
     """
 
     def __init__(
@@ -123,29 +133,35 @@ class Patches:
         batch: int = 16,
         scale: int = 1,
         augment: bool = True,
+        rescale: Sequence[float] = (),
+        gray: float = 0.0,
         seed: int = 0,
-        degrade: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        degrade: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.alone = inputs is None  # no inputs of their own: `degrade` makes them of the targets
-        wanted = size * (scale if self.alone else 1)
+        wanted = math.ceil(size * (scale if self.alone else 1) / min(rescale, default=1))
         self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= wanted]
+        self.dropped = len(pairs) - len(self.pairs)
         if not self.pairs:
             raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
         self.size, self.batch, self.scale, self.augment, self.seed = size, batch, scale, augment, seed
-        self.degrade = degrade
+        self.rescale, self.gray, self.degrade = tuple(rescale), gray, degrade
 
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """(input, target) of step `step`, float32 in [0, 1], (N, C, size, size) and `scale` times that."""
         rng = np.random.default_rng((self.seed, step, rank))
-        chosen = [self._patch(rng) for _ in range(self.batch)]
-        x, y = (images.to_float(torch.stack(part)) for part in zip(*chosen, strict=True))
-        return (x if self.degrade is None else self.degrade(y)), y
+        x, y = (torch.stack(part) for part in zip(*(self._patch(rng) for _ in range(self.batch)), strict=True))
+        if self.degrade is not None:
+            x = self.degrade(y, rng)
+        return images.to_float(x), images.to_float(y)
 
     def _patch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.pairs[rng.integers(len(self.pairs))]
         factor = 1 if self.alone else self.scale  # from positions in x to positions in y
-        size = self.size * self.scale // factor
+        size = wanted = self.size * self.scale // factor
+        if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
+            size = round(wanted / rng.choice(self.rescale))
         top, left = (int(rng.integers(side - size + 1)) for side in x.shape[-2:])
         x = x[:, top : top + size, left : left + size]
         top, left, size = top * factor, left * factor, size * factor
@@ -154,4 +170,8 @@ class Patches:
             turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
             x, y = (torch.rot90(t, turns, (1, 2)) for t in (x, y))
             x, y = (t.flip(2) if mirror else t for t in (x, y))
+        if y.shape[-1] > wanted * factor:
+            x = y = images.to_uint8(degradations.resize(images.to_float(y), (wanted, wanted)))
+        if self.gray and rng.random() < self.gray:
+            x = y = images.luma_uint8(y).expand(3, -1, -1)
         return x, y

@@ -4,6 +4,7 @@ Images are float tensors in [0, 1], (C, H, W) or (N, C, H, W).
 """
 
 import io
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +16,16 @@ from PIL import Image
 
 from . import images
 
-TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1}  # name: output pixels per input pixel and side
+# Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
+TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1}
+JPEG_TASKS = ("jpeg-q10", "jpeg-q20", "jpeg-q30", "jpeg-q40")  # luma, as the literature reports
+JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-color-q40")
+_JPEG_TASK = re.compile(r"(?:jpeg|jpeg-color|deblock)-q(\d{1,2}|100)")
+
+
+# The orthonormal DCT-II of eight pixels, a row for each frequency.
+_DCT = torch.cos(torch.pi * torch.outer(torch.arange(8.0), 2 * torch.arange(8.0) + 1) / 16) / 2
+_DCT[0] /= 2**0.5
 
 
 class TaskError(ValueError):
@@ -44,26 +54,37 @@ def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def enlarge(pixels: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
-    """A uint8 gray picture (1, H, W) resized by Lanczos, as the skyline system prepares its photographs."""
-    picture = Image.fromarray(pixels[0].numpy())
+    """A uint8 picture, (1, H, W) or (3, H, W), resized by Lanczos, as the skyline system prepares its photographs."""
+    picture = images.to_pillow(pixels)
     size = (round(picture.width * factor), round(picture.height * factor))
-    return torch.from_numpy(np.array(picture.resize(size, Image.Resampling.LANCZOS)))[None]
+    return images.from_pillow(picture.resize(size, Image.Resampling.LANCZOS))
 
 
 def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The degradation that a task undoes, from a clean uint8 picture (C, H, W) to a degraded one.
 
-    "sr-x3" reduces by 3 with bicubic; "deblock-q20" is JPEG at quality 20. Raises TaskError.
+    "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises TaskError.
     """
-    function = partial(downscale, scale=scale_of(task)) if task.startswith("sr") else partial(jpeg, quality=20)
+    scale = scale_of(task)
+    if task == "jpeg":
+        raise TaskError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
+    quality = _JPEG_TASK.fullmatch(task)
+    function = partial(jpeg, quality=int(quality[1])) if quality else partial(downscale, scale=scale)
     return lambda picture: images.to_uint8(function(images.to_float(picture)))
 
 
 def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises TaskError."""
+    if task.startswith("jpeg-") and (found := _JPEG_TASK.fullmatch(task)) and int(found[1]):
+        return 1
     if task not in TASKS:
-        raise TaskError(f"unknown task {task!r}; there are {', '.join(TASKS)}.")
+        raise TaskError(f"unknown task {task!r}; there are {', '.join([*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS])}.")
     return TASKS[task]
+
+
+def covers(wide: str, task: str) -> bool:
+    """Whether a network for the task `wide` also solves `task`: the same one, or "jpeg" for JPEG of any quality."""
+    return wide == task or (wide == "jpeg" and task.startswith("jpeg-"))
 
 
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -98,20 +119,111 @@ def jpeg(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> torch
     return images.to_float(decode(jpeg_bytes(image, quality, subsampling))).to(image.device)
 
 
-def jpeg_bytes(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> bytes:
-    """The JPEG file itself, with optimised Huffman tables, of a (C, H, W) image."""
-    pixels = images.to_uint8(image).cpu()
-    picture = Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.movedim(0, -1).contiguous().numpy())
-    buffer = io.BytesIO()
-    options = {} if len(pixels) == 1 else {"subsampling": subsampling}
-    picture.save(buffer, "JPEG", quality=int(quality), optimize=True, **options)
+def jpeg_bytes(image: torch.Tensor, quality: int, subsampling: str = "4:2:0", optimize: bool = True) -> bytes:
+    """The JPEG file itself, by default with Huffman tables of its own, of a float or uint8 (C, H, W) image."""
+    picture, buffer = images.to_pillow(image), io.BytesIO()
+    options = {} if picture.mode == "L" else {"subsampling": subsampling}
+    picture.save(buffer, "JPEG", quality=int(quality), optimize=optimize, **options)
     return buffer.getvalue()
+
+
+_FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))  # (row, column)
+
+
+def jpeg_steps(image: torch.Tensor) -> dict[tuple[int, int], int]:
+    """The quantisation steps that a JPEG left in a picture's luma, by frequency (row, column) of the 8×8 DCT.
+
+    After JPEG a coefficient lies close to a multiple of its step: a comb (Fan and de Queiroz, "Identification of Bitmap
+    Compression History", 2003). Step 1 is no comb; frequencies with too few coefficients to tell are left out. The
+    blocks may begin anywhere. `image` is uint8 or float in [0, 1], (1 or 3, H, W); of a large one a part is looked at.
+    """
+    image = images.to_float(image[..., :1024, :1024]).float().cpu()
+    y = images.rgb_to_ycbcr(image, studio=False)[:1] if len(image) == 3 else image
+    if min(y.shape[-2:]) < 16:
+        return {}
+    kernels = torch.stack([torch.outer(_DCT[row], _DCT[column]) for row, column in _FREQUENCIES])[:, None]
+    everywhere = F.conv2d(255 * y[None] - 128, kernels)[0]  # (frequency, H - 7, W - 7): blocks that begin at any pixel
+    zeros = (everywhere[4:].abs() < 1).float().mean(0)
+    corners = [(top, left) for top in range(8) for left in range(8)]
+    top, left = max(corners, key=lambda corner: zeros[corner[0] :: 8, corner[1] :: 8].mean().item())
+    steps = {}
+    for frequency, values in zip(_FREQUENCIES, everywhere[:, top::8, left::8].flatten(1), strict=True):
+        values = values[:: max(1, len(values) // 2048)]
+        if (values.abs() > 4).sum() >= 48:
+            steps[frequency] = _comb(values)
+    return steps
+
+
+def _comb(values: torch.Tensor) -> int:
+    """The largest step of which most values beyond half a step are close to multiples; 1 where there is none."""
+    found = 1
+    for step in range(2, 129):
+        beyond = values[values.abs() > step / 2]
+        if len(beyond) < 16:
+            break
+        if torch.cos(2 * torch.pi * beyond / step).mean() > 0.5:
+            found = step
+    return found
+
+
+def untouched_by_jpeg(image: torch.Tensor) -> bool:
+    """Whether a picture, (1 or 3, H, W), shows for certain no JPEG coarser than quality 92. Small ones do not tell."""
+    steps = jpeg_steps(image)
+    return len(steps) >= 3 and sum(step > 1 for step in steps.values()) < 3
+
+
+class RandomJPEG:
+    """JPEG as it is met with: any quality, chroma whole or halved, 8×8 grid anywhere, sometimes twice, sometimes never.
+
+    Calling it maps a uint8 batch (N, 3, H, W) to its decoded files; a patch with R = G = B is coded as a gray picture.
+    quality: the range (both ends included), low qualities more often; or one number. shifted: how many patches have
+    their grid somewhere else than in the corner; twice: how many were a JPEG of another quality and grid before;
+    untouched: how many are not coded at all.
+    """
+
+    def __init__(
+        self,
+        quality: int | tuple[int, int] = (5, 95),
+        shifted: float = 0.4,
+        twice: float = 0.15,
+        untouched: float = 0.03,
+    ):
+        self.low, self.high = (quality, quality) if isinstance(quality, int) else quality
+        if not 1 <= self.low <= self.high <= 100:
+            raise TaskError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")
+        self.shifted, self.twice, self.untouched = shifted, twice, untouched
+
+    def __call__(self, batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        draws = [rng.random(4) for _ in batch]  # as many for each patch, whatever becomes of it
+        grids = rng.integers(8, size=(len(batch), 2, 2))
+        qualities = self.low + (self.high - self.low) * rng.random((len(batch), 2)) ** 1.6
+
+        def degrade(index: int) -> torch.Tensor:
+            pixels, (untouched, twice, shifted, chroma) = batch[index], draws[index]
+            if untouched < self.untouched:
+                return pixels
+            subsampling = "4:2:0" if chroma < 0.7 else "4:4:4" if chroma < 0.9 else "4:2:2"
+            if twice < self.twice:
+                pixels = _shifted_jpeg(pixels, round(qualities[index, 1]), subsampling, grids[index, 1])
+            grid = grids[index, 0] if shifted < self.shifted else (0, 0)
+            return _shifted_jpeg(pixels, round(qualities[index, 0]), subsampling, grid)
+
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(degrade, range(len(batch)))))
+
+
+def _shifted_jpeg(pixels: torch.Tensor, quality: int, subsampling: str, grid: tuple[int, int]) -> torch.Tensor:
+    """uint8 (3, H, W) through JPEG whose blocks begin `grid` pixels above and left of the picture."""
+    top, left = (int(g) for g in grid)
+    gray = bool((pixels == pixels[:1]).all())
+    padded = np.pad(pixels[:1] if gray else pixels, ((0, 0), (top, 0), (left, 0)), mode="edge")
+    decoded = decode(jpeg_bytes(torch.from_numpy(padded), quality, subsampling, optimize=False))
+    return decoded[:, top:, left:].expand(3, -1, -1)
 
 
 def decode(data: bytes) -> torch.Tensor:
     """uint8 (C, H, W) of an 8-bit gray or RGB picture file held in memory."""
-    array = np.array(Image.open(io.BytesIO(data)))
-    return torch.from_numpy(array).movedim(-1, 0) if array.ndim == 3 else torch.from_numpy(array)[None]
+    return images.from_pillow(Image.open(io.BytesIO(data)))
 
 
 def _batched(function: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:

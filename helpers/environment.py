@@ -1,4 +1,9 @@
-"""Is this machine ready for the course? Versions, device, memory, pictures, each with what to do about it."""
+"""Is this machine ready for the course? Versions, device, memory, pictures, each with what to do about it.
+
+It must run where things are broken: at the top it imports the standard library alone, and all else as it is looked at.
+"""
+
+from __future__ import annotations  # `str | None` is read by Pythons that are too old, and these must be told so
 
 import dataclasses
 import os
@@ -6,13 +11,15 @@ import platform
 import re
 import shutil
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from packaging.version import Version
+from . import _MODULES
 
-from . import datasets
-
-REQUIREMENTS = datasets.DATA.parent / "requirements.txt"
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements.txt"
+_REINSTALL = "pip install -r requirements.txt; if nothing changes, pip install --force-reinstall the package named here"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Finding:
 
 def check() -> list[Finding]:
     """Everything that a notebook needs, looked at once."""
-    return [_python(), *_packages(), _device(), _memory(), _disk(), _pictures(), _sets()]
+    findings = [_python(), *_packages(), _memory(), _disk()]
+    broken = _start()
+    return [*findings, broken] if broken else [*findings, _device(), _pictures(), _sets()]
 
 
 def _python() -> Finding:
@@ -55,20 +64,41 @@ def _package(name: str, floor: str) -> Finding:
     try:
         found = version(name)
     except PackageNotFoundError:
+        found = None
+    if not found:  # None, too, where an installation broke off
         return Finding(False, name, "not installed", remedy)
-    return Finding(Version(found) >= Version(floor), name, f"{found} (at least {floor})", remedy)
+    return Finding(_release(found) >= _release(floor), name, f"{found} (at least {floor})", remedy)
+
+
+def _release(text: str) -> list[int]:
+    """The numbers that begin a version, [2, 11, 1] of "2.11.1+cu128"; `packaging`, which knows more, may be missing."""
+    return [int(number) for number in re.match(r"[\d.]*", text)[0].split(".") if number]
+
+
+def _start() -> Finding | None:
+    """What keeps torch, or then the helpers with the packages that they import, from starting; None where all do."""
+    for name in ("torch", *(f"{__package__}.{module}" for module in _MODULES)):
+        try:
+            import_module(name)
+        except Exception as why:  # whatever a broken package raises
+            return Finding(False, "start", f"{name} does not start ({_reason(why)})", _REINSTALL)
+    return None
+
+
+def _reason(why: Exception) -> str:
+    return f"{type(why).__name__}: {' '.join(str(why).split())[:300]}"
 
 
 def _device() -> Finding:
+    import torch
+
+    from . import models, training
+
     try:
-        import torch
-
-        from . import training
-
         device = training.pick_device()
-        dtype = str(training.precision(device)).removeprefix("torch.")
-    except Exception as why:  # a broken torch is what a check is for
-        return Finding(False, "device", f"torch does not start ({why})", "install torch again: pip install torch")
+        dtype = str(models.precision(device)).removeprefix("torch.")
+    except Exception as why:  # a driver that does not fit torch, say
+        return Finding(False, "device", f"torch finds none ({_reason(why)})", "install torch for this machine's driver")
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     return Finding(True, "device", f"{name}{threads}, trains in {dtype}")
@@ -83,11 +113,13 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    gigabytes = shutil.disk_usage(datasets.DATA).free / 2**30
+    gigabytes = shutil.disk_usage(ROOT).free / 2**30
     return Finding(gigabytes >= 1, "disk", f"{gigabytes:.0f} GiB free", "free 1 GiB for checkpoints and downloads")
 
 
 def _pictures() -> Finding:
+    from . import datasets
+
     try:
         return Finding(True, "pictures", f"{len(datasets.bundled())} bundled")
     except ValueError as why:
@@ -95,9 +127,11 @@ def _pictures() -> Finding:
 
 
 def _sets() -> Finding:
+    from . import datasets
+
     place = datasets.course_data()
     if place.is_dir():
         return Finding(True, "image sets", str(place))
-    told = "COURSE_DATA" in os.environ
+    told = bool(os.environ.get("COURSE_DATA"))  # an empty one counts as unset, as in `course_data`
     found = f"{place} is not there" + ("" if told else " (needed only to train or measure on the standard sets)")
     return Finding(not told, "image sets", found, "set COURSE_DATA to an existing folder of image sets, or unset it")

@@ -3,8 +3,9 @@
 Super-resolution (`sr-x2`, `sr-x3`, `sr-x4`): Y of BT.601 in 8 bits, cropped to a multiple of the scale, reduced by
 bicubic with anti-aliasing as MATLAB's `imresize` and stored in 8 bits; the output is clipped and rounded to 8 bits and
 `scale` border pixels are left out. Deblocking (`deblock-q20`): Y in 8 bits through libjpeg at quality 20, nothing left
-out. A colour network is given the RGB picture, and Y is taken of its 8-bit output. Peak 255 on 8 bits, SSIM 11×11
-Gaussian, means over pictures, unweighted.
+out. A colour network is given the RGB picture, and Y is taken of its 8-bit output. JPEG (`jpeg-q10`, …): the same at
+any quality; `jpeg-color-q10`, … code and measure RGB (4:2:0). Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over
+pictures, unweighted.
 """
 
 import copy
@@ -22,9 +23,9 @@ from tqdm.auto import tqdm
 
 from . import datasets, degradations, images, metrics, models, zoo
 
-COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters"]
-TEST_SETS = {"sr": ("Set5", "Set14", "BSD100"), "deblock": ("Classic5", "LIVE1")}
-BASELINES = {"sr": "bicubic", "deblock": "jpeg"}
+COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
+TEST_SETS = {"sr": ("Set5", "Set14", "BSD100"), "deblock": ("Classic5", "LIVE1"), "jpeg": ("Classic5", "LIVE1")}
+BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg"}
 
 Method = Callable[[torch.Tensor], torch.Tensor]  # uint8 (C, H, W) degraded → uint8 restored
 
@@ -45,48 +46,62 @@ def evaluate(
     methods: Iterable[str] | None = None,
     dataset: str = "",
     progress: bool = True,
+    panels: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Measure methods on pictures. Returns the table, one row per picture and method, and one line per failed picture.
 
-    `methods` are "bicubic", "jpeg", names of the zoo, or paths of cards; by default all that the task has.
+    `methods` are "bicubic", "jpeg", names of the zoo, or paths of cards; by default all that the task has. Into the
+    folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on `device`,
+    by default the CPU.
     Raises EvaluationError, ZooError.
     """
     degradations.scale_of(task)  # an unknown task is said once, before any picture
-    names = list(methods or methods_for(task))
+    names = list(methods_for(task) if methods is None else methods)
     loaded = {name: _load(name, task) for name in names}
-    rows, failures = [], []
+    for model in filter(None, loaded.values()):
+        model.to(device or "cpu")
+    rows, failures, cold = [], [], set(loaded)
     for path in tqdm(list(files), unit="picture", disable=None if progress else True):
         try:
             picture = images.load_uint8(path)
             for name, model in loaded.items():
-                scores = score(task, picture, model)
+                if name in cold:  # a first picture also waits for what the machine sets up
+                    score(task, picture[..., :64, :64] if min(picture.shape[-2:]) > 64 else picture, model)
+                    cold.remove(name)
+                scores, shown = score(task, picture, model)
+                if panels:
+                    strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
+                    images.save(Path(panels) / f"{Path(path).stem}-{Path(name).stem}.png", strip)
                 rows.append({"task": task, "dataset": dataset, "image": Path(path).name, "method": name, **scores})
         except ValueError as why:
             failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
     return pd.DataFrame(rows, columns=COLUMNS), failures
 
 
-def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> dict:
-    """PSNR, SSIM, seconds and parameters of one method on one clean uint8 picture; None is the task's baseline."""
+def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> tuple[dict, list[torch.Tensor]]:
+    """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original.
+
+    `model` None is the task's baseline.
+    """
     scale = degradations.scale_of(task)
     if min(picture.shape[-2:]) < 11 + 3 * scale:  # what SSIM's window wants after cropping and the border
         raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
     picture = images.crop_to_multiple(picture, scale)
-    if model is None or model.channels == 1:
-        picture = images.to_uint8(images.luma(images.to_float(picture)))
+    color = task.startswith("jpeg-color")
+    if not color and (scale == 1 or model is None or model.channels == 1):
+        picture = images.luma_uint8(picture)
     given = degradations.for_task(task)(picture)
     start = time.perf_counter()
     restored = model.restore(given) if model else baseline(given, scale)
     seconds = time.perf_counter() - start
     border = scale if scale > 1 else 0
-    pair = [images.shave(_measured_luma(t), border).float() for t in (restored, picture)]
-    parameters = sum(p.numel() for p in model.parameters()) if model else 0
-    return {
-        "psnr": metrics.psnr(*pair, peak=255),
-        "ssim": metrics.ssim(*pair, peak=255),
-        "seconds": seconds,
-        "parameters": parameters,
-    }
+    pair = [images.shave(t if color else images.luma_uint8(t), border).float() for t in (restored, picture)]
+    row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
+    if task.startswith("jpeg"):
+        row["psnr_b"] = metrics.psnr_b(*pair, peak=255)
+    row |= {"seconds": seconds, "parameters": sum(p.numel() for p in model.parameters()) if model else 0}
+    return row, [baseline(given, scale), restored, picture]
 
 
 def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
@@ -97,9 +112,9 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pictures, a row per method, the best last."""
     keys = ["task", "dataset", "method"]
-    means = table.groupby(keys, sort=False)[["psnr", "ssim", "seconds", "parameters"]].mean()
-    means = means.sort_values(["task", "dataset", "psnr"])
-    return means.astype({"parameters": int}).round({"psnr": 2, "ssim": 4, "seconds": 3})
+    means = table.groupby(keys, sort=False)[["psnr", "ssim", "psnr_b", "seconds", "parameters"]].mean()
+    means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
+    return means.astype({"parameters": int}).round({"psnr": 2, "ssim": 4, "psnr_b": 2, "seconds": 3})
 
 
 def multiply_adds(model: models.Restorer) -> int:
@@ -113,27 +128,36 @@ def multiply_adds(model: models.Restorer) -> int:
 
 def load_for(name: str | None, task: str) -> models.Restorer:
     """The named network, if it solves the task; without a name, the task's best. Raises EvaluationError, ZooError."""
-    known = zoo.for_task(task)
-    name = name or (known[0] if known else None)
+    if name is None:
+        name = next(iter(zoo.for_task(task)), None)
     if name is None:
         raise EvaluationError(f"the zoo has no network for {task} yet.")
     about = zoo.card(name)
-    if about["task"] != task:
-        raise EvaluationError(f"{name!r} solves {about['task']}, not {task}; there are {', '.join(known)}.")
+    if not degradations.covers(about["task"], task):
+        known = ", ".join(zoo.for_task(task)) or "none yet"
+        raise EvaluationError(f"{name!r} solves {about['task']}, not {task}; there are {known}.")
     return zoo.load(name)
 
 
 def publish(run: str | os.PathLike) -> Path:
-    """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo."""
+    """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
+
+    Raises DatasetError, EvaluationError, ZooError, and nothing is put there: for a run that was stopped, a set that is
+    not there, a picture that cannot be measured.
+    """
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     if len(cards) != 1:
         raise EvaluationError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
     about = zoo.card(cards[0])
-    about["figures"] = {}
-    for name in ("bundled", *TEST_SETS[about["task"].split("-")[0]]):
-        table, _ = evaluate(about["task"], datasets.folder(name), [str(cards[0])], name)
-        means = table[["psnr", "ssim"]].mean()
-        about["figures"][name] = {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
+    _check_finished(cards[0], about)
+    about["figures"] = {task: {} for task in measured_tasks(about["task"])}
+    for task, figures in about["figures"].items():
+        for name in ("bundled", *test_sets(task)):
+            table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
+            if failures:
+                raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
+            means = table[["psnr", "ssim"]].mean()
+            figures[name] = {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
     about["multiply_adds"] = multiply_adds(zoo.load(cards[0]))
     target = zoo.WEIGHTS / cards[0].name
     with images.atomic(target.with_suffix(".safetensors")) as temporary:
@@ -141,6 +165,17 @@ def publish(run: str | os.PathLike) -> Path:
     with images.atomic(target) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _check_finished(card: Path, about: dict) -> None:
+    """Raises EvaluationError where a card does not say that its training came to the end of its plan."""
+    try:
+        done, wanted = about["steps"], about["recipe"]["plan"]["steps"]
+        finished = done >= wanted
+    except (KeyError, TypeError):
+        raise EvaluationError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
+    if not finished:
+        raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
 def _load(name: str, task: str) -> models.Restorer | None:
@@ -151,5 +186,13 @@ def _load(name: str, task: str) -> models.Restorer | None:
     return load_for(name, task)
 
 
-def _measured_luma(picture: torch.Tensor) -> torch.Tensor:
-    return images.to_uint8(images.luma(images.to_float(picture))) if picture.shape[0] == 3 else picture
+def measured_tasks(task: str) -> tuple[str, ...]:
+    """The tasks that a network for `task` is measured on: itself, or for "jpeg" the qualities of the literature."""
+    return degradations.JPEG_TASKS + degradations.JPEG_COLOR_TASKS if task == "jpeg" else (task,)
+
+
+def test_sets(task: str) -> tuple[str, ...]:
+    """The standard test sets of a task; Classic5 is gray and no test of colour."""
+    return tuple(
+        name for name in TEST_SETS[task.split("-")[0]] if not (name == "Classic5" and task.startswith("jpeg-color"))
+    )

@@ -5,6 +5,7 @@ A check works offline, is deterministic, and never raises, so a notebook with op
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 
 import torch
@@ -61,6 +62,23 @@ def _number(value) -> float:
         raise Wrong(f"It returned {type(value).__name__}, not a number: take the mean over all pixels.") from None
 
 
+def _picture(value, shape: tuple[int, ...] | None = None, hint: str = "") -> torch.Tensor:
+    """The tensor that a learner's function returned; Wrong where it is something else, or of another shape."""
+    if not isinstance(value, torch.Tensor):
+        raise Wrong(f"It returned {type(value).__name__}, not a tensor.")
+    if shape and tuple(value.shape) != shape:
+        raise Wrong(f"The shape is {tuple(value.shape)}; {shape} was expected: {hint}.")
+    return value
+
+
+def _two(value, what: str) -> tuple:
+    """The two things that a learner's function returned."""
+    if isinstance(value, torch.Tensor) or not isinstance(value, tuple | list) or len(value) != 2:
+        many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+        raise Wrong(f"It returned {type(value).__name__}{many}; return two {what}, with a comma between them.")
+    return tuple(value)
+
+
 def _pictures() -> tuple[torch.Tensor, torch.Tensor]:
     clean = torch.linspace(0, 1, 3 * 24 * 32).view(3, 24, 32)
     return clean, degradations.gaussian_noise(clean, 0.1, seed=1)
@@ -73,9 +91,12 @@ def _pictures() -> tuple[torch.Tensor, torch.Tensor]:
 def luma(answer: Callable) -> None:
     """my_luma(image): (3, H, W) RGB in [0, 1] → (1, H, W), Y of BT.601 in studio range."""
     clean, _ = _pictures()
-    value = _call(answer, clean)
-    if tuple(value.shape) != (1, 24, 32):
-        raise Wrong(f"The shape is {tuple(value.shape)}; (1, 24, 32) was expected: keep the channel axis.")
+    value = _picture(_call(answer, clean), (1, 24, 32), "keep the channel axis")
+    full = (images.luma(clean) - 16 / 255) * 255 / 219
+    if torch.allclose(value / 255, images.luma(clean), atol=1e-3):
+        raise Wrong("That is Y in 8-bit numbers, 16 to 235; our pixels are in [0, 1]: divide by 255.")
+    if torch.allclose(value, full, atol=1e-3):
+        raise Wrong("That is full-range Y: black is 0 and white is 1. Ours is in studio range, 16/255 to 235/255.")
     if torch.allclose(value, clean.mean(0, keepdim=True), atol=1e-3):
         raise Wrong("That is the plain mean; the eye sees green brighter than blue. Use the three weights.")
     if torch.allclose(value - 16 / 255, images.luma(clean) - 32 / 255, atol=1e-3):
@@ -96,8 +117,13 @@ def psnr(answer: Callable) -> None:
         raise Wrong("It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.")
     if abs(value - expected) > 0.01:
         raise Wrong(f"It gives {value:.2f} dB where {expected:.2f} dB was expected: 10·log₁₀(peak² / MSE).")
-    if abs(_number(_call(answer, noisy, clean, 255.0)) - metrics.psnr(noisy, clean, 255)) > 0.01:
+    at_255, wanted = _number(_call(answer, noisy, clean, 255.0)), metrics.psnr(noisy, clean, 255)
+    if abs(at_255 - value) < 0.01:
         raise Wrong("With peak 255 it gives the same as with 1: use the argument.")
+    if abs(at_255 - value - 10 * math.log10(255)) < 0.01:
+        raise Wrong("With peak 1 it is right, with 255 it is too low: the error is squared, so square the peak.")
+    if not abs(at_255 - wanted) <= 0.01:
+        raise Wrong(f"With peak 255 it gives {at_255:.2f} dB where {wanted:.2f} dB was expected.")
     try:
         value = _number(_call(answer, clean, clean, 1.0))
     except (ZeroDivisionError, ValueError):
@@ -125,7 +151,7 @@ def turn(answer: Callable) -> None:
     source = target[:, ::2, ::2]
     seen = []
     for k in range(8):
-        x, y = _call(answer, source, target, k)
+        x, y = map(_picture, _two(_call(answer, source, target, k), "pictures"))
         one, two = (_orientation(*pair) for pair in ((x, source), (y, target)))
         if one is None or two is None:
             raise Wrong(f"k = {k}: that is not a turned or mirrored picture. torch.rot90(t, k, (1, 2)) keeps channels.")
@@ -151,10 +177,8 @@ def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
 def tiles(answer: Callable) -> None:
     """my_tiles(image, tile): (C, H, W) → (N, C, tile, tile), row by row."""
     image = torch.arange(2 * 8 * 12.0).view(2, 8, 12)
-    value = _call(answer, image, 4)
     expected = images.split_tiles(image, 4)
-    if tuple(value.shape) != tuple(expected.shape):
-        raise Wrong(f"The shape is {tuple(value.shape)}; {tuple(expected.shape)} was expected: 2 rows of 3 tiles.")
+    value = _picture(_call(answer, image, 4), tuple(expected.shape), "2 rows of 3 tiles")
     if torch.equal(value, expected.view(2, 3, 2, 4, 4).transpose(0, 1).reshape(6, 2, 4, 4)):
         raise Wrong("The tiles come column by column; go row by row, as one reads.")
     if not torch.equal(value, expected):
@@ -165,7 +189,13 @@ def tiles(answer: Callable) -> None:
 def split(answer: Callable) -> None:
     """my_split(sources, held_out): numbers of the patches to train on and to test on, given each patch's photograph."""
     sources = ["cat", "cup", "cat", "rocket", "cup", "cup", "cat", "rocket", "moon"]
-    train, test = (sorted(int(i) for i in part) for part in _call(answer, sources, {"cup", "moon"}))
+    both = _two(_call(answer, sources, {"cup", "moon"}), "lists")
+    try:
+        train, test = (sorted(operator.index(i) for i in part) for part in both)
+    except TypeError:
+        raise Wrong("The lists should hold numbers of patches, 0 to 8, not their photographs.") from None
+    if not all(0 <= i < len(sources) for i in train + test):
+        raise Wrong("There are 9 patches, numbered from 0 to 8.")
     if train == [1, 4, 5, 8] and test == [0, 2, 3, 6, 7]:
         raise Wrong("The two lists are swapped: first the numbers to train on, then those to test on.")
     both = {sources[i] for i in train} & {sources[i] for i in test}
@@ -175,6 +205,8 @@ def split(answer: Callable) -> None:
         raise Wrong(f"There are {len(sources)} patches, and you returned {len(train) + len(test)} numbers.")
     if test != [1, 4, 5, 8]:
         raise Wrong(f"The test side is {test}; the patches of cup and moon are 1, 4, 5 and 8.")
+    if train != [0, 2, 3, 6, 7]:
+        raise Wrong(f"The training side is {train}; the patches of the other photographs are 0, 2, 3, 6 and 7.")
 
 
 # ------------------------------------------------------------------------------- notebook 2: SRCNN
@@ -185,12 +217,11 @@ def parameters(answer: Callable) -> None:
     """my_parameters(kernels): weights and biases of SRCNN 1→64→32→1 with these kernel sizes."""
     for kernels, expected in (((9, 1, 5), 8_129), ((9, 5, 5), 57_281)):
         value = _number(_call(answer, kernels))
+        seen = f"{kernels}: {value:,.0f}, but there are {expected:,}."
         if value == expected - 97:
-            raise Wrong("The biases are missing: each layer has one per output channel, 64 + 32 + 1.")
+            raise Wrong(f"{seen} The biases are missing: each layer has one per output channel, 64 + 32 + 1.")
         if value != expected:
-            raise Wrong(
-                f"{kernels}: {value:g}, but there are {expected:,}: inputs × outputs × k² + outputs, per layer."
-            )
+            raise Wrong(f"{seen} Each layer has inputs × outputs × k² weights and a bias per output.")
 
 
 @exercise("2.2")
@@ -198,10 +229,11 @@ def receptive_field(answer: Callable) -> None:
     """my_receptive_field(kernels): side of the square of input pixels that one output pixel sees."""
     for kernels, expected in (((9, 1, 5), 13), ((9, 5, 5), 17), ((3,), 3), ((3, 3, 3, 3), 9)):
         value = _number(_call(answer, kernels))
+        seen = f"{kernels}: {value:g}, but it is {expected}."
         if value == sum(kernels) != expected:
-            raise Wrong("Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.")
+            raise Wrong(f"{seen} Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.")
         if value != expected:
-            raise Wrong(f"{kernels}: {value:g}, but it is {expected}. Start at 1 and add k − 1 for each layer.")
+            raise Wrong(f"{seen} Start at 1 and add k − 1 for each layer.")
 
 
 @exercise("2.3")
@@ -210,11 +242,14 @@ def loss_border(answer: Callable) -> None:
     target = torch.zeros(1, 1, 12, 12)
     prediction = torch.ones(1, 1, 12, 12)
     prediction[..., 3:-3, 3:-3] = 0.5
-    value = _number(_call(answer, prediction, target, 3))
+    loss = _call(answer, prediction.clone().requires_grad_(), target, 3)
+    value = _number(loss.detach() if isinstance(loss, torch.Tensor) else loss)
     if abs(value - (prediction - target).square().mean().item()) < 1e-6:
         raise Wrong("The border still counts: cut it off before you take the mean.")
     if not abs(value - 0.25) <= 1e-6:
         raise Wrong(f"It gives {value:.3f} where 0.250 was expected: the mean over what remains.")
+    if not getattr(loss, "requires_grad", False):
+        raise Wrong("The number is right, but it carries no gradient, so nothing can be trained by it: no .item().")
     whole = (prediction - target).square().mean().item()
     if not abs(_number(_call(answer, prediction, target, 0)) - whole) <= 1e-6:  # so that NaN is wrong, too
         raise Wrong("A border of 0 must leave everything: x[..., 0:-0] is empty.")
@@ -235,3 +270,176 @@ def multiply_adds(answer: Callable) -> None:
             raise Wrong("The picture shrinks on both sides: divide by scale², not by scale.")
         if not abs(value - expected) <= 1e-6:
             raise Wrong(f"{weights:,} weights, ×{scale}, small={small}: {value:g}, but it is {expected:,}.")
+
+
+# ------------------------------------------------------------------------------- notebook 3: JPEG
+
+
+def _tensor(value, shape: tuple[int, ...]) -> torch.Tensor:
+    try:
+        value = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"It returned {type(value).__name__}, not a tensor.") from None
+    if tuple(value.shape) != shape:
+        raise Wrong(f"The shape is {tuple(value.shape)}; {shape} was expected.")
+    return value
+
+
+def _close(a: torch.Tensor, b: torch.Tensor, within: float) -> bool:
+    return bool(((a - b).abs() <= within).all())
+
+
+def _dct_matrix() -> torch.Tensor:
+    """The orthonormal DCT of 8 numbers, (8, 8); row k is the k-th pattern."""
+    k, n = torch.arange(8.0)[:, None], torch.arange(8.0)
+    matrix = torch.cos((2 * n + 1) * k * math.pi / 16) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def _block() -> torch.Tensor:
+    """An 8×8 block of pixels, 0 to 255: a ramp, steeper downwards than across, with a bright corner."""
+    rows, columns = torch.arange(8.0)[:, None], torch.arange(8.0)
+    return 20 + 11 * rows + 3 * columns + 90.0 * (rows + columns < 5)
+
+
+@exercise("3.1")
+def dct(answer: Callable) -> None:
+    """my_dct(block): the DCT coefficients of an 8×8 block, columns and rows."""
+    matrix, block = _dct_matrix(), _block() - 128
+    value = _tensor(_call(answer, block), (8, 8))
+    expected = matrix @ block @ matrix.T
+    if _close(value, matrix @ block, 0.1) or _close(value, block @ matrix.T, 0.1):
+        raise Wrong("That transforms in one direction only: D on the left does the columns, D.T on the right the rows.")
+    if _close(value, matrix.T @ block @ matrix, 0.1):
+        raise Wrong("That is the way back, from coefficients to pixels: D belongs on the left, D.T on the right.")
+    if _close(value, expected.T, 0.1):
+        raise Wrong("Rows and columns are swapped: that is the transpose of what was expected.")
+    if not _close(value, expected, 0.1):
+        raise Wrong(
+            f"The first coefficient is {value[0, 0]:.1f} where {expected[0, 0]:.1f} was expected, and it is not the "
+            "only one that may differ: D @ block does the columns; what does the rows?"
+        )
+
+
+@exercise("3.2")
+def round_trip(answer: Callable) -> None:
+    """my_round_trip(block, table): an 8×8 block, 0 to 255, as it comes back from a JPEG file with this table."""
+    matrix, block = _dct_matrix(), _block()
+    table = 23 + 9 * torch.arange(8.0)[:, None] + 7 * torch.arange(8.0)
+    value = _tensor(_call(answer, block, table), (8, 8))
+
+    def back(coefficients: torch.Tensor) -> torch.Tensor:
+        return matrix.T @ coefficients @ matrix
+
+    coefficients = matrix @ (block - 128) @ matrix.T
+    stored = (coefficients / table).round()
+    if _close(value, stored, 0.01):
+        raise Wrong("Those are the stored integers. Multiply by the table again and transform back.")
+    if _close(value, back(stored * table), 0.6):
+        raise Wrong("It is too dark by 128: undo the centring at the end.")
+    if _close(value, back(stored) + 128, 0.6):
+        raise Wrong("The integers must be multiplied by the table before they are transformed back.")
+    if _close(value, block, 0.6):
+        raise Wrong("Nothing is lost: divide by the table and round before you multiply again.")
+    if _close(value, back((matrix @ block @ matrix.T / table).round() * table), 0.6):
+        raise Wrong("Subtract 128 from the pixels first, and add it at the end: JPEG rounds centred numbers.")
+    cut = [back(f(coefficients / table) * table) + 128 for f in (torch.floor, torch.trunc)]
+    if any(_close(value, wrong, 0.6) for wrong in cut):
+        raise Wrong("The quotients were cut off; round them to the nearest integer.")
+    if not _close(value, back(stored * table) + 128, 0.6):  # 0.6: rounded to whole gray levels is right, too
+        raise Wrong("Centre, transform, divide, round, multiply, transform back, undo the centring: one is amiss.")
+
+
+@exercise("3.3")
+def blocking(answer: Callable) -> None:
+    """my_blocking(image): mean square horizontal step across block borders minus that elsewhere, at least 0."""
+    image = 0.1 * torch.tensor([3.0, 5.0, 2.0]).repeat_interleave(8).repeat(1, 5, 1)  # (1, 5, 24): three flat blocks
+    image = image + 0.02 * (torch.arange(24.0) % 8)
+    steps = image.diff(dim=-1)
+    border = torch.arange(23) % 8 == 7
+
+    def excess(amount: torch.Tensor, where: torch.Tensor) -> float:
+        return (amount[..., where].mean() - amount[..., ~where].mean()).item()
+
+    value = _number(_call(answer, image))
+    expected = excess(steps.square(), border)
+    if abs(value - excess(steps.abs(), border)) < 1e-5:
+        raise Wrong("Those are absolute steps; the formula has squares, as the mean squared error.")
+    if any(abs(value - excess(steps.square(), torch.arange(23) % 8 == k)) < 1e-5 for k in (0, 6)):
+        raise Wrong("The columns are off by one: the step from column 7 to column 8 is number 7 of the differences.")
+    if abs(value - steps[..., border].square().mean().item()) < 1e-5:
+        raise Wrong("Subtract the mean square step elsewhere: a picture full of detail has steps everywhere.")
+    if abs(value - (steps[..., border].square().sum() - steps[..., ~border].square().sum()).item()) < 1e-5:
+        raise Wrong("Take means, not sums: there are seven times as many steps inside blocks as across borders.")
+    if not abs(value - expected) <= 1e-5:
+        raise Wrong(f"It gives {value:.4f} where {expected:.4f} was expected: borders lie after columns 7, 15, 23, …")
+    lines = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 0]).repeat(1, 5, 3)  # steps everywhere but across borders
+    value = _number(_call(answer, lines))
+    if not abs(value) <= 1e-6:
+        raise Wrong(f"A picture with larger steps inside blocks gives {value:.2f}; it shows no blocks: stop at 0.")
+
+
+@exercise("3.4")
+def learning_rate(answer: Callable) -> None:
+    """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
+    for epoch, halvings in ((0, 0), (10, 0), (19, 0), (20, 1), (39, 1), (99, 4)):
+        expected = 5e-4 * 0.5**halvings
+        value = _number(_call(answer, epoch, 100, 5e-4))
+        if epoch and value == 5e-4 * 0.5**epoch:
+            raise Wrong(f"Epoch {epoch} of 100 has {value:.1e}: it halves nearly every epoch, as the original does.")
+        if epoch in (19, 39) and value == expected / 2:
+            raise Wrong(f"Epoch {epoch} of 100 is halved too early: counted from 0, the fifth ends after it.")
+        if not abs(value - expected) <= 1e-9:
+            raise Wrong(f"Epoch {epoch} of 100 has {value:.2e}, but {expected:.2e} was expected: {halvings} halvings.")
+    if not abs(_number(_call(answer, 8, 10, 1.0)) - 1 / 16) <= 1e-9:
+        raise Wrong("Of 10 epochs, a fifth are 2: epoch 8 has seen 4 halvings. Use the argument `epochs`.")
+    try:
+        first = _number(_call(answer, 0, 3, 1.0))
+    except ZeroDivisionError:
+        raise Wrong(
+            "For 3 epochs it divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs."
+        ) from None
+    if first != 1.0:
+        raise Wrong(f"For 3 epochs it begins at {first:g} times the start; the first epoch has the full rate.")
+
+
+@exercise("3.5")
+def bounded(answer: Callable) -> None:
+    """my_bounded(restored, decoded, tau): the picture nearest to `restored` within `tau` of `decoded` everywhere."""
+    decoded = torch.linspace(0.3, 0.7, 40).view(1, 5, 8)
+    change = 0.1 * torch.sin(torch.arange(40.0)).view(1, 5, 8)
+    tau = 0.05
+    value = _tensor(_call(answer, decoded + change, decoded, tau), (1, 5, 8))
+    expected = decoded + change.clamp(-tau, tau)
+    if _close(value, change.clamp(-tau, tau), 1e-5):
+        raise Wrong("That is the allowed change alone; it belongs on top of `decoded`.")
+    if _close(value, (decoded + change).clamp(-tau, tau), 1e-5):
+        raise Wrong("The limits are not −tau and tau, but that far to both sides of `decoded`.")
+    if (value - decoded).abs().max() > tau + 1e-5:
+        raise Wrong(f"Somewhere it is {(value - decoded).abs().max():.3f} away from `decoded`; tau is {tau}.")
+    free = change.abs() < tau
+    if not _close(value[free], (decoded + change)[free], 1e-5):
+        raise Wrong("Pixels that were within tau already have changed; the nearest picture leaves them alone.")
+    if not _close(value, expected, 1e-5):
+        raise Wrong("Pixels beyond the limit should come to lie on it: clamp between decoded − tau and decoded + tau.")
+
+
+@exercise("3.6")
+def interval(answer: Callable) -> None:
+    """my_interval(coefficients, stored, table): (N, 8, 8) moved to where JPEG rounds to the stored integers."""
+    table = 10.0 + 3 * torch.arange(64.0).view(8, 8)
+    stored = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
+    coefficients = (stored + 1.6 * torch.cos(7 * torch.arange(128.0)).view(2, 8, 8)) * table
+    value = _tensor(_call(answer, coefficients, stored, table), (2, 8, 8))
+    low, high = (stored - 0.5) * table, (stored + 0.5) * table
+    if _close(value, stored * table, 0.01):
+        raise Wrong("That is the decoded file again; what the network found inside the intervals should stay.")
+    if _close(value, coefficients.clamp(stored - 0.5, stored + 0.5), 0.01):
+        raise Wrong("The integers count steps of the table: multiply the limits by it.")
+    if _close(value, coefficients.clamp((stored - 1) * table, (stored + 1) * table), 0.01):
+        raise Wrong("The interval is twice too wide: rounding moves a quotient by at most one half.")
+    if _close(value, coefficients.clamp(stored * table - 0.5, stored * table + 0.5), 0.01):
+        raise Wrong("Half a step is half of the *table entry*, not 0.5.")
+    if not _close(value, coefficients.clamp(low, high), 0.01):
+        raise Wrong("Clamp each coefficient between (stored − ½)·table and (stored + ½)·table.")

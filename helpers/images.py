@@ -4,8 +4,9 @@ An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (g
 """
 
 import errno
+import math
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from tqdm.auto import tqdm
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
+FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
+LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 
 
 class ImageError(ValueError):
@@ -42,39 +45,44 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
 
 def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) -> torch.Tensor:
     """As `load`, in 8 bits: uint8 (C, H, W), a quarter of the memory. Optionally uint16 for 16-bit gray files."""
-    opened = hasattr(path, "read")
-    source, path = (path, "the picture") if opened else (Path(path), Path(path))
-    with _one_sentence(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-        with Image.open(source) as picture:
-            width, height = picture.size
-            if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path}: {width}x{height} pixels is more than this course handles "
-                    f"({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all); crop or shrink it first."
-                )
-            if picture.mode == "F":
-                raise ImageError(f"{path}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
-            picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)  # in place: a copy of 64 megapixels is 256 MB
-            array = _as_array(picture)
+    with _opened(path) as picture:
+        picture.load()
+        ImageOps.exif_transpose(picture, in_place=True)  # in place: a copy of 64 megapixels is 256 MB
+        array = _as_array(picture, _name(path))
     if array.dtype == np.uint16 and not keep_16_bit:
         array = np.round(array / 257.0).astype(np.uint8)
-    return torch.from_numpy(array).movedim(-1, 0) if array.ndim == 3 else torch.from_numpy(array)[None]
+    return _channels_first(array)
 
 
-def save(path: str | os.PathLike, image: torch.Tensor, **options) -> Path:
-    """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one; the suffix names the format.
+def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
+    """(width, height) that a file declares, before any EXIF turn; no pixel is decoded. Raises ImageError as `load`."""
+    with _opened(path) as picture:
+        return picture.size
 
-    `options` go to Pillow (`quality=20`). The file appears whole or not at all. Raises ImageError.
+
+def colour_profile(path: str | os.PathLike) -> bytes | None:
+    """The ICC profile of a gray or RGB picture file, to be stored with what is made of it; None where there is none."""
+    with _one_sentence(Path(path)), Image.open(path) as picture:
+        return picture.info.get("icc_profile") if picture.mode in ("L", "RGB") else None
+
+
+def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:
+    """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
+
+    `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `options` go to Pillow
+    (`subsampling="4:2:0"`). The file appears whole or not at all. Raises ImageError, also for NaN.
     """
     path = Path(path)
-    check_writable(path)
-    pixels = to_uint8(image) if image.is_floating_point() else image
-    array = pixels[0].numpy() if pixels.shape[0] == 1 else pixels.movedim(0, -1).numpy()
+    check_writable(path, (image.shape[-1], image.shape[-2]) if image.dim() == 3 else None, quality)
+    options = LOSSY.get(_format(path), {}) | options
+    if quality is not None:
+        options["quality"] = quality
     try:
+        picture = to_pillow(image)
         with atomic(path) as temporary:
-            Image.fromarray(np.ascontiguousarray(array)).save(temporary, format=_format(path), **options)
+            picture.save(temporary, format=_format(path), **options)
+    except ImageError as why:
+        raise ImageError(f"{path}: {why}") from None
     except OSError as why:
         if why.errno == errno.ENOSPC:
             raise ImageError(f"{path}: the disk is full; free some space and try again.") from None
@@ -84,13 +92,28 @@ def save(path: str | os.PathLike, image: torch.Tensor, **options) -> Path:
     return path
 
 
-def check_writable(path: str | os.PathLike) -> None:
-    """Raise ImageError, before any work is done, where `save` could not write to `path`."""
+def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None, quality: int | None = None) -> None:
+    """Raise ImageError, before any work is done, where `save` could not write (width, height) pixels to `path`."""
     path = Path(path)
-    if _format(path) is None:
+    kind = _format(path)
+    if kind is None:
         raise ImageError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
     if not path.parent.is_dir():
         raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first.")
+    if quality is not None and kind not in LOSSY:
+        raise ImageError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
+    if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
+        limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
+        raise ImageError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
+
+
+def check_size(path: str | os.PathLike, width: int, height: int) -> None:
+    """Raise ImageError where a picture has more than MAX_SIDE pixels a side or MAX_PIXELS in all."""
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: {width}x{height} pixels is more than this course handles "
+            f"({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all); crop or shrink the picture first."
+        )
 
 
 def listing(folder: str | os.PathLike) -> list[Path]:
@@ -108,24 +131,36 @@ def listing(folder: str | os.PathLike) -> list[Path]:
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files; a saved picture is an ordinary one
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    # not mkstemp: its files are private, and a saved picture is an ordinary one, as the umask has it
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.unlink(missing_ok=True)
 
 
 def _format(path: Path) -> str | None:
     return Image.registered_extensions().get(path.suffix.lower()) if path.suffix.lower() in SUFFIXES else None
+
+
+@contextmanager
+def _opened(path: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
+    """A picture whose header is read, by path or from an open file; within, every fault is an ImageError."""
+    source, path = path, _name(path)
+    with _one_sentence(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+        with Image.open(source) as picture:
+            check_size(path, *picture.size)
+            if picture.mode == "F":
+                raise ImageError(f"{path}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
+            yield picture
+
+
+def _name(path: str | os.PathLike | BinaryIO) -> Path | str:
+    """What messages call a picture: its path, if it has one."""
+    return "the picture" if hasattr(path, "read") else Path(path)
 
 
 @contextmanager
@@ -151,10 +186,13 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         raise ImageError(f"{path}: damaged or truncated ({why}); copy or download it again.") from None
 
 
-def _as_array(picture: Image.Image) -> np.ndarray:
+def _as_array(picture: Image.Image, name: Path | str) -> np.ndarray:
     """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture."""
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # 16-bit gray; Pillow < 11 calls some of them "I"
-        return np.asarray(picture).clip(0, 65535).astype(np.uint16)
+        array = np.asarray(picture)
+        if array.min() < 0 or array.max() > 65535:
+            raise ImageError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
+        return array.astype(np.uint16)
     if picture.has_transparency_data:
         kind = "L" if picture.mode == "LA" else "RGB"
         picture = picture.convert("RGBA")
@@ -174,6 +212,33 @@ def _as_array(picture: Image.Image) -> np.ndarray:
 def _gray_palette(picture: Image.Image) -> bool:
     palette = np.array(picture.getpalette()).reshape(-1, 3)
     return bool((palette == palette[:, :1]).all())
+
+
+def to_pillow(image: torch.Tensor) -> Image.Image:
+    """The Pillow picture of a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W).
+
+    Raises ImageError for any other shape or type, and for NaN.
+    """
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ImageError(f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it.")
+    if image.is_floating_point():
+        if image.isnan().any():
+            raise ImageError("the picture holds NaN, which is no brightness; look for a division by zero before.")
+        image = to_uint8(image)
+    if image.dtype != torch.uint8:
+        raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
+    pixels = image.cpu()
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels.movedim(0, -1).numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def from_pillow(picture: Image.Image) -> torch.Tensor:
+    """uint8 (1, H, W) or (3, H, W) of a Pillow picture of mode L or RGB."""
+    return _channels_first(np.array(picture))
+
+
+def _channels_first(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array).movedim(-1, 0) if array.ndim == 3 else torch.from_numpy(array)[None]
 
 
 # -------------------------------------------------------------------------------------------- numbers
@@ -204,6 +269,11 @@ def crop_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
     return image[..., :height, :width]
 
 
+def as_rgb(image: torch.Tensor) -> torch.Tensor:
+    """(…, 3, H, W) of a gray (R = G = B) or an RGB image; a view."""
+    return image.expand(*image.shape[:-3], 3, *image.shape[-2:])
+
+
 def shave(image: torch.Tensor, border: int) -> torch.Tensor:
     """Remove `border` pixels on each side of (…, H, W), as the super-resolution literature does before measuring."""
     return image[..., border:-border, border:-border] if border else image
@@ -211,28 +281,39 @@ def shave(image: torch.Tensor, border: int) -> torch.Tensor:
 
 # --------------------------------------------------------------------------------------------- colour
 
-# ITU-R BT.601 in "studio range": Y in [16, 235], Cb and Cr in [16, 240], as MATLAB's rgb2ycbcr.
-_TO_YCBCR = torch.tensor([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
-_FROM_YCBCR = torch.linalg.inv(_TO_YCBCR.double()).float()
-_OFFSET = torch.tensor([16.0, 128.0, 128.0]).view(3, 1, 1) / 255
+# ITU-R BT.601 in "studio range": Y in [16, 235], Cb and Cr in [16, 240], as MATLAB's rgb2ycbcr; and in full range, as
+# JPEG files have it (JFIF 1.02). Rows are Y, Cb, Cr.
+_STUDIO = torch.tensor([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+_FULL = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_INVERSE = {True: torch.linalg.inv(_STUDIO.double()).float(), False: torch.linalg.inv(_FULL.double()).float()}
+_OFFSET = {True: torch.tensor([16.0, 128.0, 128.0]) / 255, False: torch.tensor([0.0, 128.0, 128.0]) / 255}
 
 
-def rgb_to_ycbcr(image: torch.Tensor) -> torch.Tensor:
-    """(…, 3, H, W) RGB in [0, 1] to BT.601 YCbCr in studio range, divided by 255."""
-    return torch.einsum("ij,...jhw->...ihw", _TO_YCBCR.to(image), image) + _OFFSET.to(image)
+def rgb_to_ycbcr(image: torch.Tensor, studio: bool = True) -> torch.Tensor:
+    """(…, 3, H, W) RGB in [0, 1] to BT.601 YCbCr, divided by 255, in studio range or (JPEG's) full range."""
+    matrix = _STUDIO if studio else _FULL
+    return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image) + _OFFSET[studio].to(image).view(3, 1, 1)
 
 
-def ycbcr_to_rgb(image: torch.Tensor) -> torch.Tensor:
-    """The inverse of `rgb_to_ycbcr`; not clipped."""
-    return torch.einsum("ij,...jhw->...ihw", _FROM_YCBCR.to(image), image - _OFFSET.to(image))
+def ycbcr_to_rgb(image: torch.Tensor, studio: bool = True, offset: bool = True) -> torch.Tensor:
+    """The inverse of `rgb_to_ycbcr`; not clipped. Without `offset`, of a difference between two pictures."""
+    centred = image - _OFFSET[studio].to(image).view(3, 1, 1) if offset else image
+    return torch.einsum("ij,...jhw->...ihw", _INVERSE[studio].to(image), centred)
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """Y of BT.601 in studio range, (…, 1, H, W), as in [16/255, 235/255]. A gray image is its own luma."""
     if image.shape[-3] == 1:
         return image
-    weights = _TO_YCBCR[0].to(image)
+    weights = _STUDIO[0].to(image)
     return torch.einsum("j,...jhw->...hw", weights, image)[..., None, :, :] + 16 / 255
+
+
+def luma_uint8(image: torch.Tensor) -> torch.Tensor:
+    """Y of BT.601 in 8 bits, uint8 (…, 1, H, W), of an image of any type; a gray uint8 image is its own."""
+    if image.shape[-3] == 1 and image.dtype == torch.uint8:
+        return image
+    return to_uint8(luma(to_float(image)))
 
 
 # ---------------------------------------------------------------------------------------------- tiles
@@ -249,10 +330,14 @@ def map_tiles(
     """Apply `function` to overlapping tiles of (…, H, W) and lay the results side by side without seams.
 
     Each tile is cut with up to `halo` pixels of its neighbourhood, and that margin is thrown away afterwards: where
-    `function` looks no further than `halo`, the result equals `function(image)`. `scale` is output pixels per input
-    pixel. Memory is bounded by the tile, the picture and the result, which has the type that `function` returns.
+    `function` looks no further than `halo`, the result equals `function(image)`. `tile`, the side of a tile, and `halo`
+    are in pixels of `image`, the input (`Restorer.restore` counts in output pixels, `scale` times as many); `scale` is
+    output pixels per input pixel. Memory is bounded by the tile, the picture and the result, which has the type that
+    `function` returns. Raises ImageError for a picture without pixels.
     """
     height, width = image.shape[-2:]
+    if not height or not width:
+        raise ImageError(f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
     result = None
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
     for top, left in tqdm(corners, unit="tile", disable=None if progress else True):

@@ -16,11 +16,13 @@ class PSNRLoss(nn.Module):
 
 
 class SSIMLoss(nn.Module):
-    """1 − SSIM."""
+    """1 − SSIM. Raises ValueError for patches smaller than the window."""
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         from torchmetrics.functional.image import structural_similarity_index_measure
 
+        if min(prediction.shape[-2:]) < 11:
+            raise ValueError(f"SSIM wants patches of 11 pixels at least, not {min(prediction.shape[-2:])}.")
         _, full = structural_similarity_index_measure(prediction, target, data_range=1.0, return_full_image=True)
         return 1 - full[..., 5:-5, 5:-5].mean()  # where the whole window lies inside, as `metrics.ssim`
 

@@ -1,4 +1,4 @@
-"""How good is a picture? PSNR, SSIM, MS-SSIM, bits per pixel.
+"""How good is a picture? PSNR, PSNR-B, SSIM, MS-SSIM, bits per pixel.
 
 Each function takes two (C, H, W) or (N, C, H, W) tensors of one shape, and states its peak and its window. None
 converts colours, crops or rounds: that is the protocol's business (see `evaluation`).
@@ -15,7 +15,7 @@ WINDOWS = {"gaussian": 11, "uniform": 7}  # side in pixels
 def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB, 10·log₁₀(peak² / MSE); infinite for equal pictures. Higher is better."""
     _same_shape(image, reference)
-    mse = (image.double() - reference.double()).square().mean().item()
+    mse = (image.cpu().double() - reference.cpu().double()).square().mean().item()
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
@@ -35,12 +35,36 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
     if window == "uniform":
         from skimage.metrics import structural_similarity
 
-        x, y = (t.reshape(-1, *t.shape[-2:]).double().numpy() for t in (image, reference))
+        x, y = (t.reshape(-1, *t.shape[-2:]).detach().cpu().double().numpy() for t in (image, reference))
         return float(structural_similarity(x, y, channel_axis=0, data_range=peak, win_size=7))
     # double precision: constant regions divide tiny numbers by tiny numbers
     x, y = (_batch(t).double() for t in (image, reference))
     _, full = structural_similarity_index_measure(x, y, data_range=peak, sigma=1.5, return_full_image=True)
     return full[..., 5:-5, 5:-5].mean().item()  # torchmetrics also averages over a border that it mirrored
+
+
+def psnr_b(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, block: int = 8) -> float:
+    """PSNR-B in dB (Yim and Bovik 2011): PSNR whose error grows where blocks show. Blocks begin in the corner.
+
+    The blocking effect factor is the mean square step across block borders minus that elsewhere, where positive,
+    times log₂(block) / log₂(shorter side). It is taken of `image` alone; of colour pictures, channel by channel.
+    """
+    _same_shape(image, reference)
+    x = _batch(image).double()
+    height, width = x.shape[-2:]
+    if min(height, width) <= block:
+        raise ValueError(f"PSNR-B wants pictures of more than one block of {block}, not {width}x{height}.")
+    across, down = (x.diff(dim=-1) ** 2, x.diff(dim=-2) ** 2)  # (N, C, H, W - 1), (N, C, H - 1, W)
+    at_border = [torch.arange(side - 1) % block == block - 1 for side in (width, height)]
+
+    def mean_step(columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        total = across[..., columns].sum((-2, -1)) + down[..., rows, :].sum((-2, -1))  # (N, C)
+        return total / (height * columns.sum() + width * rows.sum())
+
+    excess = mean_step(*at_border) - mean_step(*(~t for t in at_border))
+    factor = math.log2(block) / math.log2(min(height, width)) * excess.clamp(min=0)
+    mse = (x - _batch(reference).double()).square().mean((-2, -1)) + factor  # (N, C)
+    return math.inf if not mse.any() else 10 * math.log10(peak**2 / mse.mean().item())
 
 
 def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
@@ -61,7 +85,7 @@ def bits_per_pixel(size: int | bytes | os.PathLike, image: torch.Tensor) -> floa
 
 
 def _batch(image: torch.Tensor) -> torch.Tensor:
-    return image if image.dim() == 4 else image[None]
+    return (image if image.dim() == 4 else image[None]).cpu()  # Apple's GPU has no double precision
 
 
 def _same_shape(image: torch.Tensor, reference: torch.Tensor) -> None:

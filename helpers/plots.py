@@ -89,12 +89,15 @@ def compare(
 
 
 def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
-    """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks."""
+    """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks; a thin frame, so that white ends somewhere."""
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
     shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
     axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title)
-    axis.axis("off")
+    axis.axis("on")
+    axis.grid(False)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set(visible=True, linewidth=0.5, color="0.6")
 
 
 def curves(

@@ -1,7 +1,8 @@
 """What each shipped weight was trained with: plain data, which `python -m helpers train NAME` runs again."""
 
 import dataclasses
-import hashlib
+import json
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ class Recipe:
 
     A set named several times is drawn from more often. `patch` is the side in input pixels. `start_from` names the
     recipe whose weights it begins with, as far as shapes agree. `enlarge`: whether the clean pictures, made twice as
-    large by Lanczos, are trained on as well.
+    large by Lanczos, are trained on as well; `rescale`: and copies reduced by these factors. `quality`: where the
+    patches are put through JPEG on the fly, the range of it (or the one), with `rescale` and `gray` as
+    `datasets.Patches` has them; with `tiles` the pictures are cut into tiles once, as the original JPEG restorer
+    recommends, instead of a patch anywhere at each step.
     """
 
     name: str
@@ -35,6 +39,10 @@ class Recipe:
     batch: int = 16
     start_from: str | None = None
     enlarge: bool = False
+    quality: tuple[int, int] | int | None = None
+    rescale: tuple[float, ...] = ()
+    gray: float = 0.0
+    tiles: bool = False
     origin: str = ""
 
     @property
@@ -48,29 +56,47 @@ class Recipe:
 def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     """The batches and the validation pictures of a recipe. Raises DatasetError where a set is missing."""
     files = [path for name in recipe.sets for path in datasets.folder(name)]
-    unique = list(dict.fromkeys(files))
+    digests = {path: datasets.sha256(path) for path in files}
+    unique = list(digests)
     held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
-    kept = [path for path in files if path not in held]
-    channels = recipe.network.get("channels", 1)
-    clean = _pictures(kept, channels, recipe.scale, recipe.enlarge)
-    degrade = degradations.for_task(recipe.task)
-    batches = datasets.Patches(
-        clean,
-        [degrade(y) for y in clean],
-        size=recipe.patch,
-        batch=recipe.batch,
-        scale=recipe.scale,
-        seed=recipe.plan.seed,
-    )
+    unseen = {digests[path] for path in held}  # by content: T91 has one picture under two names
+    kept = [path for path in files if digests[path] not in unseen]
+    channels = models.build(**recipe.network).channels
+    clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, () if recipe.quality else recipe.rescale)
     held = _pictures(held, channels, recipe.scale)
-    return batches, [(images.to_float(degrade(y)), images.to_float(y)) for y in held]
+    if recipe.quality:
+        if recipe.tiles:
+            clean = [t for y in clean for t in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
+        degrade = degradations.RandomJPEG(recipe.quality)
+        how = {"rescale": recipe.rescale, "gray": recipe.gray, "degrade": degrade}
+        inputs, held_inputs = None, [_fixed_jpeg(y, index, degrade) for index, y in enumerate(held)]
+    else:
+        degrade, how = degradations.for_task(recipe.task), {}
+        inputs, held_inputs = [degrade(y) for y in clean], [degrade(y) for y in held]
+    batches = datasets.Patches(
+        clean, inputs, size=recipe.patch, batch=recipe.batch, scale=recipe.scale, seed=recipe.plan.seed, **how
+    )
+    return batches, [(images.to_float(x), images.to_float(y)) for x, y in zip(held_inputs, held, strict=True)]
 
 
-def _pictures(files: Sequence, channels: int, scale: int, enlarge: bool = False) -> list[torch.Tensor]:
-    pictures = [images.crop_to_multiple(y, scale) for y in datasets.load_all(files, channels)]
-    if enlarge:
-        pictures += [degradations.enlarge(y) for y in pictures]
-    return pictures
+def _fixed_jpeg(picture: torch.Tensor, index: int, degrade: degradations.RandomJPEG) -> torch.Tensor:
+    """A validation picture at one of the qualities that tables report, as far as the training has it."""
+    quality = min(max((10, 20, 30, 40)[index % 4], degrade.low), degrade.high)
+    return images.to_uint8(degradations.jpeg(images.to_float(picture), quality))
+
+
+def _pictures(
+    files: Sequence, channels: int, scale: int, enlarge: bool = False, reduce: Sequence[float] = ()
+) -> list[torch.Tensor]:
+    pictures = datasets.load_all(files, channels)
+    copies = [degradations.enlarge(y) for y in pictures] if enlarge else []
+    copies += [_reduced(y, factor) for factor in reduce for y in pictures]
+    return [images.crop_to_multiple(y, scale) for y in pictures + copies]
+
+
+def _reduced(picture: torch.Tensor, factor: float) -> torch.Tensor:
+    size = (round(picture.shape[-2] * factor), round(picture.shape[-1] * factor))
+    return images.to_uint8(degradations.resize(images.to_float(picture), size))
 
 
 def network(recipe: Recipe) -> models.Restorer:
@@ -82,13 +108,27 @@ def network(recipe: Recipe) -> models.Restorer:
     return model
 
 
-def run(recipe: Recipe, out, resume: bool = False, device: str | None = None, progress: bool = True, start=None):
-    """Train a recipe into the folder `out`; `start` are weights to begin with. Returns the model and its log."""
+def run(
+    recipe: Recipe,
+    out: str | os.PathLike,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool = True,
+    start: dict[str, torch.Tensor] | None = None,
+    started_from: dict | None = None,
+    overwrite: bool = False,
+) -> tuple[models.Restorer, list[dict], dict]:
+    """Train a recipe into the folder `out`. Returns the model, its log, and the facts that its card states.
+
+    `start`: weights to begin with; `started_from`: their name and SHA-256. Raises DatasetError, TrainingError.
+    """
     model = network(recipe)
     if start is not None:
         own = model.state_dict()
         model.load_state_dict({k: v for k, v in start.items() if k in own and v.shape == own[k].shape}, strict=False)
     batches, validation = prepare(recipe)
+    facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
+    facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
     log = training.train(
         model,
         batches,
@@ -97,10 +137,20 @@ def run(recipe: Recipe, out, resume: bool = False, device: str | None = None, pr
         validation=validation,
         out=out,
         resume=resume,
+        overwrite=overwrite,
+        origin=_origin(recipe, facts),
         device=device,
         progress=progress,
     )
-    return model, log
+    return model, log, facts
+
+
+def _origin(recipe: Recipe, facts: dict) -> dict:
+    """What a resumed run shares with its beginning, besides the plan: the recipe and its data, as plain data."""
+    plain = {key: value for key, value in recipe.as_dict().items() if key not in ("plan", "origin")}
+    plain["recipe"], plain["network options"] = plain.pop("name"), plain.pop("network")
+    plain |= {f"SHA-256 of {name}": digest for name, digest in facts["data"].items()}
+    return json.loads(json.dumps(plain | {"started from": facts.get("started_from")}))
 
 
 def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
@@ -111,7 +161,7 @@ def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
 _RECIPES = [
     Recipe("srcnn-915-x3", "sr-x3", _srcnn(3, (9, 1, 5)), Plan(8_000, 2e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=16, origin="SRCNN 9-1-5, Dong et al. 2014"),
-    Recipe("srcnn-955-x3", "sr-x3", _srcnn(3, (9, 5, 5)), Plan(25_000, 1e-3, warmup=500, shave=6, every=2000),
+    Recipe("srcnn-955-x3", "sr-x3", _srcnn(3, (9, 5, 5)), Plan(28_000, 1e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=16, origin="SRCNN 9-5-5, Dong et al. 2016"),
     Recipe("srcnn-955-x2", "sr-x2", _srcnn(2, (9, 5, 5)), Plan(4_000, 5e-4, warmup=500, shave=6, every=2000),
            loss="mse", patch=24, start_from="srcnn-955-x3", origin="SRCNN 9-5-5, Dong et al. 2016"),
@@ -120,11 +170,14 @@ _RECIPES = [
     Recipe("srcnn-955-rgb-x3", "sr-x3", _srcnn(3, (9, 5, 5), channels=3),
            Plan(5_000, 1e-3, warmup=500, shave=6, every=2000), loss="mse", patch=16,
            origin="SRCNN 9-5-5 on all three channels, Dong et al. 2016 §4.5"),
-    Recipe("fsrcnn-x3", "sr-x3", {"kind": "fsrcnn", "scale": 3}, Plan(30_000, 2e-3, warmup=500, every=2000),
-           loss="mse", patch=24, origin="FSRCNN(56,12,4), Dong et al. 2016b"),
-    Recipe("fsrcnn-x2", "sr-x2", {"kind": "fsrcnn", "scale": 2}, Plan(5_000, 1e-3, warmup=200, every=1000),
+    Recipe("fsrcnn-x3", "sr-x3", {"kind": "fsrcnn", "scale": 3},
+           Plan(72_000, 1e-3, warmup=500, float32_steps=12_000, every=3000),
+           loss="mse", sets=("T91",) * 4 + PHOTOGRAPHS[1:], patch=24, origin="FSRCNN(56,12,4), Dong et al. 2016b"),
+    Recipe("fsrcnn-x2", "sr-x2", {"kind": "fsrcnn", "scale": 2},
+           Plan(10_000, 1e-3, warmup=200, float32_steps=3000, every=2000),
            loss="mse", patch=32, start_from="fsrcnn-x3", origin="FSRCNN(56,12,4), Dong et al. 2016b"),
-    Recipe("fsrcnn-x4", "sr-x4", {"kind": "fsrcnn", "scale": 4}, Plan(5_000, 1e-3, warmup=200, every=1000),
+    Recipe("fsrcnn-x4", "sr-x4", {"kind": "fsrcnn", "scale": 4},
+           Plan(10_000, 1e-3, warmup=200, float32_steps=3000, every=2000),
            loss="mse", patch=24, start_from="fsrcnn-x3", origin="FSRCNN(56,12,4), Dong et al. 2016b"),
     Recipe("skyline", "deblock-q20", {"kind": "skyline", "padding": (4, 0, 2), "residual": True},
            Plan(8_000, 2e-3, warmup=500, shave=6, every=2000), loss="mse", patch=56, enlarge=True,
@@ -132,10 +185,19 @@ _RECIPES = [
     Recipe("edsr-x3", "sr-x3", {"kind": "edsr", "scale": 3, "width": 64, "blocks": 6},
            Plan(20_000, 5e-4, warmup=500, clip=0.2, every=1500), origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x2", "sr-x2", {"kind": "edsr", "scale": 2, "width": 48, "blocks": 5},
-           Plan(18_000, 5e-4, warmup=500, clip=0.2, every=1500), origin="a small EDSR on luma, Lim et al. 2017"),
+           Plan(54_000, 5e-4, warmup=500, clip=0.2, every=1500),
+           sets=("T91",) * 4 + PHOTOGRAPHS[1:], rescale=(0.8, 0.6), origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x4", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
            Plan(8_000, 4e-4, warmup=500, clip=0.2, every=1500), start_from="edsr-x3",
            origin="a small EDSR on luma, Lim et al. 2017"),
+    Recipe("arcnn-q10", "jpeg-q10", {"kind": "arcnn"}, Plan(8_000, 1e-3, warmup=500, shave=6, every=2000),
+           loss="mse", patch=40, origin="AR-CNN, a network for one quality, Dong et al. 2015"),
+    Recipe("conv-units-q10", "jpeg-color-q10", {"kind": "conv-units", "residual": True, "std": None},
+           Plan(4_000, 5e-4, warmup=200, clip=0.2, shave=6, every=1000), loss="mse", patch=48, batch=8,
+           origin="the Conv-Unit restorer (TsengMJ), with a skip and an initialisation that learns"),
+    Recipe("jpeg-blind", "jpeg", {"kind": "drunet"}, Plan(20_000, 5e-4, warmup=500, clip=0.2, every=1000),
+           patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5,
+           origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021"),
 ]
 # fmt: on
 
@@ -157,16 +219,42 @@ def changed(
     recipe: Recipe,
     *,
     steps: int | None = None,
+    epochs: int | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
     batch: int | None = None,
+    patch: int | None = None,
+    quality: str | None = None,
+    tiles: bool = False,
     sets: tuple[str, ...] | None = None,
 ) -> Recipe:
-    """A recipe with some numbers changed; a shorter one warms up and validates sooner. Raises RecipeError."""
+    """A recipe with some numbers changed; a shorter one warms up and validates sooner.
+
+    An epoch is one patch of each picture. `quality` is "10" or "5-95". Raises RecipeError, DatasetError.
+    """
+    if recipe.quality is None and (quality or tiles):
+        raise RecipeError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
+    if steps and epochs:
+        raise RecipeError("steps and epochs are two ways to say the same; give one of them.")
+    recipe = dataclasses.replace(
+        recipe,
+        batch=batch or recipe.batch,
+        patch=patch or recipe.patch,
+        quality=_quality(quality) if quality else recipe.quality,
+        tiles=tiles or recipe.tiles,
+        sets=sets or recipe.sets,
+    )
+    if epochs:
+        pictures = sum(len(datasets.folder(name)) for name in recipe.sets)
+        steps = epochs * -(-pictures // recipe.batch)
     plan = recipe.plan
     if steps:
         plan = dataclasses.replace(
-            plan, steps=steps, warmup=min(plan.warmup, steps // 10), every=min(plan.every, max(1, steps // 4))
+            plan,
+            steps=steps,
+            warmup=min(plan.warmup, steps // 10),
+            float32_steps=min(plan.float32_steps, steps // 5),
+            every=min(plan.every, max(1, steps // 4)),
         )
     if learning_rate is not None:
         if not 0 < learning_rate < 1:
@@ -174,18 +262,22 @@ def changed(
         plan = dataclasses.replace(plan, learning_rate=learning_rate)
     if seed is not None:
         plan = dataclasses.replace(plan, seed=abs(seed))
-    return dataclasses.replace(recipe, plan=plan, batch=batch or recipe.batch, sets=sets or recipe.sets)
+    return dataclasses.replace(recipe, plan=plan)
+
+
+def _quality(text: str) -> tuple[int, int]:
+    """(low, high) of "10" or "5-95"."""
+    low, _, high = text.partition("-")
+    high = high or low
+    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) <= 100):
+        raise RecipeError(f"a JPEG quality is a number from 1 to 100, or a range such as 5-95, not {text!r}.")
+    return int(low), int(high)
 
 
 def provenance(recipe: Recipe, device: str | None = None) -> dict:
     """What a card says of where its weights come from: data with SHA-256, device, versions."""
-    digests = {}
-    for name in recipe.sets:
-        digest = hashlib.sha256()
-        for path in datasets.folder(name):
-            digest.update(path.read_bytes())
-        digests[Path(name).name] = digest.hexdigest()
+    digests = {Path(name).name: datasets.sha256(*datasets.folder(name)) for name in dict.fromkeys(recipe.sets)}
     chosen = training.pick_device(device)
     kind = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen.type}, {platform.machine()}"
-    precision = str(training.precision(chosen)).removeprefix("torch.")
+    precision = str(models.precision(chosen)).removeprefix("torch.")
     return {"data": digests, "device": kind, "precision": precision, "torch": torch.__version__.split("+")[0]}

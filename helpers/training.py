@@ -8,6 +8,7 @@ import dataclasses
 import io
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from . import images, metrics
+from .models import autocast, precision
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
 
@@ -43,6 +45,8 @@ class TrainingError(RuntimeError):
 class Plan:
     """How to train. `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×0.5 after `patience`
     validations without a better PSNR), or "constant". `shave`: border pixels of the output that the loss leaves out.
+    `float32_steps`: so many steps at the end run in full precision. Weights that were only ever used rounded to
+    bfloat16 make pictures a gray level too dark (seen on FSRCNN); networks that add to their input are spared.
     `averaging`: decay of the exponential moving average of the weights; 0 keeps the last weights as they are.
     `every`: steps between validations, each with a log line and a checkpoint."""
 
@@ -56,6 +60,7 @@ class Plan:
     clip: float | None = None
     shave: int = 0
     every: int = 500
+    float32_steps: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -76,22 +81,25 @@ def train(
     validation: Sequence[Pair] = (),
     out: str | os.PathLike | None = None,
     resume: bool = False,
+    overwrite: bool = False,
+    origin: dict | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> list[dict]:
     """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
 
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
-    checkpoint, to the same weights as an unbroken run. Ctrl-C, or a file called `stop` in `out`, ends it after the
-    step under way, saved. `model` ends with the (averaged) weights. Raises TrainingError.
+    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
+    called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
+    `origin`: plain data that must not differ when the run is resumed, besides the plan. Raises TrainingError.
     """
-    run = Run(model, plan, out, device)
-    start = run.resume() if resume else 0
+    run = Run(model, plan, out, device, origin)
+    start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
         for step in range(start, plan.steps):
             x, y = (t.to(run.device, memory_format=torch.channels_last) for t in batch(step, run.rank))
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
-            with run.autocast():
+            with run.autocast(step):
                 prediction = run.network(x)
             value = loss(images.shave(prediction.float(), plan.shave), images.shave(y, plan.shave))
             run.update(value)
@@ -104,42 +112,65 @@ def train(
     return run.finish()
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """The type in which this device multiplies fastest without harm: bfloat16, float16 (before Ampere), or float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    if device.type == "cpu":
-        has_bfloat16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    return torch.float32
-
-
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the best there is: this process's GPU, Apple's, or the CPU."""
+    """The named device, or the best there is: this process's GPU (also what "cuda" means), Apple's, or the CPU."""
+    if name == "cuda" or (not name and torch.cuda.is_available()):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if name:
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() and _reduces_pictures("mps") else "cpu")
 
 
 def check_device(name: str | None) -> torch.device:
-    """As `pick_device`, for a name that a user typed. Raises TrainingError where there is no such device."""
+    """As `pick_device`, for a name that a user typed. Raises TrainingError where that device is not there or no use."""
     try:
         device = pick_device(name)
-        torch.empty(1, device=device)
-        return device
+        found = _reduces_pictures(device)
     except (RuntimeError, AssertionError):
-        raise TrainingError(f"device {name!r} is not there; use cpu, or leave the option out.") from None
+        found = False
+    if not found:
+        raise TrainingError(f"device {name!r} is not there or lacks an operation; use cpu, or leave the option out.")
+    return device
+
+
+def _reduces_pictures(device: str | torch.device) -> bool:
+    """Whether the device is there and has the bicubic reduction of pictures, which Apple's got with torch 2.7."""
+    try:
+        nn.functional.interpolate(torch.zeros(1, 1, 4, 4, device=device), (2, 2), mode="bicubic", antialias=True)
+        return True
+    except (RuntimeError, AssertionError):  # NotImplementedError is a RuntimeError
+        return False
+
+
+def rank() -> int:
+    """Which of torchrun's processes this is; the first, 0, writes. Alone it is 0."""
+    return int(os.environ.get("RANK", 0)) if _is_one_of_many() else 0
+
+
+def check_folder(out: str | os.PathLike) -> None:
+    """Raises TrainingError where a run is in `out`, which a new one would overwrite."""
+    last = Path(out) / "last.pt"
+    if rank() == 0 and last.exists():
+        how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
+        raise TrainingError(f"{last}: a run is there already; {how}.")
 
 
 class Run:
     """The state of one training: network, average, optimiser, schedule, log; saved and restored as one file."""
 
-    def __init__(self, model: nn.Module, plan: Plan, out: str | os.PathLike | None, device: str | None):
-        self.plan, self.model = plan, model
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        out: str | os.PathLike | None,
+        device: str | None,
+        origin: dict | None = None,
+    ):
+        self.plan, self.model, self.origin = plan, model, origin or {}
         self.out = Path(out) if out else None
         self.device = pick_device(device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # where the processes' messages go, too
         self.rank, self.world = _join_group(self.device)
         self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
@@ -159,10 +190,9 @@ class Run:
 
     # -- one step
 
-    def autocast(self):
-        if self.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+    def autocast(self, step: int):
+        """The device's fastest precision, and full precision for the plan's last steps."""
+        return nullcontext() if step >= self.plan.steps - self.plan.float32_steps else autocast(self.device)
 
     def update(self, value: torch.Tensor) -> None:
         """One optimiser step on a loss, then the average of the weights."""
@@ -215,14 +245,23 @@ class Run:
         with images.atomic(self.out / "last.pt") as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
+    def begin(self, overwrite: bool) -> int:
+        """Begin at step 0 in a folder where no run is, or where the run that is there may be cleared away."""
+        if self.out and not self.rank:
+            (_clear if overwrite else check_folder)(self.out)
+        return 0
+
     def resume(self) -> int:
-        """Load `last.pt` if there is one; return the step to go on from."""
+        """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
         path = self.out / "last.pt" if self.out else None
-        if path is None or not path.exists():
+        found = path is not None and self.rank == 0 and path.exists()
+        data = self._from_first(path.read_bytes() if found else None)
+        if data is None:
             return 0
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            differs = [key for key, value in self._origin().items() if state["origin"].get(key) != value]
+            state = torch.load(io.BytesIO(data), map_location=self.device, weights_only=True)
+            was, now = state["origin"], self._origin()
+            differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
             if not differs:
                 for name in ("model", "average", "optimizer", "schedule", "scaler"):
                     getattr(self, name).load_state_dict(state[name])
@@ -232,15 +271,22 @@ class Run:
             reason = (str(why).splitlines() or [type(why).__name__])[0]
             raise TrainingError(f"{path}: not a checkpoint of this model ({reason}); name another --out.") from None
         if differs:
-            began = ", ".join(f"{key} {state['origin'].get(key)}" for key in differs)
+            began = ", ".join(f"{key} {was[key]}" for key in differs)
             raise TrainingError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
         return step
+
+    def _from_first(self, value):
+        """What the first process has: on machines without a common disk, only it has the run's files."""
+        box = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(box)
+        return box[0]
 
     def _origin(self) -> dict:
         """What must be the same when a run is resumed; its length may change."""
         plan = dataclasses.asdict(self.plan)
         kept = {key: plan[key] for key in plan if key not in ("steps", "every", "warmup")}
-        return kept | {"network": type(self.model).__name__, "scale": getattr(self.model, "scale", 1)}
+        return self.origin | kept | {"network": type(self.model).__name__, "scale": getattr(self.model, "scale", 1)}
 
     def finish(self) -> list[dict]:
         """Put the averaged weights into the model and close what is open."""
@@ -290,8 +336,8 @@ class Run:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-            if self.out and not self.rank:
-                (self.out / "stop").unlink(missing_ok=True)
+            if self.out:
+                (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
 
     def bar(self, start: int, progress: bool) -> tqdm:
         self.progress = progress
@@ -329,6 +375,14 @@ def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         model.train(was_training)
 
 
+def _clear(out: Path) -> None:
+    """Remove what a run wrote, and nothing else; `last.pt`, which says that there is a run, goes last."""
+    if (out / "tensorboard").is_dir():
+        shutil.rmtree(out / "tensorboard")
+    for path in (*out.glob("step-*.safetensors"), out / "best.safetensors", out / "last.pt"):
+        path.unlink(missing_ok=True)
+
+
 def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     if plan.schedule == "plateau":
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=plan.patience)
@@ -352,10 +406,19 @@ def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tens
         a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
 
 
+def _is_one_of_many() -> bool:
+    """Whether torchrun began several processes, and this one; clusters set WORLD_SIZE for a single one as well."""
+    return os.environ.get("WORLD_SIZE", "") not in ("", "1")
+
+
 def _join_group(device: torch.device) -> tuple[int, int]:
     """(rank, world size): (0, 1) alone; under torchrun, join the process group first."""
-    if "WORLD_SIZE" not in os.environ:
+    if not _is_one_of_many():
         return 0, 1
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        said = f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, without {' and '.join(missing)}"
+        raise TrainingError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)

@@ -3,7 +3,6 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -12,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
-from . import datasets, images, models, training
+from . import datasets, degradations, images, models, training
 from .recipes import Recipe
 
 WEIGHTS = datasets.DATA / "weights"
+REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
 
 
 class ZooError(ValueError):
@@ -38,9 +39,12 @@ def card(name: str | os.PathLike) -> dict:
         raise ZooError(f"no network is called {str(name)!r}; there are: {names}.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return found | {"weights": path.with_suffix(".safetensors"), "network": dict(found["network"])}
-    except (ValueError, KeyError, TypeError):
-        raise ZooError(f"{path}: not the card of a network; get the file again.") from None
+        lacks = [key for key, kind in REQUIRED.items() if not isinstance(found.get(key), kind)]
+    except (ValueError, AttributeError):
+        lacks = list(REQUIRED)
+    if lacks:
+        raise ZooError(f"{path}: not the card of a network ({lacks[0]} is not on it); get it again, or remove it.")
+    return found | {"weights": path.with_suffix(".safetensors")}
 
 
 def load(name: str | os.PathLike) -> models.Restorer:
@@ -51,21 +55,30 @@ def load(name: str | os.PathLike) -> models.Restorer:
     about = card(name)
     if not about["weights"].is_file():
         raise ZooError(f"{about['weights']}: the weights are missing; get the file again.")
-    if sha256(about["weights"]) != about.get("sha256"):
+    if datasets.sha256(about["weights"]) != about["sha256"]:
         raise ZooError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
     try:
         model = models.build(**about["network"])
         model.load_state_dict(safetensors.torch.load_file(about["weights"]))
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, SafetensorError):
         raise ZooError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
-    return model.eval().requires_grad_(False)
+    return model.eval()
 
 
 def for_task(task: str) -> list[str]:
-    """The names of the networks that solve a task, the best on the bundled pictures first."""
+    """The names of the networks that solve a task, the best on the bundled pictures first. Raises ZooError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
-    fit = [c for c in cards if c["task"] == task]
-    return [c["name"] for c in sorted(fit, key=lambda c: -c.get("figures", {}).get("bundled", {}).get("psnr", 0))]
+    fit = [about for about in cards if degradations.covers(about["task"], task)]
+    return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
+
+
+def _psnr(about: dict, task: str) -> float:
+    """What a card says of the bundled pictures; 0 where it says nothing. Raises ZooError."""
+    try:
+        return float(about.get("figures", {}).get(task, {}).get("bundled", {}).get("psnr", 0))
+    except (AttributeError, TypeError, ValueError):
+        path = about["weights"].with_suffix(".json")
+        raise ZooError(f"{path}: its figures are no PSNR by task and set; get it again, or remove it.") from None
 
 
 def load_checkpoint(model: torch.nn.Module, path: str | os.PathLike) -> torch.nn.Module:
@@ -102,7 +115,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "network": recipe.network,
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
-        "sha256": sha256(weights),
+        "sha256": datasets.sha256(weights),
         "licence": "MIT; trained on sets offered for research and education",
         "recipe": recipe.as_dict(),
         "commit": _commit(),
@@ -111,14 +124,6 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
     with images.atomic(folder / f"{recipe.name}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return folder / f"{recipe.name}.json"
-
-
-def sha256(*paths: Path) -> str:
-    """The SHA-256 of a file, or of several, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _commit() -> str:

@@ -47,7 +47,7 @@ def randomized(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 def _adds_to_its_input(model: torch.nn.Module) -> bool:
-    return isinstance(model, models.EDSR) or getattr(model, "residual", False)
+    return isinstance(model, models.EDSR | models.DRUNet) or getattr(model, "residual", False)
 
 
 def recipe(name: str = "tiny-x2", scale: int = 2, **changes) -> recipes.Recipe:
@@ -63,7 +63,7 @@ def shipped(folder: Path, *made: recipes.Recipe, psnr: float = 30.0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index, one in enumerate(made):
         model = randomized(models.build(**one.network), seed=index)
-        zoo.write(one, model, folder, figures={"bundled": {"psnr": psnr - index, "ssim": 0.9}})
+        zoo.write(one, model, folder, figures={one.task: {"bundled": {"psnr": psnr - index, "ssim": 0.9}}})
     return folder
 
 

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import errno
 import io
 import json
@@ -7,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import benchmark_memory
 import pytest
 import torch
 from builders import photograph, pictures, png_header, recipe, shipped
-from PIL import Image
+from PIL import Image, ImageCms
 
 from helpers import __main__ as command
-from helpers import datasets, degradations, environment, images, recipes, zoo
+from helpers import datasets, degradations, environment, images, models, recipes, training, zoo
+from helpers.training import Plan
 
 ROOT = Path(command.__file__).resolve().parent.parent
 
@@ -100,13 +103,17 @@ def test_restore_refuses_bad_pictures(place, capsys, name, content, hint):
         (["in.png", "out.png", "--task", "sr-x2", "--device", "cuda:77"], ["cuda:77"]),
         (["in.png", "out.png", "--task", "sr-x2", "--tile", "0"], ["--tile"]),
         (["in.png", "out.png", "--task", "sr-x2", "--tile", "many"], ["--tile"]),
+        (["in.png", "out.png", "--task", "sr-x2", "--quality", "90"], ["out.png", "quality", ".jpg"]),
+        (["in.png", "out.jpg", "--task", "sr-x2", "--quality", "0"], ["--quality", "1 to 100"]),
+        (["in.png", "out.jpg", "--task", "sr-x2", "--quality", "101"], ["--quality", "1 to 100"]),
+        (["in.png", "out.jpg", "--task", "sr-x2", "--quality", "best"], ["--quality", "1 to 100"]),
         (["in.png", "out.png"], ["--task"]),
     ],
 )
 def test_restore_refuses_bad_arguments(place, capsys, arguments, hints):
     line = refused(place, capsys, "restore", *arguments)
     assert all(hint in line for hint in hints)
-    assert "_positive" not in line
+    assert not {"_positive", "_quality"} & set(line.split())
 
 
 def test_restore_to_a_folder_of_that_name(place, capsys):
@@ -114,7 +121,7 @@ def test_restore_to_a_folder_of_that_name(place, capsys):
     assert "out.png" in refused(place, capsys, "restore", "in.png", "out.png", "--task", "sr-x2")
 
 
-@pytest.mark.parametrize("where", ["save", "replace", "mkstemp"])
+@pytest.mark.parametrize("where", ["save", "replace", "open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_restore_with_a_full_or_closed_disk(place, capsys, monkeypatch, where, code):
     def fail(*arguments, **_):
@@ -125,7 +132,7 @@ def test_restore_with_a_full_or_closed_disk(place, capsys, monkeypatch, where, c
     targets = {
         "save": (Image.Image, "save"),
         "replace": (images.os, "replace"),
-        "mkstemp": (images.tempfile, "mkstemp"),
+        "open": (images.os, "open"),
     }
     monkeypatch.setattr(*targets[where], fail)
     line = refused(place, capsys, "restore", "in.png", "out.png", "--task", "sr-x2")
@@ -133,9 +140,70 @@ def test_restore_with_a_full_or_closed_disk(place, capsys, monkeypatch, where, c
     assert "out.png" in line
 
 
-def test_restore_names_what_its_format_cannot_hold(place, capsys):
-    images.save(place / "long.png", torch.zeros(1, 1, 8_200))  # twice that is more than WebP holds
-    assert "out.webp" in refused(place, capsys, "restore", "long.png", "out.webp", "--task", "sr-x2")
+@pytest.mark.parametrize(
+    ("width", "name", "hints"),
+    [
+        (8_200, "out.webp", ["16400x2", "16,383", "PNG"]),
+        (15_001, "out.png", ["30002x2", "30,000"]),
+        (17_000, "out.jpg", ["34000x2", "30,000"]),  # not "save it as PNG", which would be refused as well
+    ],
+)
+def test_restore_refuses_an_output_that_is_too_large_before_any_work(place, capsys, monkeypatch, width, name, hints):
+    images.save(place / "long.png", torch.zeros(1, 1, width))
+    monkeypatch.setattr(images, "load_uint8", None)
+    monkeypatch.setattr(zoo, "load", None)
+    line = refused(place, capsys, "restore", "long.png", name, "--task", "sr-x2")
+    assert all(hint in line for hint in [name, *hints])
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+]
+
+
+@pytest.mark.parametrize("why", OUT_OF_MEMORY, ids=lambda why: type(why).__name__)
+@pytest.mark.parametrize("command_line", ["restore in.png out.png --task sr-x2", "evaluate sr-x2 --images set"])
+def test_a_full_memory_is_one_sentence(place, capsys, monkeypatch, command_line, why):
+    def full(*_, **__):
+        raise why
+
+    monkeypatch.setattr(models.Restorer, "restore", full)
+    line = refused(place, capsys, *command_line.split(), "--quiet")
+    assert "memory is full" in line
+    assert "--tile" in line
+
+
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+import torch
+from helpers import __main__ as command, datasets, evaluation, images, training, zoo
+
+torch.set_num_threads(1)
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 150_000_000, resource.RLIM_INFINITY))
+sys.exit(command.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process as Linux does")
+def test_a_process_whose_memory_is_limited_says_so(tmp_path):
+    images.save(tmp_path / "in.png", torch.zeros(1, 3_000, 3_000))
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    arguments = ["restore", "in.png", "out.png", "--task", "sr-x2", "--tile", "100000", "--device", "cpu", "--quiet"]
+    result = subprocess.run(
+        [sys.executable, "-c", CRAMPED, *arguments],
+        check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert result.stderr.startswith("error: the memory is full")
+    assert len(result.stderr.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["in.png"]
 
 
 def test_damaged_weights_are_refused(place, capsys):
@@ -156,6 +224,11 @@ def test_damaged_weights_are_refused(place, capsys):
         (["sr-x2", "--images", "weights"], ["weights", "no picture"]),
         (["sr-x2", "--images", "set", "--methods", "vgg"], ["vgg", "good-x2"]),
         (["sr-x2", "--images", "set", "--methods", "one-x3"], ["one-x3", "sr-x3"]),
+        (["sr-x2", "--images", "set", "--methods", "bicubic,"], ["--methods", "'bicubic,'", "empty"]),
+        (["sr-x2", "--images", "set", "--methods", "bicubic,,good-x2"], ["--methods", "empty"]),
+        (["sr-x2", "--images", "set", "--methods", ""], ["--methods", "empty"]),
+        (["sr-x2", "--images", "set", "--methods", " , "], ["--methods", "empty"]),
+        (["sr-x2", "--images", "set", "--device", "nonsense"], ["nonsense"]),
         (["sr-x2", "--images", "set", "--out", "nowhere/t.csv"], ["nowhere"]),
         (["sr-x2"], ["--images"]),
         ([], ["TASK"]),
@@ -186,6 +259,8 @@ def test_evaluate_with_a_full_disk_keeps_the_old_table(place, capsys, monkeypatc
         (["vgg"], ["vgg", "tiny-x2"]),
         (["tiny-x2", "--sets", "Set99"], ["Set99", "COURSE_DATA"]),
         (["tiny-x2", "--sets", "weights"], ["weights"]),
+        (["tiny-x2", "--sets", "set,"], ["--sets", "'set,'", "empty"]),
+        (["tiny-x2", "--sets", ""], ["--sets", "empty"]),
         (["tiny-x2", "--device", "nonsense"], ["nonsense"]),
         (["tiny-x2", "--lr", "-1"], ["learning rate"]),
         (["tiny-x2", "--lr", "nan"], ["learning rate"]),
@@ -219,6 +294,42 @@ def test_train_refuses_a_checkpoint_of_another_model(place, capsys):
     assert "last.pt" in refused(place, capsys, "train", "other-x2", "--out", "run", "--resume", "--quiet")
 
 
+def test_train_does_not_overwrite_a_run_unasked(place, capsys):
+    assert train("tiny-x2") == 0
+    capsys.readouterr()
+    line = refused(place, capsys, "train", "tiny-x2", "--out", "run", "--quiet")
+    assert all(hint in line for hint in ("run/last.pt: a run is there already", "--resume", "--overwrite", "--out"))
+    assert "--overwrite" in refused(place, capsys, "train", "tiny-x2", "--out", "run", "--resume", "--overwrite")
+    assert train("tiny-x2", "--overwrite", "--steps", "3") == 0
+    steps = {path.name for path in (place / "run").glob("step-*")}
+    assert steps == {f"step-000000{step}.safetensors" for step in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--batch", "3"], "batch 2"),
+        (["--patch", "9"], "patch 8"),
+        (["--sets", "bundled"], "sets ["),
+        (["--seed", "7"], "seed 0"),
+        (["--lr", "0.1"], "learning_rate 0.001"),
+    ],
+)
+def test_train_resumes_the_same_experiment_alone(place, capsys, arguments, hint):
+    assert train("tiny-x2") == 0
+    capsys.readouterr()
+    line = refused(place, capsys, "train", "tiny-x2", "--out", "run", "--resume", "--quiet", *arguments)
+    assert f"last.pt: this run began with {hint}" in line
+
+
+def test_train_resumes_with_the_same_data_alone(place, capsys):
+    assert train("tiny-x2") == 0
+    assert train("tiny-x2", "--resume", "--steps", "6") == 0  # its length may change
+    images.save(place / "set" / "003.png", photograph(32, 36, seed=77))
+    capsys.readouterr()
+    assert "SHA-256 of set" in refused(place, capsys, "train", "tiny-x2", "--out", "run", "--resume", "--quiet")
+
+
 def test_train_says_that_the_disk_is_full(place, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -247,9 +358,13 @@ def test_publish_wants_a_run(place, capsys):
     assert "none" in refused(place, capsys, "publish", "none")
 
 
-def test_a_bug_keeps_its_traceback(place, monkeypatch):
-    monkeypatch.setattr(images, "load_uint8", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize("why", [ZeroDivisionError(), RuntimeError("mat1 and mat2 shapes cannot be multiplied")])
+def test_a_bug_keeps_its_traceback(place, monkeypatch, why):
+    def fail(*_):
+        raise why
+
+    monkeypatch.setattr(images, "load_uint8", fail)
+    with pytest.raises(type(why)):
         run("restore", "in.png", "out.png", "--task", "sr-x2")
 
 
@@ -272,9 +387,94 @@ def test_restore_writes_the_models_picture(place, capsys, suffix):
         assert (restored.int() - expected.int()).abs().max() <= 1
 
 
-def test_restore_may_replace_its_input(place):
-    assert run("restore", "in.png", "in.png", "--task", "sr-x2", "--quiet") == 0
-    assert images.load(place / "in.png").shape == (3, 40, 48)
+@pytest.mark.parametrize(("more", "tile"), [([], 0), (["--tile", "16"], 16)])
+def test_restore_tiles_as_the_network_does_or_as_it_is_told(place, monkeypatch, more, tile):
+    given, restore = [], models.Restorer.restore
+
+    def spy(self, picture, **options):
+        given.append(options["tile"])
+        return restore(self, picture, **options)
+
+    monkeypatch.setattr(models.Restorer, "restore", spy)
+    assert run("restore", "in.png", "out.png", "--task", "sr-x2", "--quiet", *more) == 0
+    assert given == [tile]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.parametrize("quality", [None, 30])
+def test_restore_keeps_what_it_gained(place, suffix, quality):
+    """Lossy formats are written at a high quality, JPEG with its colours in full, or as the caller says."""
+    more = ["--quality", quality] if quality else []
+    assert run("restore", "in.png", f"out{suffix}", "--task", "sr-x2", "--quiet", *more) == 0
+    expected = zoo.load("good-x2").restore(images.load_uint8(place / "in.png"))
+    options = {"quality": quality or 95} | ({"subsampling": "4:4:4"} if suffix == ".jpg" else {})
+    buffer = io.BytesIO()
+    images.to_pillow(expected).save(buffer, "JPEG" if suffix == ".jpg" else "WEBP", **options)
+    assert (place / f"out{suffix}").read_bytes() == buffer.getvalue()
+
+
+def test_restore_turns_a_photograph_as_its_exif_says(place):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    images.save(place / "turned.jpg", photograph(20, 24), exif=exif)
+    assert run("restore", "turned.jpg", "out.png", "--task", "sr-x2", "--quiet") == 0
+    with Image.open(place / "turned.jpg") as stored:
+        upright = stored.transpose(Image.Transpose.ROTATE_270)
+    assert upright.size == (20, 24)
+    expected = zoo.load("good-x2").restore(images.from_pillow(upright))
+    assert torch.equal(images.load_uint8(place / "out.png"), expected)
+    with Image.open(place / "out.png") as written:
+        assert written.size == (40, 48)
+        assert written.getexif().get(0x0112, 1) == 1  # turned once, and no more
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_restore_keeps_the_colour_profile(place, suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    images.save(place / "profiled.png", photograph(20, 24), icc_profile=profile)
+    assert run("restore", "profiled.png", f"out{suffix}", "--task", "sr-x2", "--quiet") == 0
+    with Image.open(place / f"out{suffix}") as written:
+        assert written.info["icc_profile"] == profile
+    Image.new("CMYK", (20, 24)).save(place / "ink.tif", icc_profile=profile)  # what comes out is RGB: not its profile
+    assert run("restore", "ink.tif", f"out{suffix}", "--task", "sr-x2", "--quiet") == 0
+    with Image.open(place / f"out{suffix}") as written:
+        assert "icc_profile" not in written.info
+
+
+@pytest.mark.parametrize("output", ["in.png", "./in.png", "link.png"])
+def test_restore_does_not_write_over_its_input(place, output, capsys):
+    (place / "link.png").symlink_to(place / "in.png")
+    before = (place / "in.png").read_bytes()
+    assert run("restore", "in.png", output, "--task", "sr-x2", "--quiet") == 2
+    assert "input itself" in capsys.readouterr().err
+    assert (place / "in.png").read_bytes() == before
+
+
+def test_tiles_have_a_least_size(place, capsys):
+    assert run("restore", "in.png", "out.png", "--task", "sr-x2", "--tile", "8") == 2
+    assert "16 is the least" in capsys.readouterr().err
+
+
+def test_restore_for_jpeg_takes_a_picture_that_is_no_jpeg_file(place):
+    shipped(place / "weights", dataclasses.replace(recipe("blind", 1), task="jpeg"))
+    assert run("restore", "in.png", "out.png", "--task", "jpeg", "--quiet") == 0
+    assert images.load(place / "out.png").shape == (3, 20, 24)
+
+
+def test_evaluate_takes_names_with_spaces_and_runs_on_the_device_named(place, monkeypatch, capsys):
+    few = pictures(place / "few", count=1)
+    moved, move = [], torch.nn.Module.to
+    monkeypatch.setattr(training, "check_device", lambda name: torch.device(name, 0))
+
+    def spy(self, *arguments, **options):
+        moved.extend(arguments)
+        return move(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", spy)
+    methods = ["--methods", "bicubic, good-x2", "--device", "cpu"]
+    assert run("evaluate", "sr-x2", "--images", few, "--quiet", *methods) == 0
+    assert moved == [torch.device("cpu", 0)]
+    assert "good-x2" in capsys.readouterr().out
 
 
 def test_evaluate_writes_a_table(place, capsys):
@@ -282,7 +482,8 @@ def test_evaluate_writes_a_table(place, capsys):
     assert run("evaluate", "sr-x2", "--images", few, "--out", "table.csv", "--quiet") == 0
     with open(place / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters"]
+    assert list(rows[0]) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds",
+                             "parameters", "psnr_b"]  # fmt: skip
     assert [(row["image"], row["method"]) for row in rows] == [
         (image, method) for image in ("000.png", "001.png") for method in ("bicubic", "good-x2")
     ]
@@ -331,6 +532,35 @@ def test_train_stop_resume_restore(place, capsys, monkeypatch):
     assert about["device"].startswith("cpu")
     assert run("restore", "in.png", "out.png", "--task", "sr-x2", "--model", "run/tiny-x2.json", "--quiet") == 0
     assert images.load(place / "out.png").shape == (3, 40, 48)
+
+
+def test_train_begins_with_the_weights_that_its_recipe_names_and_its_card_pins_them(place, monkeypatch):
+    plan = Plan(1, 1e-30, averaging=0)  # a step that moves nothing
+    later = recipe("later-x2", sets=(str(place / "set"),), start_from="good-x2", plan=plan)
+    monkeypatch.setitem(recipes.RECIPES, "later-x2", later)
+    assert train("later-x2") == 0
+    given, made = zoo.load("good-x2").state_dict(), zoo.load(place / "run" / "later-x2.json").state_dict()
+    assert all(torch.equal(given[key], made[key]) for key in given)
+    about = json.loads((place / "run" / "later-x2.json").read_text())
+    digest = datasets.sha256(place / "weights" / "good-x2.safetensors")
+    assert about["started_from"] == {"name": "good-x2", "sha256": digest}
+    assert about["pictures"] == {"drawn_from": 23, "too_small": 0, "held_out": 1}
+
+
+def test_publish_refuses_a_run_that_was_stopped(place, capsys):
+    assert train("tiny-x2") == 0
+    card = place / "run" / "tiny-x2.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"steps": 2}))
+    capsys.readouterr()
+    assert "stopped at step 2 of 4" in refused(place, capsys, "publish", "run")
+
+
+def test_a_card_without_a_task_is_named_by_every_command(place, capsys):
+    (place / "weights" / "bad.json").write_text('{"name": "bad", "network": {}}')
+    for arguments in (["restore", "in.png", "out.png", "--task", "sr-x2"], ["evaluate", "sr-x2", "--images", "set"]):
+        assert "bad.json: not the card of a network" in refused(place, capsys, *arguments, "--quiet")
+    good = ["restore", "in.png", "out.png", "--task", "sr-x2", "--model", "good-x2", "--quiet"]
+    assert run(*good) == 0  # another network does not hang on it
 
 
 def test_a_trained_card_in_the_zoo_breaks_no_command(place):
@@ -452,6 +682,32 @@ def peak_memory(tmp_path: Path, side: int) -> int:
     given.unlink()
     out.unlink()
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 2**10), ("darwin", 2**20)])
+def test_the_memory_benchmark_needs_no_proc(tmp_path, platform, unit):
+    """As on macOS, where /proc is missing, and the system counts bytes instead of KiB."""
+    pytest.importorskip("resource")
+    without = f"""
+import builtins, io, pathlib, resource, sys
+def unless_proc(function):
+    def guarded(path, *arguments, **options):
+        if str(path).startswith("/proc"):
+            raise FileNotFoundError(path)
+        return function(path, *arguments, **options)
+    return guarded
+builtins.open, io.open = unless_proc(open), unless_proc(io.open)
+pathlib.Path.exists = lambda path: not str(path).startswith("/proc")
+resource.getrusage = lambda _: resource.struct_rusage([0, 0, {300 * unit}] + [0] * 13)
+sys.platform = {platform!r}
+"""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", f"import helpers.recipes\n{without}\n{benchmark_memory.RUN}", "train"],
+        check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.splitlines()[-1] == "peak 300"
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_patches_reach_every_pixel_of_every_picture():
 
 
 def test_patches_may_be_degraded_in_the_batch():
-    patches = datasets.Patches([coordinates(20, 26)[:1]], size=8, batch=4, degrade=lambda y: 1 - y)
+    patches = datasets.Patches([coordinates(20, 26)[:1]], size=8, batch=4, degrade=lambda y, _: 255 - y)
     x, y = patches(0)
     assert torch.equal(x, 1 - y)
 
@@ -187,7 +187,7 @@ def test_patches_may_be_degraded_in_the_batch():
 def test_degrading_in_the_batch_may_reduce():
     """size counts input pixels: a reduction by 2 wants targets twice as large."""
     patches = datasets.Patches([images.to_uint8(photograph(40, 50))], size=8, batch=4, scale=2,
-                               degrade=lambda y: degradations.downscale(y, 2))  # fmt: skip
+                               degrade=lambda y, _: degradations.downscale(images.to_float(y), 2))  # fmt: skip
     x, y = patches(0)
     assert (x.shape[-1], y.shape[-1]) == (8, 16)
     assert torch.allclose(x, degradations.downscale(y, 2))
@@ -198,3 +198,33 @@ def test_pictures_smaller_than_a_patch_are_dropped():
     assert (x * 255).round().min() >= 100
     with pytest.raises(datasets.DatasetError, match=r"none of the 2 pictures.*10 pixels"):
         datasets.Patches([coordinates(5, 50), coordinates(9, 9)], size=10)
+
+
+def test_rescaled_patches_are_larger_ones_reduced():
+    ramp = (torch.arange(100) * 2).to(torch.uint8).expand(1, 100, 100)  # a slope of 2 gray levels a pixel
+    _, y = datasets.Patches([ramp], size=16, batch=200, rescale=(0.8,), augment=False)(0)
+    slopes = (255 * (y[:, 0, 8, 12] - y[:, 0, 8, 4]) / 8).tolist()
+    reduced = sum(slope == pytest.approx(2.5, abs=0.3) for slope in slopes)
+    assert reduced + sum(slope == pytest.approx(2.0, abs=0.05) for slope in slopes) == 200
+    assert 60 < reduced < 140
+    with pytest.raises(datasets.DatasetError):
+        datasets.Patches([ramp[:, :18]], size=16, rescale=(0.8,))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_patches_becomes_gray(share):
+    picture = images.to_uint8(photograph(60, 60))
+    x, y = datasets.Patches([picture], size=8, batch=100, gray=share, degrade=lambda y, _: 255 - y)(0)
+    gray = (y == y[:, :1]).all(dim=(1, 2, 3))
+    assert abs(gray.float().mean() - share) <= 0.2 * (share == 0.5)
+    assert torch.allclose(x, 1 - y)
+
+
+def test_random_jpeg_is_a_function_of_the_step():
+    picture = images.to_uint8(photograph(60, 60))
+    made = [
+        datasets.Patches([picture], size=24, batch=8, gray=0.5, degrade=degradations.RandomJPEG()) for _ in range(2)
+    ]
+    for step in (0, 5):
+        assert all(torch.equal(a, b) for a, b in zip(made[0](step), made[1](step), strict=True))
+    assert not torch.equal(made[0](0)[0], made[0](1)[0])

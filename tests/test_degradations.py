@@ -110,7 +110,8 @@ def test_a_batch_is_its_pictures(function):
 
 
 @pytest.mark.parametrize(("task", "shape"), [("sr-x2", (3, 12, 18)), ("sr-x3", (3, 8, 12)), ("sr-x4", (3, 6, 9)),
-                                             ("deblock-q20", (3, 24, 36))])  # fmt: skip
+                                             ("deblock-q20", (3, 24, 36)), ("jpeg-q20", (3, 24, 36)),
+                                             ("jpeg-color-q20", (3, 24, 36))])  # fmt: skip
 def test_tasks_degrade_8_bits_to_8_bits(task, shape):
     clean = images.to_uint8(photograph(24, 36))
     poor = degradations.for_task(task)(clean)
@@ -129,12 +130,134 @@ def test_an_unknown_task_lists_the_known():
             function("sr-x5")
 
 
-def test_enlarge_is_pillows_lanczos():
-    x = images.to_uint8(photograph(20, 30, 1))
-    expected = Image.fromarray(x[0].numpy()).resize((60, 40), Image.Resampling.LANCZOS)
-    assert np.array_equal(degradations.enlarge(x)[0].numpy(), np.asarray(expected))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_enlarge_is_pillows_lanczos_channel_by_channel(channels):
+    x = images.to_uint8(photograph(20, 30, channels))
+    expected = [Image.fromarray(c.numpy()).resize((60, 40), Image.Resampling.LANCZOS) for c in x]
+    assert np.array_equal(degradations.enlarge(x).numpy(), np.stack(expected))
+
+
+def test_enlarge_and_jpeg_refuse_what_is_neither_gray_nor_rgb():
+    for function in (degradations.enlarge, lambda x: degradations.jpeg_bytes(x, 50)):
+        with pytest.raises(images.ImageError, match=r"\(2, 4, 4\)"):
+            function(torch.zeros(2, 4, 4, dtype=torch.uint8))
 
 
 def test_decode_reads_what_jpeg_bytes_wrote():
     x = photograph()
     assert torch.equal(images.to_float(degradations.decode(degradations.jpeg_bytes(x, 40))), degradations.jpeg(x, 40))
+
+
+@pytest.mark.parametrize("task", ["jpeg-q0", "jpeg-q101", "jpeg-color-q0", "jpeg-qx", "jpeg-q-5", "jpeg-", "jpegs"])
+def test_no_such_quality(task):
+    with pytest.raises(degradations.TaskError, match="unknown task"):
+        degradations.scale_of(task)
+
+
+def test_any_quality_is_a_task_and_jpeg_alone_leaves_it_open():
+    clean = images.to_uint8(photograph())
+    for quality in (1, 37, 100):
+        expected = images.to_uint8(degradations.jpeg(images.to_float(clean), quality))
+        assert torch.equal(degradations.for_task(f"jpeg-q{quality}")(clean), expected)
+    assert degradations.scale_of("jpeg") == 1
+    with pytest.raises(degradations.TaskError, match="quality open"):
+        degradations.for_task("jpeg")
+
+
+def test_a_blind_network_covers_every_quality():
+    assert degradations.covers("jpeg", "jpeg-q10")
+    assert degradations.covers("jpeg", "jpeg-color-q35")
+    assert degradations.covers("jpeg-q10", "jpeg-q10")
+    assert not degradations.covers("jpeg-q10", "jpeg-q20")
+    assert not degradations.covers("jpeg", "deblock-q20")
+    assert not degradations.covers("jpeg-q10", "jpeg")
+
+
+# -------------------------------------------------------------------------------------- JPEG as it is met with
+
+
+def batch_of(count: int = 64, side: int = 40) -> torch.Tensor:
+    return torch.stack([images.to_uint8(photograph(side, side, seed=i)) for i in range(count)])
+
+
+def coded(batch: torch.Tensor, seed: int = 0, **options) -> torch.Tensor:
+    return degradations.RandomJPEG(**options)(batch, np.random.default_rng(seed))
+
+
+def test_random_jpeg_without_chance_is_jpeg():
+    batch = batch_of(6)
+    made = coded(batch, quality=30, shifted=0, twice=0, untouched=0)
+    choices = [[images.to_uint8(degradations.jpeg(images.to_float(x), 30, s)) for s in ("4:2:0", "4:2:2", "4:4:4")]
+               for x in batch]  # fmt: skip
+    assert all(any(torch.equal(y, c) for c in three) for y, three in zip(made, choices, strict=True))
+
+
+def test_random_jpeg_leaves_some_alone_and_codes_the_others():
+    batch = batch_of(200, 16)
+    same = (coded(batch, untouched=0.3) == batch).all(dim=(1, 2, 3)).float().mean()
+    assert 0.2 < same < 0.4
+    assert torch.equal(coded(batch, untouched=1.0), batch)
+
+
+def test_gray_patches_stay_gray():
+    gray = batch_of(8)[:, :1].expand(-1, 3, -1, -1)
+    made = coded(gray, quality=10)
+    assert torch.equal(made, made[:, :1].expand(-1, 3, -1, -1))
+    alone = coded(gray, quality=10, shifted=0, twice=0, untouched=0)
+    assert torch.equal(alone[0, :1], degradations.for_task("jpeg-q10")(gray[0, :1]))
+
+
+def test_shifted_grids_lie_anywhere():
+    """At a very low quality each 8×8 block is flat: where the steps are says where the grid is."""
+    ramp = (torch.arange(64) * 3).to(torch.uint8).expand(64, 3, 64, 64)
+    made = coded(ramp, quality=1, shifted=1.0, twice=0, untouched=0)
+    grids = {int(x[0, 32].float().diff().abs().argmax()) % 8 for x in made}
+    assert len(grids) >= 6
+    fixed = coded(ramp, quality=1, shifted=0.0, twice=0, untouched=0)
+    assert len({int(x[0, 32].float().diff().abs().argmax()) % 8 for x in fixed}) == 1
+
+
+def test_twice_is_worse_than_once():
+    batch = batch_of(32)
+    once, twice = (coded(batch, quality=20, shifted=0, twice=t, untouched=0).float() for t in (0.0, 1.0))
+    assert (twice - batch).square().mean() > (once - batch).square().mean()
+
+
+@pytest.mark.parametrize("quality", [0, 101, (0, 50), (60, 50), (5, 101)])
+def test_qualities_that_jpeg_does_not_have(quality):
+    with pytest.raises(degradations.TaskError, match="1 to 100"):
+        degradations.RandomJPEG(quality)
+
+
+# ------------------------------------------------------------------------------- has it been a JPEG before?
+
+EVERY_PHOTOGRAPH = pytest.mark.parametrize("path", datasets.bundled(), ids=lambda path: path.stem)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (3, 5)])
+def test_jpeg_leaves_its_steps(top, left):
+    """Luma steps of libjpeg at quality 50 are the standard table itself (ITU-T T.81, annex K.1)."""
+    table = {(0, 1): 11, (1, 0): 12, (1, 1): 12, (0, 2): 10, (2, 0): 14, (2, 2): 16}
+    right = []
+    for path in datasets.bundled():
+        coded = degradations.jpeg(images.load(path)[:, :320, :320], 50)[:, top:, left:]
+        steps = degradations.jpeg_steps(coded)
+        right += [steps[frequency] == step for frequency, step in table.items() if frequency in steps]
+    assert len(right) > 40
+    assert sum(right) > 0.65 * len(right)
+
+
+@EVERY_PHOTOGRAPH
+def test_coarse_jpeg_is_noticed_and_none_or_a_fine_one_is_not(path):
+    clean = images.load_uint8(path)
+    assert degradations.untouched_by_jpeg(clean)
+    for quality in (5, 10, 40, 75, 88):
+        assert not degradations.untouched_by_jpeg(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
+    for quality in (95, 98, 100):
+        assert degradations.untouched_by_jpeg(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 8, 8), (1, 15, 200), (3, 16, 16), (1, 64, 64)])
+def test_small_and_flat_pictures_do_not_tell(shape):
+    assert degradations.jpeg_steps(torch.full(shape, 0.5)) == {}
+    assert not degradations.untouched_by_jpeg(torch.full(shape, 0.5))

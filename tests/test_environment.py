@@ -1,9 +1,12 @@
+import os
+import subprocess
 import sys
 
 import pytest
 from builders import pictures
 
-from helpers import environment
+from helpers import __main__ as command
+from helpers import datasets, environment
 
 
 def finding(what: str) -> environment.Finding:
@@ -21,8 +24,9 @@ def test_what_fails_has_a_remedy(monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("torch>=99.0\n# a comment\nnot-a-package-at-all>=1\npillow>=1\n")
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "requirements.txt")
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "none"))
+    assert environment._start() is None  # imported here: packages dislike the version that follows
     monkeypatch.setattr(sys, "version_info", (3, 9))
-    monkeypatch.setattr(environment.datasets, "DATA", tmp_path)
+    monkeypatch.setattr(datasets, "DATA", tmp_path)
     found = {one.what: one for one in environment.check()}
     for what in ("torch", "not-a-package-at-all", "image sets", "Python", "pictures"):
         assert not found[what].ok
@@ -37,11 +41,17 @@ def test_versions_are_compared_as_numbers(monkeypatch):
     monkeypatch.setattr(environment, "version", lambda _: "2.10.1")
     assert environment._package("x", "2.9").ok
     assert not environment._package("x", "2.11").ok
+    monkeypatch.setattr(environment, "version", lambda _: "2.11.0rc1+cu128")
+    assert environment._package("x", "2.11").ok
+    monkeypatch.setattr(environment, "version", lambda _: None)  # what an installation that broke off leaves
+    assert environment._package("x", "2.11").found == "not installed"
 
 
 def test_a_set_that_was_not_asked_for_may_be_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "DATA", tmp_path)
     monkeypatch.delenv("COURSE_DATA", raising=False)
-    monkeypatch.setattr(environment.datasets, "DATA", tmp_path)
+    assert environment._sets().ok
+    monkeypatch.setenv("COURSE_DATA", "")  # `course_data` takes an empty one for none
     assert environment._sets().ok
     monkeypatch.setenv("COURSE_DATA", str(pictures(tmp_path / "sets")))
     assert environment._sets().found == str(tmp_path / "sets")
@@ -51,3 +61,53 @@ def test_a_set_that_was_not_asked_for_may_be_missing(monkeypatch, tmp_path):
 def test_little_memory_is_said(monkeypatch, gigabytes):
     monkeypatch.setattr(environment.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gigabytes * 2**18}.get)
     assert finding("memory").ok == (gigabytes > 4)
+
+
+# ------------------------------------------------------------------------------- a machine that is broken
+
+
+def check_with(stubs: dict[str, str], folder) -> subprocess.CompletedProcess:
+    """`python -m helpers check` in a process that finds these modules before the installed ones."""
+    for name, source in stubs.items():
+        (folder / f"{name}.py").write_text(source)
+    path = os.pathsep.join([str(folder), str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "helpers", "check"],
+        check=False, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [
+        (["torch"], "torch does not start (ImportError: no torch here)"),
+        (["torch", "numpy", "tqdm", "PIL", "packaging", "pandas"], "torch does not start"),
+        (["tqdm"], "helpers.images does not start (ImportError: no tqdm here)"),
+        (["numpy"], "does not start (ImportError: no numpy here)"),
+    ],
+)
+def test_check_tells_of_packages_that_do_not_start(tmp_path, missing, hint):
+    result = check_with({name: f"raise ImportError('no {name}\\nhere')" for name in missing}, tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    lines = result.stdout.splitlines()
+    assert all(any(what in line for line in lines) for what in ("Python", "torch", "tqdm", "memory", "disk"))
+    [at] = [index for index, line in enumerate(lines) if "does not start" in line]
+    assert lines[at].startswith("FAIL")
+    assert hint in lines[at]
+    assert lines[at + 1].startswith("      → pip install")
+
+
+def test_the_command_line_and_the_check_want_the_standard_library_alone(tmp_path):
+    """Also that a Python too old for their annotations can read them, and say that it is too old."""
+    code = "import sys; known = {*sys.modules}; import helpers.__main__, helpers.environment; "
+    code += "print(*{*sys.modules} - known)"
+    path = os.pathsep.join([str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded - set(sys.stdlib_module_names) == {"helpers"}
+    for function in (command.main, environment._start):
+        assert all(isinstance(annotation, str) for annotation in function.__annotations__.values())

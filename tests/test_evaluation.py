@@ -1,4 +1,6 @@
+import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +25,8 @@ def files(tmp_path):
 def test_a_row_per_picture_and_method(shelf, files):
     table, failures = evaluate("sr-x2", files, dataset="mine", progress=False)
     assert failures == []
-    assert list(table.columns) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters"]
+    names = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
+    assert list(table.columns) == names
     assert set(zip(table["image"], table["method"], strict=True)) == {
         (image, method) for image in ("000.png", "001.png") for method in ("bicubic", "good-x2", "colour-x2")
     }
@@ -97,9 +100,23 @@ def test_a_failing_picture_is_reported_and_skipped(shelf, files, tmp_path):
 def test_small_pictures_are_measured_or_refused_clearly(task, side):
     picture = images.to_uint8(photograph(side, side, 1))
     try:
-        assert math.isfinite(evaluation.score(task, picture, None)["ssim"])
+        assert math.isfinite(evaluation.score(task, picture, None)[0]["ssim"])
     except evaluation.EvaluationError as why:
         assert f"{side}x{side}" in str(why)
+
+
+@pytest.mark.parametrize(("task", "channels"), [("jpeg-q20", 1), ("jpeg-color-q20", 3)])
+def test_jpeg_is_measured_on_luma_or_on_rgb(tmp_path, task, channels):
+    path = images.save(tmp_path / "one.png", photograph(40, 48))
+    clean = images.load_uint8(path) if channels == 3 else images.luma_uint8(images.load_uint8(path))
+    poor = images.to_uint8(degradations.jpeg(images.to_float(clean), 20))
+    table, _ = evaluate(task, [path], ["jpeg"], progress=False, panels=tmp_path)
+    pair = poor.float(), clean.float()
+    assert table["psnr"][0] == pytest.approx(metrics.psnr(*pair, peak=255))
+    assert table["ssim"][0] == pytest.approx(metrics.ssim(*pair, peak=255))
+    assert table["psnr_b"][0] == pytest.approx(metrics.psnr_b(*pair, peak=255))
+    panels = images.load_uint8(tmp_path / "one-jpeg.png")
+    assert torch.equal(panels, torch.cat([t.expand(3, -1, -1) for t in (poor, poor, clean)], dim=-1))
 
 
 def test_measuring_again_gives_the_same(shelf, files):
@@ -123,8 +140,25 @@ def test_unknown_tasks_and_methods_are_errors(shelf, files, task, method, messag
     assert type(caught.value).__module__.startswith("helpers.")
 
 
+def test_a_first_picture_is_not_timed_with_what_the_machine_sets_up(shelf, files, monkeypatch):
+    class Slow(models.EDSR):
+        """Its first picture takes a hundred seconds, each other one second."""
+
+        def forward(self, y):
+            clock[0] += 100 if clock[0] == 0 else 1
+            return super().forward(y)
+
+    clock = [0]
+    monkeypatch.setattr(evaluation, "_load", lambda *_: Slow(2, 4, 1).eval())
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    table, _ = evaluate("sr-x2", files, ["good-x2"], progress=False)
+    assert list(table["seconds"]) == [1, 1]
+
+
 def test_load_for_picks_the_best_or_says_that_there_is_none(shelf):
     assert isinstance(evaluation.load_for(None, "sr-x2"), models.EDSR)
+    with pytest.raises(zoo.ZooError, match="no network is called ''; there are: clean, colour-x2"):
+        evaluation.load_for("", "sr-x2")
     with pytest.raises(evaluation.EvaluationError, match="no network for sr-x4"):
         evaluation.load_for(None, "sr-x4")
 
@@ -146,17 +180,47 @@ def test_perfect_pictures_have_infinite_psnr(tmp_path):
     assert table["ssim"][0] == pytest.approx(1)
 
 
-def test_publish_measures_and_copies(shelf, tmp_path, monkeypatch):
-    run = shipped(tmp_path / "run", recipe("new-x2"))
+@pytest.fixture
+def finished(shelf, tmp_path, monkeypatch):
+    """A run that came to its end, and two small sets to measure it on."""
+    model = models.EDSR(2, 4, 1)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    start = {"name": "good-x2", "sha256": zoo.card("good-x2")["sha256"]}
+    zoo.write(recipe("new-x2", start_from="good-x2"), model, folder, steps=4, started_from=start)
     sets = {name: images.listing(pictures(tmp_path / name, count=2)) for name in ("bundled", "Set5")}
     monkeypatch.setattr(evaluation.datasets, "folder", sets.__getitem__)
     monkeypatch.setattr(evaluation, "TEST_SETS", {"sr": ("Set5",)})
-    card = evaluation.publish(run)
+    return SimpleNamespace(folder=folder, sets=sets, model=model, start=start)
+
+
+def test_publish_measures_and_copies(finished):
+    card, sets = evaluation.publish(finished.folder), finished.sets
     assert card == zoo.WEIGHTS / "new-x2.json"
-    figures = zoo.card("new-x2")["figures"]
+    figures = zoo.card("new-x2")["figures"]["sr-x2"]
     table, _ = evaluate("sr-x2", sets["Set5"], ["new-x2"], progress=False)
     assert figures["Set5"]["psnr"] == pytest.approx(table["psnr"].mean(), abs=1e-3)
     assert zoo.load("new-x2").scale == 2
+    layers = [layer.weight.numel() for layer in finished.model.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert zoo.card("new-x2")["multiply_adds"] == pytest.approx(sum(layers) / 4, abs=1)  # per output pixel
+    assert zoo.card("new-x2")["started_from"] == finished.start
+
+
+@pytest.mark.parametrize("steps", [3, None, "many"])
+def test_publish_refuses_a_run_that_was_stopped(finished, steps):
+    card = finished.folder / "new-x2.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"steps": steps}))
+    with pytest.raises(evaluation.EvaluationError, match=r"new-x2\.json: (stopped at step 3 of 4|does not say how)"):
+        evaluation.publish(finished.folder)
+    assert not (zoo.WEIGHTS / "new-x2.json").exists()
+
+
+def test_publish_refuses_a_set_with_a_picture_that_cannot_be_measured(finished):
+    """Means of the rest would stand beside those of all."""
+    finished.sets["Set5"][0].write_bytes(b"no picture")
+    with pytest.raises(evaluation.EvaluationError, match=r"000\.png.*; publishing wants all pictures of Set5\.$"):
+        evaluation.publish(finished.folder)
+    assert not list(zoo.WEIGHTS.glob("new-x2*"))
 
 
 def test_publish_wants_a_finished_run(tmp_path):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.fft import dctn
 
 from helpers import exercises as check
 from helpers import images, metrics
@@ -49,6 +50,23 @@ def inner(t, border):
     return t[..., border : t.shape[-2] - border, border : t.shape[-1] - border]
 
 
+D = check._dct_matrix()
+
+
+def through_file(block, table, rounding=torch.round, centre=128):
+    return D.T @ (rounding(D @ (block - centre) @ D.T / table) * table) @ D + centre
+
+
+def steps(image, phase=7, amount=torch.square, mean=torch.mean):
+    amounts = amount(image.diff(dim=-1))
+    border = torch.arange(amounts.shape[-1]) % 8 == phase
+    return (mean(amounts[..., border]) - mean(amounts[..., ~border])).item()
+
+
+def as_the_original(epoch, epochs, start):
+    return start / 2 ** sum((done + 1) % (epochs // 5) != 0 for done in range(epoch))
+
+
 RIGHT = {
     "luma": images.luma,
     "psnr": decibels,
@@ -60,9 +78,20 @@ RIGHT = {
     "receptive_field": lambda kernels: 1 + sum(k - 1 for k in kernels),
     "loss_border": lambda x, y, border: mse(inner(x, border), inner(y, border)),
     "multiply_adds": lambda weights, scale, small: weights / scale**2 if small else weights,
+    "dct": lambda block: D @ block @ D.T,
+    "round_trip": through_file,
+    "blocking": lambda image: max(0.0, steps(image)),
+    "learning_rate": lambda epoch, epochs, start: start / 2 ** (5 * epoch // epochs),
+    "bounded": lambda restored, decoded, tau: decoded + (restored - decoded).clamp(-tau, tau),
+    "interval": lambda c, stored, table: (c / table).clamp(stored - 0.5, stored + 0.5) * table,
 }
 
 ALSO_RIGHT = {
+    "dct": lambda block: dctn(block.numpy(), norm="ortho"),  # an array, from another library
+    "round_trip": lambda block, table: through_file(block, table).round().clamp(0, 255),
+    "blocking": lambda image: torch.tensor(steps(image)).clamp(min=0),
+    "learning_rate": lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)),
+    "bounded": lambda restored, decoded, tau: torch.minimum(torch.maximum(restored, decoded - tau), decoded + tau),
     "psnr": lambda a, b, peak: 10 * torch.log10(peak**2 / mse(a, b)),  # a tensor, and infinite by itself
     "tiles": images.split_tiles,
     "turn": lambda x, y, k: tuple(torch.rot90(t.flip(2) if k % 2 else t, k // 2, (1, 2)) for t in (x, y)),
@@ -75,13 +104,17 @@ WRONG = [
     ("luma", lambda x: images.luma(x)[0], "keep the channel axis"),
     ("luma", lambda x: x.mean(0, keepdim=True), "plain mean"),
     ("luma", lambda x: images.luma(x) - 16 / 255, "add the offset"),
-    ("luma", lambda x: (x * FULL).sum(0, keepdim=True), "65.481"),
-    ("luma", lambda x: images.luma(x) * 255, "65.481"),
+    ("luma", lambda x: (x * FULL).sum(0, keepdim=True), "full-range"),
+    ("luma", lambda x: images.luma(x) * 255, "divide by 255"),
+    ("luma", lambda x: (images.luma(x) + 0.1).clamp(max=1), "65.481"),
+    ("luma", lambda x: images.luma(x).tolist(), "returned list, not a tensor"),
     ("luma", lambda x: images.luma(x) * NAN, "65.481"),
     ("psnr", lambda a, b, peak: -decibels(a, b, peak), "sign"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) / 2, "half"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) * math.log(10), "dB was expected"),
-    ("psnr", lambda a, b, peak: decibels(a, b, 1.0), "peak 255"),
+    ("psnr", lambda a, b, peak: decibels(a, b, 1.0), "use the argument"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak**0.5), "square the peak"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "72.20 dB where|dB was expected"),
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "infinite|math.inf"),
     ("psnr", lambda a, b, peak: (a - b).square(), "not a number"),
@@ -94,24 +127,78 @@ WRONG = [
     ("turn", lambda x, y, k: (oriented(x, k % 4), oriented(y, k % 4)), "4 orientations"),
     ("turn", lambda x, y, k: (oriented(x, (k + 1) % 8), oriented(y, (k + 1) % 8)), "k = 0"),
     ("turn", lambda x, y, k: (x + 1, y + 1), "not a turned"),
+    ("turn", lambda x, y, k: oriented(x, k), "two pictures"),
+    ("turn", lambda x, y, k: (oriented(x, k), None), "NoneType, not a tensor"),
     ("tiles", lambda x, tile: cut(x, tile).reshape(2, 3, 2, 4, 4).transpose(0, 1).reshape(6, 2, 4, 4), "row by row"),
     ("tiles", lambda x, tile: x.reshape(6, 2, 4, 4), "mixed up"),
     ("tiles", lambda x, tile: cut(x, tile)[:5], "2 rows of 3"),
+    ("tiles", lambda x, tile: list(cut(x, tile)), "returned list, not a tensor"),
     ("split", lambda sources, held: by_photograph(sources, held)[::-1], "swapped"),
     ("split", lambda sources, held: (range(5), range(5, 9)), "both sides"),
     ("split", lambda sources, held: ([0, 2], [1, 4, 5, 8]), "9 patches"),
-    ("parameters", lambda kernels: weights(kernels) - 97, "biases"),
-    ("parameters", lambda kernels: 8_129, "57,281"),
+    ("split", lambda sources, held: ([0, 2, 3, 6, 6], [1, 4, 5, 8]), "training side"),
+    ("split", lambda sources, held: ([0, 2, 3, 6, 7], [1, 4, 5, 9]), "0 to 8"),
+    ("split", lambda sources, held: (["cat"], ["cup"]), "not their photographs"),
+    ("split", lambda sources, held: by_photograph(sources, held)[0], "two lists"),
+    ("split", lambda sources, held: 9, "returned int; return two lists"),
+    ("parameters", lambda kernels: weights(kernels) - 97, "8,032, but there are 8,129. The biases"),
+    ("parameters", lambda kernels: 8_129, "8,129, but there are 57,281"),
     ("parameters", lambda kernels: NAN, "not yet"),
-    ("receptive_field", sum, "k − 1"),
+    ("receptive_field", sum, "15, but it is 13. Each layer adds k − 1"),
     ("receptive_field", max, "Start at 1"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
     ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.250"),
+    ("loss_border", lambda x, y, border: mse(inner(x, border), inner(y, border)).item(), "no gradient"),
     ("multiply_adds", lambda weights, scale, small: weights, "once per small pixel"),
     ("multiply_adds", lambda weights, scale, small: weights / scale if small else weights, "not by scale"),
     ("multiply_adds", lambda weights, scale, small: weights / scale**2, "57,184"),
     ("multiply_adds", lambda weights, scale, small: NAN, "not yet"),
+    ("dct", lambda block: D @ block, "one direction"),
+    ("dct", lambda block: block @ D.T, "one direction"),
+    ("dct", lambda block: D.T @ block @ D, "way back"),
+    ("dct", lambda block: (D @ block @ D.T).T, "swapped"),
+    ("dct", lambda block: D @ (block - 128) @ D.T, "first coefficient"),
+    ("dct", lambda block: (D @ block @ D.T)[0], "(8, 8) was expected"),
+    ("dct", lambda block: block * NAN, "first coefficient"),
+    ("round_trip", lambda block, table: (D @ (block - 128) @ D.T / table).round(), "stored integers"),
+    ("round_trip", lambda block, table: through_file(block, table) - 128, "too dark"),
+    ("round_trip", lambda b, table: D.T @ (D @ (b - 128) @ D.T / table).round() @ D + 128, "multiplied by the table"),
+    ("round_trip", lambda block, table: block, "Nothing is lost"),
+    ("round_trip", lambda block, table: through_file(block, table, centre=0), "Subtract 128"),
+    ("round_trip", lambda block, table: through_file(block, table, torch.floor), "cut off"),
+    ("round_trip", lambda block, table: through_file(block, table, torch.trunc), "cut off"),
+    ("round_trip", lambda block, table: through_file(block, 2 * table), "one is amiss"),
+    ("blocking", lambda image: max(0.0, steps(image, amount=torch.abs)), "squares"),
+    ("blocking", lambda image: steps(image, phase=0), "off by one"),
+    ("blocking", lambda image: steps(image, phase=6), "off by one"),
+    ("blocking", lambda image: image.diff(dim=-1)[..., 7::8].square().mean(), "elsewhere"),
+    ("blocking", lambda image: steps(image, mean=torch.sum), "means, not sums"),
+    ("blocking", lambda image: 2 * steps(image), "after columns 7, 15"),
+    ("blocking", steps, "stop at 0"),
+    ("blocking", lambda image: abs(steps(image)), "stop at 0"),
+    ("blocking", lambda image: NAN, "not yet"),
+    ("learning_rate", as_the_original, "nearly every epoch"),
+    ("learning_rate", lambda epoch, epochs, start: start / 2**epoch, "nearly every epoch"),
+    ("learning_rate", lambda epoch, epochs, start: start / 2 ** ((epoch + 1) // (epochs // 5)), "too early"),
+    ("learning_rate", lambda epoch, epochs, start: start, "1 halvings"),
+    ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
+    ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
+    ("learning_rate", lambda epoch, epochs, start: 5e-4 / 2 ** (5 * epoch // epochs), "epochs`|full rate"),
+    ("learning_rate", lambda epoch, epochs, start: NAN, "not yet"),
+    ("bounded", lambda restored, decoded, tau: (restored - decoded).clamp(-tau, tau), "on top of"),
+    ("bounded", lambda restored, decoded, tau: restored.clamp(-tau, tau), "to both sides"),
+    ("bounded", lambda restored, decoded, tau: restored, "away from"),
+    ("bounded", lambda restored, decoded, tau: decoded, "leaves them alone"),
+    ("bounded", lambda restored, decoded, tau: decoded + (restored - decoded) * tau / 0.1, "leaves them alone"),
+    ("bounded", lambda x, decoded, tau: torch.where((x - decoded).abs() > tau, decoded, x), "lie on it"),
+    ("bounded", lambda restored, decoded, tau: restored * NAN, "not yet"),
+    ("interval", lambda c, stored, table: stored * table, "decoded file again"),
+    ("interval", lambda c, stored, table: c.clamp(stored - 0.5, stored + 0.5), "multiply the limits"),
+    ("interval", lambda c, stored, table: c.clamp((stored - 1) * table, (stored + 1) * table), "twice too wide"),
+    ("interval", lambda c, stored, table: c.clamp(stored * table - 0.5, stored * table + 0.5), "table entry"),
+    ("interval", lambda c, stored, table: c, "Clamp each"),
+    ("interval", lambda c, stored, table: c[0], "was expected"),
 ]  # fmt: skip
 
 every_check = pytest.mark.parametrize("name", CHECKS)

@@ -1,5 +1,6 @@
 import errno
 import io
+import os
 import random
 
 import numpy as np
@@ -204,6 +205,31 @@ def test_floating_point_tiff_is_refused_by_name(tmp_path):
     one_sentence(str(caught.value), tmp_path / "float.tif")
 
 
+@pytest.mark.parametrize("value", [-1, 65_536, 2_000_000_000])
+def test_32_bit_gray_is_refused_where_16_bits_do_not_hold_it(tmp_path, value):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.array([[0, value]], np.int32)).save(path)
+    for read in (images.load, images.load_uint8):
+        with pytest.raises(images.ImageError, match="65535") as caught:
+            read(path)
+        one_sentence(str(caught.value), path)
+    with open(path, "rb") as file, pytest.raises(images.ImageError, match="^the picture: "):
+        images.load(file)
+
+
+def test_32_bit_gray_within_16_bits_is_read_as_such(tmp_path):
+    Image.fromarray(np.array([[0, 257, 65_535]], np.int32)).save(tmp_path / "deep.tif")
+    assert torch.allclose(images.load(tmp_path / "deep.tif"), torch.tensor([[[0, 1 / 255, 1]]]))
+
+
+def test_the_stored_size_is_that_of_the_header(tmp_path):
+    (tmp_path / "header.png").write_bytes(png_header(1_000, 20))  # its pixels are missing
+    assert images.stored_size(tmp_path / "header.png") == (1_000, 20)
+    (tmp_path / "wide.png").write_bytes(png_header(40_000, 20))
+    with pytest.raises(images.ImageError, match="40000x20"):
+        images.stored_size(tmp_path / "wide.png")
+
+
 def test_what_lies_within_the_limits_is_not_called_too_large(tmp_path):
     """13,000 squared is below MAX_PIXELS and above the size at which Pillow warns."""
     side = 13_000
@@ -262,10 +288,76 @@ def test_save_clips_and_rounds(tmp_path):
     assert images.load_uint8(path).flatten().tolist() == [0, 0, 1, 255]
 
 
-def test_save_passes_options_on(tmp_path):
-    x = photograph(64, 64)
-    sizes = [images.save(tmp_path / f"{q}.jpg", x, quality=q).stat().st_size for q in (10, 95)]
-    assert sizes[0] < sizes[1] / 2
+def coded(x: torch.Tensor, kind: str, **options) -> bytes:
+    """The file that Pillow itself makes of a uint8 picture."""
+    buffer = io.BytesIO()
+    array = x[0] if len(x) == 1 else x.movedim(0, -1)
+    Image.fromarray(np.ascontiguousarray(array.numpy())).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lossy_formats_are_saved_at_quality_95_unless_the_caller_says_otherwise(tmp_path, channels):
+    x = images.to_uint8(photograph(64, 64, channels))
+
+    def saved(name: str, **options) -> bytes:
+        return images.save(tmp_path / name, x, **options).read_bytes()
+
+    assert saved("x.jpg") == coded(x, "JPEG", quality=95, subsampling=0)
+    assert saved("x.jpeg", quality=20) == coded(x, "JPEG", quality=20, subsampling=0)
+    assert saved("x.jpg", subsampling="4:2:0", optimize=True) == coded(
+        x, "JPEG", quality=95, subsampling=2, optimize=True
+    )
+    assert saved("x.webp") == coded(x, "WEBP", quality=95)
+    assert saved("x.webp", quality=20) == coded(x, "WEBP", quality=20)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif"])
+def test_a_quality_for_a_format_that_has_none(tmp_path, name):
+    with pytest.raises(images.ImageError, match=r"no quality.*\.jpg") as caught:
+        images.save(tmp_path / name, photograph(), quality=90)
+    one_sentence(str(caught.value), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+NAN = torch.full((1, 4, 4), 0.5).index_fill(2, torch.tensor([1]), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("image", "hint"),
+    [
+        (torch.zeros(1, 1, 4, 4), r"\(1, 1, 4, 4\)"),
+        (torch.zeros(4, 4), r"not \(4, 4\)"),
+        (torch.zeros(2, 4, 4), r"\(2, 4, 4\)"),
+        (torch.zeros(4, 4, 4, dtype=torch.uint8), r"\(4, 4, 4\)"),
+        (torch.zeros(0, 4, 4), r"\(0, 4, 4\)"),
+        (torch.zeros(3, 0, 4), r"\(3, 0, 4\)"),
+        (torch.zeros(1, 4, 4, dtype=torch.uint16), "uint16"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), "int64"),
+        (torch.zeros(3, 4, 4, dtype=torch.bool), "bool"),
+        (NAN, "NaN"),
+        (NAN.double(), "NaN"),
+    ],
+)
+def test_save_refuses_what_is_no_picture(tmp_path, image, hint):
+    with pytest.raises(images.ImageError, match=hint) as caught:
+        images.save(tmp_path / "x.png", image)
+    one_sentence(str(caught.value), tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_float_is_saved(tmp_path, dtype):
+    x = photograph(8, 9)
+    path = images.save(tmp_path / "x.png", x.to(dtype).requires_grad_())
+    assert (images.load(path) - x).abs().max() <= 2 / 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_to_pillow_and_back(channels):
+    x = images.to_uint8(photograph(7, 9, channels))
+    assert images.to_pillow(x).size == (9, 7)
+    assert torch.equal(images.from_pillow(images.to_pillow(x)), x)
 
 
 @pytest.mark.parametrize("name", ["x.xyz", "x", "x.txt", "nowhere/x.png"])
@@ -280,17 +372,24 @@ def test_an_unwritable_folder_is_an_image_error(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".x.part"))
 
-    monkeypatch.setattr(images.tempfile, "mkstemp", refuse)  # permissions do not bind root, who may run this
-    monkeypatch.setattr(images.os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(images.os, "open", refuse)  # permissions do not bind root, who may run this
     with pytest.raises(images.ImageError) as caught:
         images.save(tmp_path / "x.png", photograph())
     one_sentence(str(caught.value), tmp_path / "x.png")
 
 
-def test_a_picture_too_wide_for_its_format_is_an_image_error(tmp_path):
-    with pytest.raises(images.ImageError) as caught:
-        images.save(tmp_path / "wide.webp", torch.zeros(1, 1, 16_400))  # WebP ends at 16,383
-    one_sentence(str(caught.value), tmp_path / "wide.webp")
+@pytest.mark.parametrize(("name", "side", "limit"), [("x.webp", 16_383, "16,383"), ("x.jpg", 65_500, "65,500")])
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_picture_too_wide_for_its_format_is_refused_up_front(tmp_path, name, side, limit, upright):
+    line = torch.zeros(1, 1, side + 1, dtype=torch.uint8)
+    line = line.mT if upright else line
+    fits = line[:, :side, :side]
+    assert Image.open(images.save(tmp_path / name, fits)).size == (fits.shape[-1], fits.shape[-2])
+    (tmp_path / name).unlink()
+    for refuse in (lambda path: images.save(path, line), lambda path: images.check_writable(path, line.shape[:0:-1])):
+        with pytest.raises(images.ImageError, match=f"{limit} pixels a side.*PNG") as caught:
+            refuse(tmp_path / name)
+        one_sentence(str(caught.value), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -311,10 +410,27 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
     assert images.load(path).max() == 0
 
 
-def test_saved_files_have_ordinary_permissions(tmp_path):
-    (tmp_path / "plain").touch()
-    path = images.save(tmp_path / "x.png", photograph())
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_saved_files_have_ordinary_permissions(tmp_path, monkeypatch, mask):
+    before = os.umask(mask)
+    try:
+        (tmp_path / "plain").touch()
+        monkeypatch.setattr(os, "umask", None)  # of the whole process: a thread that writes meanwhile would feel it
+        path = images.save(tmp_path / "x.png", photograph())
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_two_writers_of_one_file_have_each_their_own(tmp_path):
+    with images.atomic(tmp_path / "x") as one, images.atomic(tmp_path / "x") as two:
+        assert one != two
+        assert one.is_file()
+        one.write_text("one")
+        two.write_text("two")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "one"
 
 
 def test_listing(tmp_path):
@@ -365,6 +481,16 @@ def test_ycbcr_has_its_inverse_also_in_batches():
     assert torch.allclose(images.luma(x)[1], images.luma(x[1]), atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_luma_in_8_bits_of_any_type(channels):
+    x = images.to_uint8(photograph(channels=channels))
+    expected = images.to_uint8(images.luma(x / 255))
+    for given in (x, x / 255, x[None], (x.int() * 257).to(torch.uint16)):
+        y = images.luma_uint8(given)
+        assert y.dtype == torch.uint8
+        assert torch.equal(y.squeeze(0) if given.dim() == 4 else y, expected)
+
+
 def test_luma_of_black_white_and_gray():
     assert images.luma(torch.zeros(3, 1, 1)).item() == pytest.approx(16 / 255)
     assert images.luma(torch.ones(3, 1, 1)).item() == pytest.approx(235 / 255)
@@ -383,6 +509,12 @@ def blur(x: torch.Tensor) -> torch.Tensor:
 def test_tiles_with_a_halo_equal_the_whole(shape):
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(images.map_tiles(blur, x, tile=10, halo=3), blur(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 5), (3, 5, 0), (2, 1, 0, 0)])
+def test_a_picture_without_pixels_has_no_tiles(shape):
+    with pytest.raises(images.ImageError, match=f"{shape[-1]}x{shape[-2]}"):
+        images.map_tiles(blur, torch.zeros(shape), tile=10, halo=3)
 
 
 def test_tiles_without_enough_halo_show_seams():

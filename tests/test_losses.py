@@ -97,6 +97,15 @@ def test_ms_ssim_loss_takes_every_patch_from_12_pixels(side):
     assert losses.MSSSIMLoss()(x, x).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_ms_ssim_loss_says_what_it_wants():
-    with pytest.raises(ValueError, match="11 pixels"):
-        losses.MSSSIMLoss()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
+@pytest.mark.parametrize("name", ["ssim", "ms-ssim", "weighted"])
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10)])
+def test_losses_with_a_window_say_what_they_want(name, shape):
+    """Of nothing that lies inside, a mean is no number."""
+    with pytest.raises(ValueError, match="11 pixels at least, not 10"):
+        losses.LOSSES[name]()(torch.zeros(1, 1, *shape), torch.zeros(1, 1, *shape))
+
+
+@pytest.mark.parametrize("name", ["ssim", "ms-ssim", "weighted"])
+def test_a_patch_of_one_window_is_enough(name):
+    prediction, target = batch(11)
+    assert gradient(losses.LOSSES[name](), prediction, target).isfinite().all()

@@ -130,3 +130,58 @@ def test_bits_per_pixel_of_a_size_bytes_and_a_file(tmp_path):
     (tmp_path / "x").write_bytes(bytes(50))
     assert metrics.bits_per_pixel(50, image) == metrics.bits_per_pixel(bytes(50), image) == 2.0
     assert metrics.bits_per_pixel(tmp_path / "x", image) == 2.0
+
+
+# --------------------------------------------------------------------------------------------- PSNR-B
+
+
+def test_psnr_b_of_a_picture_without_blocks_is_its_psnr():
+    _, clean = pair(1, 48)
+    smooth = degradations.gaussian_blur(clean, 2.0)
+    ramp = torch.linspace(0, 1, 64).expand(1, 40, 64)  # every step alike: no excess at the borders of blocks
+    assert metrics.psnr_b(ramp, ramp + 0.1) == pytest.approx(metrics.psnr(ramp, ramp + 0.1), abs=0.01)
+    assert metrics.psnr_b(clean, clean.clone()) <= metrics.psnr(clean, clean.clone())
+    assert metrics.psnr_b(smooth, clean) <= metrics.psnr(smooth, clean)
+
+
+def test_psnr_b_by_hand():
+    """Vertical stripes of 8 pixels, 0 and 0.2: every step of 0.2 lies on a block border, 3 in each of 16 rows."""
+    x = (torch.arange(32) // 8 % 2 * 0.2).expand(1, 16, 32).clone()
+    border = 3 * 16 * 0.04 / (3 * 16 + 1 * 32)  # vertical borders of 16 pixels, one horizontal of 32
+    factor = math.log2(8) / math.log2(16) * border
+    mse = 0.02  # half of the pixels are wrong by 0.2
+    assert metrics.psnr_b(x, torch.zeros_like(x)) == pytest.approx(10 * math.log10(1 / (mse + factor)), abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_psnr_b_falls_with_the_blocks_and_not_with_their_place(channels):
+    clean = photograph(96, 104, channels)
+    coded = degradations.jpeg(clean, 8)
+    assert metrics.psnr_b(coded, clean) < metrics.psnr(coded, clean) - 0.1
+    shifted = [t[..., 4:, 4:] for t in (coded, clean)]  # blocks that do not begin in the corner go unseen
+    seen, unseen = (metrics.psnr(*p) - metrics.psnr_b(*p) for p in ([coded, clean], shifted))
+    assert unseen < 0.7 * seen
+    assert metrics.psnr_b(255 * coded, 255 * clean, peak=255) == pytest.approx(metrics.psnr_b(coded, clean), abs=1e-3)
+
+
+class OnApple(torch.Tensor):
+    """A tensor as on Apple's GPU, which has no double precision, and whose memory NumPy cannot see."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    numpy = double
+
+
+def test_pictures_on_a_gpu_are_measured_as_on_the_cpu():
+    for measure in (metrics.psnr, metrics.ssim, metrics.psnr_b, lambda *pair: metrics.ssim(*pair, window="uniform")):
+        images = pair()
+        assert measure(*(t.as_subclass(OnApple) for t in images)) == measure(*images)
+
+
+def test_psnr_b_wants_more_than_one_block():
+    with pytest.raises(ValueError, match="8x20"):
+        metrics.psnr_b(torch.zeros(1, 20, 8), torch.zeros(1, 20, 8))

@@ -1,10 +1,12 @@
+import contextlib
 import math
 
 import pytest
 import torch
 from builders import photograph, randomized
 
-from helpers import degradations, evaluation, images, models, recipes, zoo
+from helpers import datasets, degradations, evaluation, images, models, recipes, zoo
+from helpers.models import base
 
 BICUBIC_REACH = 2  # pixels beyond `halo` that the interpolation inside, or beside, a network sees
 
@@ -22,6 +24,10 @@ def networks() -> dict[str, models.Restorer]:
         "edsr-x2": models.EDSR(2, 8, 2),
         "edsr-x3": models.EDSR(3, 8, 3),
         "edsr-x4-rgb": models.EDSR(4, 6, 1, channels=3),
+        "arcnn": models.ARCNN(),
+        "conv-units": models.ConvUnits(),
+        "conv-units-residual": models.ConvUnits(middle=1, residual=True, std=None),
+        "drunet": models.DRUNet((6, 8), (1, 2, 1)),
         **{f"fsrcnn-x{s}": models.FSRCNN(s, 12, 6, 2) for s in (2, 3, 4)},
     }
     return {name: randomized(model) for name, model in made.items()}
@@ -80,6 +86,13 @@ def test_skyline_takes_a_checkpoint_of_the_original(tmp_path):
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
 
 
+def test_the_jpeg_restorers_have_the_parameters_of_their_sources():
+    assert count(models.ConvUnits(middle=3)) == 485_095  # the code of the original
+    assert count(models.ConvUnits(middle=1)) == 313_063  # its documentation
+    weights = 64 * 81 + 64 * 32 * 49 + 32 * 16 + 16 * 25  # Dong et al. 2015, table 1
+    assert count(models.ARCNN()) == weights + 64 + 32 + 16 + 1
+
+
 @pytest.mark.parametrize("padding", [(2, 2, 2), (4, 0, 2)])
 @pytest.mark.parametrize("size", [(128, 128), (17, 33), (9, 9)])
 def test_both_paddings_keep_the_size(padding, size):
@@ -133,7 +146,50 @@ def test_the_best_networks_need_less_than_srcnn_955(name):
     assert evaluation.multiply_adds(models.build(**recipes.RECIPES[name].network)) < 57_184
 
 
+def test_the_blind_restorer_needs_less_than_a_third_of_dncnn():
+    model = models.build(**recipes.RECIPES["jpeg-blind"].network)
+    assert evaluation.multiply_adds(model) < 556_000 / 3
+    level = {"head": 4, "encoder": 4, "decoder": 4, "tail": 4, "down": 16, "body": 16, "up": 16}  # pixels per position
+    weights = {name: sum(p.numel() for p in getattr(model, name).parameters() if p.dim() > 1) for name in level}
+    colours = 2 * 9  # RGB to YCbCr and back
+    assert evaluation.multiply_adds(model) == colours + round(sum(weights[name] / level[name] for name in level))
+
+
 # --------------------------------------------------------------------------------- where training starts
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_mended_jpeg_restorers_start_close_to_their_input(channels):
+    x = photograph(37, 50, channels)
+    assert torch.allclose(models.DRUNet().restore(x), x, atol=1e-6)
+    model = models.ARCNN()
+    model.start_from_interpolation()
+    assert torch.allclose(model.restore(x), x, atol=1e-5)
+
+
+def test_a_picture_without_jpeg_comes_back_from_the_blind_restorer_as_it_is():
+    """Even a network with random weights leaves it alone, and works on the same picture after JPEG."""
+    model = NETWORKS["drunet"]
+    clean = images.load_uint8(datasets.bundled("chelsea"))
+    for picture in (clean, images.to_float(clean), degradations.for_task("jpeg-color-q96")(clean)):
+        assert torch.equal(model.restore(picture), picture)
+        assert model.restore(picture) is not picture
+    for quality in (10, 50, 85):
+        poor = degradations.for_task(f"jpeg-color-q{quality}")(clean)
+        assert not torch.equal(model.restore(poor), poor)
+    batch = torch.stack([clean, degradations.for_task("jpeg-color-q30")(clean)])
+    restored = model.restore(batch)
+    assert torch.equal(restored[0], clean)
+    assert torch.equal(restored[1], model.restore(batch[1]))
+
+
+def test_the_original_initialisation_lets_the_signal_fade():
+    """Eleven layers of N(0, 0.001): what reaches the output does not depend on the input any more."""
+    torch.manual_seed(0)
+    x, y = (photograph(40, 40, seed=seed)[None] for seed in (0, 1))
+    for std, alive in ((0.001, False), (None, True)):
+        model = models.ConvUnits(std=std)
+        assert ((model(x) - model(y)).abs().max() > 1e-6) == alive
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -200,6 +256,29 @@ def test_tiles_equal_the_whole(name, channels):
     assert whole.std() > 0.01  # something is there to compare
 
 
+@pytest.mark.parametrize("name", ["edsr-x3", "edsr-x4-rgb", "drunet", "fsrcnn-x2", "skyline-mended"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_half_precision_is_for_networks_that_add_to_their_input(name, dtype, monkeypatch):
+    model, x = NETWORKS[name], 0.2 + 0.6 * photograph(40, 44)
+    seen = []
+    hooks = [
+        m.register_forward_hook(lambda *a: seen.append(a[2].dtype))
+        for m in model.modules()
+        if list(m.parameters(False))
+    ]
+    monkeypatch.setattr(base, "precision", lambda _: dtype)
+    full, half = model.restore(x), model.restore(x, half=True)
+    for hook in hooks:
+        hook.remove()
+    halved = model.adds_to_input and dtype == torch.bfloat16
+    assert (torch.bfloat16 in seen) == halved
+    assert half.dtype == torch.float32
+    assert (half - full).abs().mean() < 2e-3
+    assert torch.equal(half, full) != halved
+    if model.channels == 1:  # colours pass in full precision
+        assert (images.rgb_to_ycbcr(half) - images.rgb_to_ycbcr(full))[1:, 8:-8, 8:-8].abs().mean() < 1e-3
+
+
 @every_network
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 1), (1, 2, 3), (3, 5, 1), (3, 7, 13), (2, 3, 9, 11), (2, 1, 4, 4)])
 def test_restore_takes_any_size_and_type(name, shape):
@@ -239,11 +318,16 @@ def test_no_output_depends_on_more_than_the_halo(name):
     assert 0 < distance <= reach
 
 
-@pytest.mark.parametrize("name", ["srcnn-955-x2", "edsr-x3", "fsrcnn-x3", "skyline-mended"])
+@pytest.mark.parametrize("name", ["srcnn-955-x2", "edsr-x3", "fsrcnn-x3", "skyline-mended", "arcnn"])
 def test_the_halo_is_not_without_need(name, monkeypatch):
-    model = models.build(**{"srcnn-955-x2": {"kind": "srcnn", "scale": 2}, "edsr-x3": {"kind": "edsr", "width": 8},
-                            "fsrcnn-x3": {"kind": "fsrcnn"}, "skyline-mended": {"kind": "skyline", "padding": (4, 0, 2)}
-                            }[name])  # fmt: skip
+    options = {
+        "srcnn-955-x2": {"kind": "srcnn", "scale": 2},
+        "edsr-x3": {"kind": "edsr", "width": 8},
+        "fsrcnn-x3": {"kind": "fsrcnn"},
+        "skyline-mended": {"kind": "skyline", "padding": (4, 0, 2)},
+        "arcnn": {"kind": "arcnn"},
+    }
+    model = models.build(**options[name])
     randomized(model)
     x = photograph(45, 61, 1)
     monkeypatch.setattr(model, "halo", -BICUBIC_REACH)
@@ -261,7 +345,7 @@ def test_a_luma_network_takes_colour_from_bicubic():
         for p in model.parameters():
             p.mul_(0.3)
         model.conv3.bias += 0.5
-    got = images.rgb_to_ycbcr(model._restore_float(x[None])[0])
+    got = images.rgb_to_ycbcr(model._restore_float(x[None], contextlib.nullcontext())[0])
     assert torch.allclose(got[1:], expected[1:], atol=1e-4)
     assert not torch.allclose(got[:1], expected[:1], atol=1e-2)
 
@@ -283,6 +367,23 @@ def test_a_colour_network_takes_gray_as_three_equal_channels():
 def test_restore_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match=r"\(C, H, W\)"):
         NETWORKS["srcnn-915-x3"].restore(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 5), (3, 5, 0), (2, 3, 0, 0)])
+@pytest.mark.parametrize("tile", [0, 16, None])
+def test_restore_refuses_pictures_without_pixels(shape, tile):
+    with pytest.raises(ValueError, match=f"{shape[-1]}x{shape[-2]}.* no pixels"):
+        NETWORKS["srcnn-915-x3"].restore(torch.zeros(shape), tile=tile)
+
+
+@pytest.mark.parametrize("name", ["srcnn-915-x3", "fsrcnn-x3"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_restore_takes_floats_of_any_precision(name, channels, dtype):
+    x = photograph(9, 11, channels).to(dtype)
+    restored = NETWORKS[name].restore(x)
+    assert restored.dtype == torch.float32
+    assert torch.equal(restored, NETWORKS[name].restore(x.float()))
 
 
 def test_restore_leaves_no_trace():

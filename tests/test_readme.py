@@ -5,16 +5,52 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_table_is_generated_from_the_measured_results():
+def test_the_tables_are_generated_from_the_measured_results():
     command = [sys.executable, "docs/update_readme.py", "--check"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def row(task, method, dataset, psnr, psnr_b=None, parameters=8_129, image="a.png"):
+    given = {"task": task, "method": method, "dataset": dataset, "image": image, "psnr": psnr, "ssim": psnr / 100}
+    return given | {"psnr_b": psnr_b, "parameters": parameters}
+
+
+def test_the_tables_have_families_and_published_rows():
+    sys.path.insert(0, str(ROOT / "docs"))
+    import update_readme
+
+    measured = [
+        row("sr-x3", "best", "Set5", 33.0),
+        row("sr-x3", "bicubic", "Set5", 30.0, parameters=0),
+        row("sr-x3", "bicubic", "Set5", 31.0, parameters=0, image="b.png"),
+        row("deblock-q20", "jpeg", "LIVE1", 30.0, parameters=0),
+        row("jpeg-q20", "jpeg", "LIVE1", 30.0, psnr_b=28.0, parameters=0),
+        row("jpeg-q20", "blind", "LIVE1", 31.0, psnr_b=30.5),
+        row("jpeg-color-q10", "blind", "LIVE1", 27.0, psnr_b=26.5),
+    ]
+    published = [row("sr-x3", "VDSR", "Set5", 32.0), row("sr-x4", "VDSR", "Set5", 31.0)]
+    text = update_readme.tables(pd.DataFrame(measured), pd.DataFrame(published).drop(columns="image"))
+    assert [line for line in text.splitlines() if line.startswith("**")] == [
+        "**Super-resolution** (PSNR in dB / SSIM)",
+        "**JPEG, luma** (PSNR in dB / SSIM / PSNR-B in dB)",
+        "**JPEG, colour** (PSNR in dB / SSIM / PSNR-B in dB)",
+    ]
+    assert [line for line in text.splitlines() if re.match(r"\| (sr|jpeg)", line)] == [
+        "| sr-x3 | bicubic | – | 30.50 / 0.3050 |",
+        "| sr-x3 | *VDSR, published* | 8 K | 32.00 / 0.3200 |",
+        "| sr-x3 | best | 8,129 | 33.00 / 0.3300 |",
+        "| jpeg-q20 | jpeg | – | 30.00 / 0.3000 / 28.00 |",
+        "| jpeg-q20 | blind | 8,129 | 31.00 / 0.3100 / 30.50 |",
+        "| jpeg-color-q10 | blind | 8,129 | 27.00 / 0.2700 / 26.50 |",
+    ]
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from builders import pictures, recipe
+from builders import photograph, pictures, recipe
 
 from helpers import images, recipes, zoo
 from helpers.losses import LOSSES
 from helpers.models import Restorer
-from helpers.training import Plan
+from helpers.training import Plan, TrainingError
 
 every_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
 
@@ -95,6 +95,16 @@ def test_a_small_set_holds_out_a_picture_too(tmp_path):
     assert len(batches.pairs) == 8 - len(validation)
 
 
+def test_a_copy_of_a_held_out_picture_is_not_trained_on(tmp_path):
+    """T91 has one picture under two names."""
+    folder = pictures(tmp_path / "set", count=44)
+    (folder / "044.png").write_bytes((folder / "020.png").read_bytes())
+    batches, validation = recipes.prepare(recipe(sets=(str(folder),)))
+    assert len(batches.pairs) == 45 - 2
+    held = images.to_uint8(validation[0][1])
+    assert not any(torch.equal(held, target) for _, target in batches.pairs)
+
+
 def test_enlarge_adds_each_picture_twice_as_large(tmp_path):
     pictures(tmp_path / "set", count=22)
     batches, validation = recipes.prepare(recipe("r", 1, sets=(str(tmp_path / "set"),), enlarge=True))
@@ -107,11 +117,53 @@ def test_run_begins_with_the_weights_that_fit(tmp_path):
     pictures(tmp_path / "set", count=24)
     one = recipe(sets=(str(tmp_path / "set"),), plan=Plan(1, 1e-30, every=1, averaging=0))
     start = {k: torch.randn_like(v) for k, v in recipes.network(recipe("s", 3)).state_dict().items()}
-    model, log = recipes.run(one, tmp_path / "out", progress=False, device="cpu", start=start)
+    model, log, _ = recipes.run(one, tmp_path / "out", progress=False, device="cpu", start=start)
     state = model.state_dict()
     assert torch.allclose(state["head.weight"], start["head.weight"])
     assert state["tail.weight"].shape != start["tail.weight"].shape
     assert log[-1]["psnr"] > 0
+
+
+def test_run_minimises_the_loss_of_its_recipe(tmp_path, monkeypatch):
+    calls = []
+
+    class Spy(torch.nn.MSELoss):
+        def forward(self, prediction, target):
+            calls.append(prediction.shape)
+            return super().forward(prediction, target)
+
+    monkeypatch.setitem(LOSSES, "spy", Spy)
+    one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),), loss="spy")
+    recipes.run(one, tmp_path / "out", progress=False, device="cpu")
+    assert calls == [(2, 1, 16, 16)] * 4
+
+
+def test_run_tells_how_many_pictures_it_drew_from(tmp_path):
+    folder = pictures(tmp_path / "set", count=43)
+    for index in (3, 5):
+        images.save(folder / f"{index:03d}.png", photograph(14, 40, seed=100 + index))
+    one = recipe(sets=(str(folder),), plan=Plan(1))
+    facts = recipes.run(one, tmp_path / "out", progress=False, device="cpu")[-1]
+    assert facts["pictures"] == {"drawn_from": 40, "too_small": 2, "held_out": 1}
+
+
+def test_a_run_resumes_with_its_recipe_and_its_data_alone(tmp_path):
+    one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),))
+    options = {"out": tmp_path / "out", "progress": False, "device": "cpu"}
+    options["started_from"] = {"name": "a", "sha256": "0"}
+    recipes.run(one, **options)
+    changes = {"loss": "mse", "batch": 3, "patch": 9, "start_from": "other", "sets": (*one.sets, *one.sets)}
+    changes |= {"network": one.network | {"scale": 2, "channels": 1}, "name": "other"}
+    for key, value in changes.items():
+        with pytest.raises(TrainingError, match=r"last\.pt: this run began with"):
+            recipes.run(dataclasses.replace(one, **{key: value}), resume=True, **options)
+    with pytest.raises(TrainingError, match=r"began with started from \{'name': 'a', 'sha256': '0'\};"):
+        recipes.run(one, resume=True, **options | {"started_from": {"name": "a", "sha256": "1"}})
+    longer = recipes.changed(one, steps=6)
+    assert recipes.run(longer, resume=True, **options)[1][-1]["step"] == 6
+    images.save(tmp_path / "set" / "001.png", photograph(48, 56, seed=9))
+    with pytest.raises(TrainingError, match="began with SHA-256 of set [0-9a-f]{64};"):
+        recipes.run(longer, resume=True, **options)
 
 
 def test_the_data_are_named_by_their_digest(tmp_path):

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import io
 import math
 import os
 import signal
@@ -7,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import photograph, pictures
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -148,6 +151,48 @@ def test_the_loss_sees_float32_without_the_border():
     assert shapes == [((4, 1, 10, 10), (4, 1, 10, 10), torch.float32)]
 
 
+def moved(plan: Plan) -> float:
+    """How far the weights go, as a norm, on a loss that is much too large."""
+    before = {key: value.clone() for key, value in network().state_dict().items()}
+    model, _ = fit(plan=plan, loss=lambda prediction, y: 1e4 * nn.functional.mse_loss(prediction, y))
+    return torch.cat([(value - before[key]).flatten() for key, value in model.state_dict().items()]).norm().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_clipping_bounds_a_step(monkeypatch, dtype):
+    """With float16 the loss is scaled: gradients must be scaled back before they are clipped."""
+    monkeypatch.setattr(training, "precision", lambda _: dtype)
+    plan = Plan(1, 0.01, "constant", optimizer="sgd", averaging=0, clip=0.5)
+    assert moved(plan) == pytest.approx(0.01 * 0.5, rel=0.01)
+    assert moved(dataclasses.replace(plan, clip=None)) > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_networks_compute_in_the_precision_of_the_device(monkeypatch, dtype):
+    monkeypatch.setattr(models.base, "precision", lambda _: dtype)
+    model, seen = network(), []
+    model.head.register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+    fit(model, plan=Plan(2))
+    assert seen == [dtype] * 2
+
+
+def test_batches_and_weights_are_channels_last():
+    targets = [images.to_uint8(photograph(32, 40, 3, seed)) for seed in range(3)]
+    inputs = [degradations.for_task("sr-x2")(y) for y in targets]
+    model, seen = models.EDSR(2, 4, 1, channels=3), []
+    model.head.register_forward_hook(lambda layer, given, _: seen.extend([*given, layer.weight]))
+
+    def loss(prediction, y):
+        seen.append(y)
+        return (prediction - y).square().mean()
+
+    fit(model, datasets.Patches(targets, inputs, size=8, batch=4, scale=2), Plan(1), loss)
+    assert len(seen) == 3
+    for tensor in seen:  # input, weight, target
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
+
+
 def test_validation_rounds_crops_and_keeps_the_mode():
     model = models.SRCNN(2, (9, 1, 5)).train()
     model.start_from_interpolation()
@@ -217,10 +262,52 @@ def test_resuming_a_finished_run_returns_its_result(tmp_path):
     assert log == same_log
 
 
-def test_without_resume_a_run_begins_anew(tmp_path):
-    fit(out=tmp_path)
-    _, log = fit(out=tmp_path)
-    assert [row["step"] for row in log] == [3, 6]
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_is_not_overwritten_unasked(tmp_path):
+    fit(validation=VALIDATION, out=tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(TrainingError, match=r"last\.pt: a run is there already; .*--resume.*--overwrite.*--out\.$"):
+        fit(batch=until(0, pytest.fail), out=tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_overwriting_clears_the_old_run_and_nothing_else(tmp_path):
+    fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    model, log = fit(network(seed=5), plan=Plan(2, every=2), out=tmp_path, overwrite=True)
+    assert [row["step"] for row in log] == [2]
+    assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "step-0000002.safetensors", "tensorboard", "notes.txt"}
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert same(load_file(tmp_path / "step-0000002.safetensors"), model.state_dict())
+
+
+ORIGIN = {"loss": "mse", "batch": 4, "sets": ["T91"], "SHA-256 of T91": "15ee"}
+
+
+@pytest.mark.parametrize("change", [{"loss": "l1"}, {"batch": 8}, {"sets": ["T91", "mine"]}, {"SHA-256 of T91": "0"}])
+def test_a_checkpoint_of_another_recipe_or_of_other_data_is_an_error(tmp_path, change):
+    fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
+    before, key = files(tmp_path), next(iter(change))
+    with pytest.raises(TrainingError) as caught:
+        fit(batch=until(2, pytest.fail), plan=Plan(4), out=tmp_path, origin=ORIGIN | change, resume=True)
+    assert f"last.pt: this run began with {key} {ORIGIN[key]}; go on" in str(caught.value)
+    assert files(tmp_path) == before
+
+
+def test_a_resumed_run_may_be_longer_and_validate_more_often(tmp_path):
+    fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
+    _, log = fit(plan=Plan(4, every=1, warmup=1), out=tmp_path, origin=ORIGIN, resume=True)
+    assert [row["step"] for row in log] == [2, 3, 4]
+
+
+def test_a_checkpoint_from_before_recipes_were_noted_resumes(tmp_path):
+    fit(plan=Plan(2), out=tmp_path)
+    _, log = fit(plan=Plan(4), out=tmp_path, origin=ORIGIN, resume=True)
+    assert log[-1]["step"] == 4
+    assert ORIGIN.items() <= torch.load(tmp_path / "last.pt", weights_only=True)["origin"].items()
 
 
 def test_resume_without_a_checkpoint_begins(tmp_path):
@@ -347,6 +434,24 @@ def test_tensorboard_has_scalars_and_pictures(tmp_path):
     assert (picture.height, picture.width) == (32, 3 * 40)  # input, output, target
 
 
+def test_the_panels_are_input_output_target(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = network()
+    nn.init.normal_(model.tail.weight, std=0.3)  # an output that is neither input nor target
+    fit(model, plan=Plan(1, 1e-4), validation=VALIDATION, out=tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for index, (x, y) in enumerate(VALIDATION):
+        coded = events.Images(f"input, output, target/{index}")[-1].encoded_image_string
+        strip = torch.from_numpy(np.array(Image.open(io.BytesIO(coded)).convert("L"))) / 255
+        with torch.no_grad():
+            wanted = [nn.functional.interpolate(x[None], (32, 40))[0, 0], model(x[None])[0, 0].clamp(0, 1), y[0]]
+        for panel, picture in zip(strip.split(40, dim=1), wanted, strict=True):
+            assert torch.allclose(panel, picture, atol=1.1 / 255)
+        assert min((wanted[1] - other).abs().max() for other in (wanted[0], wanted[2])) > 0.05
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path):
     calls = []
 
@@ -369,16 +474,17 @@ def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     fit(plan=Plan(2, every=2), out=tmp_path)
-    before = (tmp_path / "last.pt").read_bytes()
+    before, started = (tmp_path / "last.pt").read_bytes(), []
 
     def full(path, data):
         with open(path, "wb") as file:
-            file.write(b"half")
+            started.append(file.write(b"half"))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises((OSError, TrainingError)):
-        fit(plan=Plan(2, every=2), out=tmp_path)
+        fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
+    assert started
     assert (tmp_path / "last.pt").read_bytes() == before
     assert not list(tmp_path.glob(".*"))
 
@@ -409,10 +515,61 @@ def test_a_device_that_is_not_there_is_an_error(name):
 
 def test_the_cpu_is_there():
     assert training.check_device("cpu") == torch.device("cpu")
-    assert training.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert models.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training.pick_device(name) == torch.device(expected)
+
+
+def test_the_gpu_of_a_run_is_the_current_one(monkeypatch):
+    def noted(device):
+        raise InterruptedError(str(device))
+
+    monkeypatch.setattr(torch.cuda, "set_device", noted)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(InterruptedError, match="cuda:1"):
+        fit(device="cuda")
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
+    """Bicubic interpolation with anti-aliasing came to it with torch 2.7."""
+
+    def interpolate(*_, mode, antialias):
+        if mode == "bicubic" and antialias and not able:
+            raise NotImplementedError("aten::_upsample_bicubic2d_aa.out is not implemented for the MPS device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **_: torch.ones(size))
+    monkeypatch.setattr(nn.functional, "interpolate", interpolate)
+    assert training.pick_device() == torch.device("mps" if able else "cpu")
+    if not able:
+        with pytest.raises(TrainingError, match="'mps'.*lacks an operation; use cpu"):
+            training.check_device("mps")
 
 
 # ---------------------------------------------------------------------------------------- many processes
+
+
+def test_a_world_of_one_wants_no_group(monkeypatch):
+    """Clusters set WORLD_SIZE without the rest of what torchrun sets."""
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "3")  # not ours, then
+    assert fit()[1][-1]["step"] == 6
+    assert training.rank() == 0
+
+
+def test_a_world_of_several_without_torchrun_is_an_error(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(TrainingError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
+        fit()
+
 
 SCRIPT = """
 import os, sys
@@ -456,6 +613,18 @@ inner = t.patches()
 log = t.train(t.network(), lambda step, rank: (stop(step), inner(step, rank))[1], torch.nn.MSELoss(),
               Plan(40, every=40), out=out / "stopped", progress=False)
 torch.save([row["step"] for row in log], out / f"stopped-{rank}.pt")
+
+own = out / f"machine-{rank}"  # machines without a common disk: the first alone has the run's files
+def stopping(step, rank):
+    if (step, rank) == (1, 0):
+        (own / "stop").touch()
+    return inner(step, rank)
+plan = Plan(6, 1e-2, every=2)
+t.train(t.network(), stopping, torch.nn.MSELoss(), plan, validation=t.VALIDATION, out=own, progress=False)
+there = (own / "last.pt").exists()
+model = t.network(seed=5)
+log = t.train(model, inner, torch.nn.MSELoss(), plan, validation=t.VALIDATION, out=own, progress=False, resume=True)
+torch.save({"there": there, "log": log, "model": model.state_dict()}, out / f"apart-{rank}.pt")
 
 recipes.RECIPES["tiny-x2"] = recipe(sets=(sys.argv[2],))
 code = command.main(["train", "tiny-x2", "--out", str(out / "command"), "--quiet", "--device", "cpu"])
@@ -514,6 +683,16 @@ def test_only_the_first_process_writes(two_processes):
     assert {rank for rank, _ in written} == {"0"}
     assert [name for _, name in written].count("tiny-x2.json") == 1
     assert (two_processes / "command" / "tiny-x2.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_processes_without_a_common_disk_resume_as_one(two_processes):
+    """What the first process has counts for all; the end is that of the unbroken run."""
+    parts = facts(two_processes, "apart")
+    assert [part["there"] for part in parts] == [True, False]
+    for part in parts:
+        assert [row["step"] for row in part["log"]] == [2, 4, 6]
+        assert same(part["model"], facts(two_processes, "cosine")[0]["model"])
 
 
 @pytest.mark.slow

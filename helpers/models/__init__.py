@@ -2,12 +2,34 @@
 
 from torch import nn
 
-from .base import Restorer
+from .base import Restorer, autocast, precision
+from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
 
-KINDS: dict[str, type[nn.Module]] = {"srcnn": SRCNN, "skyline": SkylineSRCNN, "fsrcnn": FSRCNN, "edsr": EDSR}
+KINDS: dict[str, type[nn.Module]] = {
+    "srcnn": SRCNN,
+    "skyline": SkylineSRCNN,
+    "fsrcnn": FSRCNN,
+    "edsr": EDSR,
+    "conv-units": ConvUnits,
+    "arcnn": ARCNN,
+    "drunet": DRUNet,
+}
 
-__all__ = ["EDSR", "FSRCNN", "KINDS", "SRCNN", "Restorer", "SkylineSRCNN", "build"]
+__all__ = [
+    "ARCNN",
+    "ConvUnits",
+    "DRUNet",
+    "EDSR",
+    "FSRCNN",
+    "KINDS",
+    "SRCNN",
+    "Restorer",
+    "SkylineSRCNN",
+    "autocast",
+    "build",
+    "precision",
+]
 
 
 def build(kind: str, **options) -> Restorer:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import degradations
+from .. import degradations, images
 from .base import Restorer
 
 
@@ -62,7 +62,7 @@ class SkylineSRCNN(Restorer):
     def __init__(self, padding: tuple[int, int, int] = (2, 2, 2), residual: bool = False):
         super().__init__()
         self.residual = residual
-        self.halo = 8 + sum(abs(p - q) for p, q in zip(padding, (4, 0, 2), strict=True))
+        self.halo = 6 + sum(abs(p - q) for p, q in zip(padding, (4, 0, 2), strict=True))  # 4 + 0 + 2 if none is wrong
         self.conv1 = nn.Conv2d(1, 64, 9, padding=padding[0], padding_mode="replicate")
         self.conv2 = nn.Conv2d(64, 32, 1, padding=padding[1], padding_mode="replicate")
         self.conv3 = nn.Conv2d(32, 1, 5, padding=padding[2], padding_mode="replicate")
@@ -91,14 +91,16 @@ class FSRCNN(Restorer):
         super().__init__()
         self.scale, self.channels = scale, channels
         self.halo = 2 + m + -(-4 // scale)
-        layers = [nn.Conv2d(channels, d, 5, padding=2), nn.PReLU(d), nn.Conv2d(d, s, 1), nn.PReLU(s)]
+        edge = {"padding": "same", "padding_mode": "replicate"}  # zeros would darken the border, and small pictures
+        layers = [nn.Conv2d(channels, d, 5, **edge), nn.PReLU(d), nn.Conv2d(d, s, 1), nn.PReLU(s)]
         for _ in range(m):
-            layers += [nn.Conv2d(s, s, 3, padding=1), nn.PReLU(s)]
+            layers += [nn.Conv2d(s, s, 3, **edge), nn.PReLU(s)]
         self.body = nn.Sequential(*layers, nn.Conv2d(s, d, 1), nn.PReLU(d))  # (N, d, H, W)
         self.deconv = nn.ConvTranspose2d(d, channels, 9, stride=scale, padding=4, output_padding=scale - 1)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
-        return self.deconv(self.body(y))  # (N, C, sH, sW)
+        x = F.pad(self.body(y), (2, 2, 2, 2), mode="replicate")  # the 9×9 kernel reaches 4 / s small pixels beyond
+        return images.shave(self.deconv(x), 2 * self.scale)  # (N, C, sH, sW)
 
     def start_from_interpolation(self) -> None:
         """Set fresh weights with which the network is linear interpolation, and training begins at its PSNR."""
@@ -124,6 +126,8 @@ class EDSR(Restorer):
     Two economies against the paper: one convolution and one shuffle make the large picture (as ESPCN, Shi et al. 2016),
     and the network adds to the bicubic picture rather than making all of it (as VDSR, Kim et al. 2016).
     """
+
+    adds_to_input = True
 
     def __init__(self, scale: int = 3, width: int = 64, blocks: int = 6, channels: int = 1):
         super().__init__()
