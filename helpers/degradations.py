@@ -155,14 +155,15 @@ def jpeg_steps(image: torch.Tensor) -> dict[tuple[int, int], int]:
 
 
 def _comb(values: torch.Tensor) -> int:
-    """The largest step of which most values beyond half a step are close to multiples; 1 where there is none."""
-    found = 1
+    """The step whose multiples lie closest to the values beyond half of it; 1 where none lie close."""
+    best, found = 0.5, 1
     for step in range(2, 129):
         beyond = values[values.abs() > step / 2]
         if len(beyond) < 16:
             break
-        if torch.cos(2 * torch.pi * beyond / step).mean() > 0.5:
-            found = step
+        closeness = torch.cos(2 * torch.pi * beyond / step).mean().item()
+        if closeness > best:
+            best, found = closeness, step
     return found
 
 
