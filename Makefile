@@ -41,6 +41,7 @@ readme: $(READY)  ## write the README's results table and picture again
 speed: $(READY)  ## measure training throughput against a plain loop, and memory on 64 megapixels
 	@$(BIN)/python tests/benchmark_training.py
 	@$(BIN)/python tests/benchmark_memory.py
+	@$(BIN)/python tests/benchmark_codec.py
 
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -29,8 +29,40 @@ SCORES = {"psnr": ".2f", "ssim": ".4f", "psnr_b": ".2f"}
 
 def table() -> str:
     """Markdown: a table per family of tasks, a row per task and method, means over each set."""
-    rows = pd.concat([pd.read_csv(path) for path in sorted(RESULTS.glob("*.csv"))])
-    return tables(rows, pd.read_csv(PUBLISHED))
+    rows = pd.concat([pd.read_csv(path) for path in sorted(RESULTS.glob("*.csv")) if "codec" not in path.name])
+    codecs = [pd.read_csv(path) for path in sorted(RESULTS.glob("codec-*.csv"))]
+    return "\n\n".join([tables(rows, pd.read_csv(PUBLISHED)), *(codec_table(rows) for rows in codecs)])
+
+
+def codec_table(rows: pd.DataFrame) -> str:
+    """Markdown: a row per codec on one set, the most bits for the same quality first."""
+    from helpers import evaluation
+
+    found = evaluation.curves(rows).reset_index().sort_values("BD-rate %", ascending=False, na_position="first")
+    rates = evaluation.SHOWN_RATES
+    heads = ["codec", "parameters", *(f"{rate} bpp" for rate in rates), "bits", "without headers", "for MS-SSIM"]
+    span = " to ".join(f"{rate:g}" for rate in evaluation.RATES)
+    lines = [
+        f"**Codecs, {found['dataset'][0]}** (PSNR of RGB in dB at a file size; bits for the same quality as JPEG's at "
+        f"{span} bits per pixel, BD-rate)",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---|" + "--:|" * (len(heads) - 1),
+    ]
+    for row in found.to_dict("records"):
+        scores = [_number(row[f"psnr at {rate}"], ".2f") for rate in rates]
+        shares = [_number(row.get(key), "+.0f", " %") for key in ("BD-rate %", "without headers", "BD-rate % of MS-SSIM")]
+        name, size = row["method"], f"{row['parameters']:,}" if row["parameters"] else "–"
+        if pd.isna(row["BD-rate %"]):  # one point, far from the span
+            only = rows[rows["method"] == name]
+            scores[-1] = f"{only['psnr'].mean():.2f} at {only['bpp'].mean():.2f} bpp"
+        lines.append(f"| {' | '.join([name, size, *scores, *shares])} |")
+    return "\n".join(lines)
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    """The number as text; an empty one where there is none."""
+    return "" if value is None or pd.isna(value) else f"{format(value, form).replace('-', '−')}{unit}"
 
 
 def tables(measured: pd.DataFrame, published: pd.DataFrame) -> str:

@@ -16,6 +16,7 @@ _MODULES = (
     "training",
     "recipes",
     "zoo",
+    "codec",
     "evaluation",
     "plots",
     "widgets",

@@ -1,4 +1,4 @@
-"""The command line: python -m helpers check | download | train | evaluate | restore | publish.
+"""The command line: python -m helpers check | download | train | evaluate | restore | compress | decompress | publish.
 
 At the top it imports the standard library alone: `check` must run where packages are missing or broken.
 """
@@ -71,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
-    evaluate.add_argument("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …")
+    evaluate.add_argument(
+        "task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, codec"
+    )
     evaluate.add_argument("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')")
     evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method")
@@ -91,6 +93,23 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
     restore.add_argument("--quiet", action="store_true", help="no progress bar")
     restore.set_defaults(run=_restore)
+
+    compress = commands.add_parser("compress", help="write a picture as a .bic file, with a learned codec")
+    compress.add_argument("input", type=Path, metavar="IN")
+    compress.add_argument("output", type=Path, metavar="OUT.bic")
+    size = compress.add_mutually_exclusive_group()
+    size.add_argument("--rate", type=float, metavar="R", help="bits per pixel that the file may take, such as 0.3")
+    size.add_argument("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)")
+    compress.add_argument("--model", help="a codec by its name; by default the best")
+    compress.add_argument("--quiet", action="store_true", help="no progress bar")
+    compress.set_defaults(run=_compress)
+
+    decompress = commands.add_parser("decompress", help="read a .bic file back into a picture")
+    decompress.add_argument("input", type=Path, metavar="IN.bic")
+    decompress.add_argument("output", type=Path, metavar="OUT")
+    decompress.add_argument("--model", help="the card of the codec that wrote it, where it is not one of the course's")
+    decompress.add_argument("--quiet", action="store_true", help="no progress bar")
+    decompress.set_defaults(run=_decompress)
 
     publish = commands.add_parser("publish", help="measure a finished run and put its weights and card into the zoo")
     publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
@@ -201,6 +220,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from . import degradations, evaluation, images, training, zoo
 
+    if options.task == "codec":
+        degradations.for_task(options.task)  # which says what to do instead
     scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
     size = tuple(scale * side for side in images.stored_size(options.input))
     if options.output.exists() and options.output.samefile(options.input):
@@ -214,6 +235,38 @@ def _restore(options: argparse.Namespace) -> int:
     images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))
     size = f"{restored.shape[-1]}x{restored.shape[-2]}"
     print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
+    return 0
+
+
+def _compress(options: argparse.Namespace) -> int:
+    from . import codec, images
+
+    if options.output.suffix.lower() != ".bic":
+        raise codec.CodecError(f"{options.output}: end the name in .bic, so that it is known for what it is.")
+    _check_folder(options.output)
+    picture = images.load_uint8(options.input)
+    model = options.model or codec.DEFAULT
+    data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
+    with images.atomic(options.output) as temporary:
+        temporary.write_bytes(data)
+    bpp = 8 * len(data) / picture[0].numel()
+    print(f"{options.output}: {len(data):,} bytes, {bpp:.3f} bits per pixel, by {codec.read_header(data).model}")
+    return 0
+
+
+def _decompress(options: argparse.Namespace) -> int:
+    from . import codec, images
+
+    with open(options.input, "rb") as file:
+        data = file.read(codec.MAX_BYTES + 1)
+    try:
+        header = codec.read_header(data)
+        images.check_writable(options.output, (header.width, header.height))
+        picture = codec.decompress_uint8(data, options.model, progress=not options.quiet)
+    except codec.BitstreamError as why:
+        raise codec.BitstreamError(f"{options.input}: {why}") from None
+    images.save(options.output, picture)
+    print(f"{options.output}: {header.width}x{header.height} pixels, by {header.model}")
     return 0
 
 
@@ -254,10 +307,14 @@ def _sentence(why: Exception) -> str:
         )
     if isinstance(why, OSError) and why.errno == errno.ENOSPC:
         return f"the disk is full while writing {why.filename or 'a file'}; free some space and try again."
+    if isinstance(why, OSError) and why.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"{why.filename}: there is a file of that name, where a folder is wanted; name another place."
     return " ".join(str(why).split())
 
 
 def _check_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: that is a folder; name a file in it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first.")
 

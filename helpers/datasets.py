@@ -3,6 +3,7 @@
 `COURSE_DATA` names a folder of image sets; by default `data/downloads`.
 """
 
+import difflib
 import hashlib
 import math
 import os
@@ -50,9 +51,15 @@ def folder(name: str | os.PathLike) -> list[Path]:
     for place in places:
         if place.is_dir():
             return images.listing(place)
+    if course_data().is_file():
+        raise DatasetError(f"COURSE_DATA names {course_data()}, which is a file; set it to the folder of image sets.")
+    there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
+    close = difflib.get_close_matches(str(name).lower(), there, n=1)
+    hint = (
+        f"did you mean {there[close[0]]}?" if close else "put it there, or set COURSE_DATA to the folder that holds it."
+    )
     raise DatasetError(
-        f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; "
-        "put it there, or set COURSE_DATA to the folder that holds it."
+        f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; {hint}"
     )
 
 
@@ -73,6 +80,27 @@ def sha256(*paths: Path) -> str:
     for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
+    """The pictures of CIFAR-10, uint8 (N, 3, 32, 32): torchvision's, or a part of them as an .npz file.
+
+    Looked for in the folder of image sets: `cifar-10-batches-py`, then `CIFAR10_subset/*.npz` with an array `images`,
+    (N, 32, 32, 3). `download` gets torchvision's (170 MB). Raises DatasetError where there are none.
+    """
+    from torchvision.datasets import CIFAR10
+
+    place = course_data()
+    if download or (place / CIFAR10.base_folder).is_dir():
+        try:
+            return torch.from_numpy(CIFAR10(place, train, download=download).data).movedim(-1, 1)
+        except (OSError, RuntimeError) as why:
+            raise DatasetError(f"{place}: CIFAR-10 is not to be had ({' '.join(str(why).split())[:200]}).") from None
+    part = "train" if train else "test"
+    for path in sorted((place / part / "CIFAR10_subset").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            return torch.from_numpy(arrays["images"]).movedim(-1, 1)
+    raise DatasetError(f"CIFAR-10 is not in {place}; cifar10(download=True) gets it from its authors (170 MB).")
 
 
 class SidePairs(torch.utils.data.Dataset):

@@ -17,7 +17,7 @@ from PIL import Image
 from . import images
 
 # Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
-TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1}
+TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1, "codec": 1}
 JPEG_TASKS = ("jpeg-q10", "jpeg-q20", "jpeg-q30", "jpeg-q40")  # luma, as the literature reports
 JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-color-q40")
 _JPEG_TASK = re.compile(r"(?:jpeg|jpeg-color|deblock)-q(\d{1,2}|100)")
@@ -66,6 +66,8 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
     "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises TaskError.
     """
     scale = scale_of(task)
+    if task == "codec":
+        raise TaskError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
     if task == "jpeg":
         raise TaskError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
     quality = _JPEG_TASK.fullmatch(task)

@@ -4,8 +4,9 @@ Super-resolution (`sr-x2`, `sr-x3`, `sr-x4`): Y of BT.601 in 8 bits, cropped to 
 bicubic with anti-aliasing as MATLAB's `imresize` and stored in 8 bits; the output is clipped and rounded to 8 bits and
 `scale` border pixels are left out. Deblocking (`deblock-q20`): Y in 8 bits through libjpeg at quality 20, nothing left
 out. A colour network is given the RGB picture, and Y is taken of its 8-bit output. JPEG (`jpeg-q10`, …): the same at
-any quality; `jpeg-color-q10`, … code and measure RGB (4:2:0). Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over
-pictures, unweighted.
+any quality; `jpeg-color-q10`, … code and measure RGB (4:2:0). Codecs (`codec`): RGB, decoded in 8 bits, against the
+real size of the file, at several settings each; `header_bpp` is the part of it that is no coded pixels. Peak 255 on 8
+bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
 """
 
 import copy
@@ -13,18 +14,27 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from . import datasets, degradations, images, metrics, models, zoo
+from . import codec, datasets, degradations, images, metrics, models, zoo
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
-TEST_SETS = {"sr": ("Set5", "Set14", "BSD100"), "deblock": ("Classic5", "LIVE1"), "jpeg": ("Classic5", "LIVE1")}
+CODEC_COLUMNS = ["ms_ssim", "setting", "header_bpp"]  # in addition
+TEST_SETS = {
+    "sr": ("Set5", "Set14", "BSD100"),
+    "deblock": ("Classic5", "LIVE1"),
+    "jpeg": ("Classic5", "LIVE1"),
+    "codec": ("LIVE1",),
+}
+SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
+RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg"}
 
 Method = Callable[[torch.Tensor], torch.Tensor]  # uint8 (C, H, W) degraded → uint8 restored
@@ -35,7 +45,9 @@ class EvaluationError(ValueError):
 
 
 def methods_for(task: str) -> list[str]:
-    """The task's baseline and every network that the zoo has for it."""
+    """The task's baseline, or the usual codecs, and every network that the zoo has for it."""
+    if task == "codec":
+        return [*codec.FILE_FORMATS, *zoo.for_task(task)]
     degradations.for_task(task)  # an unknown task raises here
     return [BASELINES[task.split("-")[0]], *zoo.for_task(task)]
 
@@ -59,24 +71,59 @@ def evaluate(
     degradations.scale_of(task)  # an unknown task is said once, before any picture
     names = list(methods_for(task) if methods is None else methods)
     loaded = {name: _load(name, task) for name in names}
-    for model in filter(None, loaded.values()):
-        model.to(device or "cpu")
+    for model in loaded.values():
+        if isinstance(model, models.Restorer):  # codecs are measured on the CPU, where their files are the same
+            model.to(device or "cpu")
     rows, failures, cold = [], [], set(loaded)
     for path in tqdm(list(files), unit="picture", disable=None if progress else True):
         try:
             picture = images.load_uint8(path)
             for name, model in loaded.items():
                 if name in cold:  # a first picture also waits for what the machine sets up
-                    score(task, picture[..., :64, :64] if min(picture.shape[-2:]) > 64 else picture, model)
+                    side = 192 if task == "codec" else 64
+                    small = picture[..., :side, :side] if min(picture.shape[-2:]) > side else picture
+                    list(_scored(task, small, name, model))
                     cold.remove(name)
-                scores, shown = score(task, picture, model)
-                if panels:
-                    strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
-                    images.save(Path(panels) / f"{Path(path).stem}-{Path(name).stem}.png", strip)
-                rows.append({"task": task, "dataset": dataset, "image": Path(path).name, "method": name, **scores})
+                for scores, shown, label in _scored(task, picture, name, model):
+                    if panels:
+                        strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
+                        images.save(Path(panels) / f"{Path(path).stem}-{Path(name).stem}{label}.png", strip)
+                    rows.append({"task": task, "dataset": dataset, "image": Path(path).name, "method": name, **scores})
         except ValueError as why:
             failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
-    return pd.DataFrame(rows, columns=COLUMNS), failures
+    return pd.DataFrame(rows, columns=COLUMNS + (CODEC_COLUMNS if task == "codec" else [])), failures
+
+
+def _scored(task: str, picture: torch.Tensor, name: str, model) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
+    """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
+    if task != "codec":
+        yield *score(task, picture, model), ""
+        return
+    for setting in codec.FILE_FORMATS[name][-1] if name in codec.FILE_FORMATS else model.settings:
+        yield *score_codec(picture, name, setting, model), f"-{setting:g}"
+
+
+def score_codec(picture: torch.Tensor, name: str, setting: float, model=None) -> tuple[dict, list[torch.Tensor]]:
+    """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
+    if min(picture.shape[-2:]) < 177:  # what MS-SSIM wants
+        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure a codec.")
+    start = time.perf_counter()
+    if name in codec.FILE_FORMATS:
+        data, parameters = codec.file_bytes(picture, name, setting), 0
+        decoded = degradations.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
+    elif isinstance(model, codec.PackedBits):
+        data = model.encode(picture)
+        decoded, parameters = model.decode(data), model.parameters
+    else:
+        data, parameters = codec.compress(picture, name, quality=setting), codec.load(name).parameters
+        decoded = codec.decompress_uint8(data, name)
+    row = {"seconds": time.perf_counter() - start, "setting": setting, "parameters": parameters}
+    row |= {"bpp": metrics.bits_per_pixel(data, picture)}
+    row |= {"header_bpp": metrics.bits_per_pixel(codec.header_bytes(data), picture)}
+    pair = [t.float() for t in (decoded, picture)]
+    for key in ("psnr", "ms_ssim"):
+        row[key] = getattr(metrics, key)(*pair, peak=255)
+    return row, [decoded, picture]
 
 
 def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> tuple[dict, list[torch.Tensor]]:
@@ -111,19 +158,51 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pictures, a row per method, the best last."""
+    if "setting" in table:
+        return curves(table)
     keys = ["task", "dataset", "method"]
     means = table.groupby(keys, sort=False)[["psnr", "ssim", "psnr_b", "seconds", "parameters"]].mean()
     means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
     return means.astype({"parameters": int}).round({"psnr": 2, "ssim": 4, "psnr_b": 2, "seconds": 3})
 
 
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per codec: dB at some rates, and BD-rates in percent against JPEG, with file headers and without.
+
+    A point of a curve is the mean of bits and decibels over all pictures at one setting.
+    """
+    rows = []
+    for (dataset, method), part in table.groupby(["dataset", "method"], sort=False):
+        row = {"task": "codec", "dataset": dataset, "method": method}
+        row |= {f"psnr at {rate}": metrics.at_rate(curve(part), rate) for rate in SHOWN_RATES}
+        jpeg = table[(table["dataset"] == dataset) & (table["method"] == "jpeg")]
+        if len(jpeg):
+            row["BD-rate %"] = metrics.bd_rate(curve(part), curve(jpeg), *RATES)
+            if part["header_bpp"].any():
+                row["without headers"] = metrics.bd_rate(*(curve(t, payload=True) for t in (part, jpeg)), *RATES)
+            row["BD-rate % of MS-SSIM"] = metrics.bd_rate(*(curve(t, "ms_ssim") for t in (part, jpeg)), *RATES)
+        rows.append(row | {"seconds": part["seconds"].mean(), "parameters": part["parameters"].iloc[0]})
+    return pd.DataFrame(rows).set_index(["task", "dataset", "method"]).round(2)
+
+
+def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> list[tuple[float, float]]:
+    """The (bits per pixel, dB) points of one codec's rows, means over pictures; MS-SSIM in dB, −10·log₁₀(1 − MS-SSIM).
+
+    `payload`: without the headers of the files.
+    """
+    rates = table["bpp"] - table["header_bpp"] * payload
+    scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
+    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean()
+    return list(points.sort_values("rate").itertuples(index=False, name=None))
+
+
 def multiply_adds(model: models.Restorer) -> int:
     """Multiplications, each with its addition, per output pixel: counted while a picture goes through."""
     side = 2**20  # so large that borders do not count; "meta" tensors have a shape and no memory
-    ghost = copy.deepcopy(model).to("meta")
+    ghost, scale = copy.deepcopy(model).to("meta"), getattr(model, "scale", 1)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         ghost(torch.empty(1, model.channels, side, side, device="meta"))
-    return round(counter.get_total_flops() / 2 / (side * model.scale) ** 2)
+    return round(counter.get_total_flops() / 2 / (side * scale) ** 2)
 
 
 def load_for(name: str | None, task: str) -> models.Restorer:
@@ -156,8 +235,7 @@ def publish(run: str | os.PathLike) -> Path:
             table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
             if failures:
                 raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
-            means = table[["psnr", "ssim"]].mean()
-            figures[name] = {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
+            figures[name] = figures_of(table)
     about["multiply_adds"] = multiply_adds(zoo.load(cards[0]))
     target = zoo.WEIGHTS / cards[0].name
     with images.atomic(target.with_suffix(".safetensors")) as temporary:
@@ -165,6 +243,17 @@ def publish(run: str | os.PathLike) -> Path:
     with images.atomic(target) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def figures_of(table: pd.DataFrame) -> dict[str, float]:
+    """What a card says of one method's rows: mean PSNR and SSIM; of a codec, dB at some rates, or its one point."""
+    if "setting" not in table:
+        means = table[["psnr", "ssim"]].mean()
+        return {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
+    points = curve(table)
+    if len(points) == 1:
+        return {"bpp": round(points[0][0], 3), "psnr": round(points[0][1], 3)}
+    return {f"psnr at {rate}": round(metrics.at_rate(points, rate), 3) for rate in SHOWN_RATES}
 
 
 def _check_finished(card: Path, about: dict) -> None:
@@ -179,6 +268,11 @@ def _check_finished(card: Path, about: dict) -> None:
 
 
 def _load(name: str, task: str) -> models.Restorer | None:
+    if task == "codec":
+        if name in codec.FILE_FORMATS:
+            return None
+        kind = zoo.card(name)["network"].get("kind")
+        return codec.PackedBits(name) if kind == "npeg" else codec.load(name)
     if name == BASELINES[task.split("-")[0]]:
         return None
     if name in BASELINES.values():

@@ -443,3 +443,86 @@ def interval(answer: Callable) -> None:
         raise Wrong("Half a step is half of the *table entry*, not 0.5.")
     if not _close(value, coefficients.clamp(low, high), 0.01):
         raise Wrong("Clamp each coefficient between (stored − ½)·table and (stored + ½)·table.")
+
+
+# --------------------------------------------------------------------------- notebook 4: bits and codecs
+
+
+@exercise("4.1")
+def entropy(answer: Callable) -> None:
+    """my_entropy(p): bits that a binary symbol costs, for a tensor of shares of ones; 0 where p is 0 or 1."""
+    p = torch.tensor([0.5, 0.1, 0.02, 0.9])
+    expected = -(p * p.log2() + (1 - p) * (1 - p).log2())
+    value = _tensor(_call(answer, p), (4,))
+    if _close(value, expected * math.log(2), 1e-3):
+        raise Wrong("Those are nats: bits want the logarithm to base 2.")
+    if _close(value, -expected, 1e-3):
+        raise Wrong("The sign is wrong: logarithms of probabilities are negative, bits are not.")
+    if _close(value, -p * p.log2(), 1e-3):
+        raise Wrong("Zeros cost something, too: add the term of 1 − p.")
+    if not _close(value, expected, 1e-3):
+        raise Wrong(f"For p = 0.1 it gives {value[1]:.3f} where {expected[1]:.3f} was expected.")
+    ends = _tensor(_call(answer, torch.tensor([0.0, 1.0])), (2,))
+    if not _close(ends, torch.zeros(2), 1e-3):
+        raise Wrong("For p = 0 and 1 it should give 0: a bit that is always the same tells nothing. Mind 0 · log 0.")
+
+
+@exercise("4.2")
+def largest(answer: Callable) -> None:
+    """my_largest(coefficients, count): all but the `count` largest in absolute value set to zero, in each block."""
+    blocks = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
+    value = _tensor(_call(answer, blocks, 4), (2, 8, 8))
+
+    def keep(order: torch.Tensor) -> torch.Tensor:
+        return torch.where(order >= order.flatten(1).topk(4).values[:, -1, None, None], blocks, 0)
+
+    if _close(value, keep(blocks), 1e-6):
+        raise Wrong("Large negative coefficients matter as much as positive ones: compare absolute values.")
+    if _close(value, torch.where(keep(blocks.abs()) != 0, 1.0, 0.0), 1e-6):
+        raise Wrong("That is a mask; return the coefficients themselves where it is one.")
+    if value.ne(0).sum(dim=(1, 2)).tolist() == [0, 8] or value[0].abs().max() == 0:
+        raise Wrong("Take the largest of each block, not of all blocks together.")
+    if not _close(value, keep(blocks.abs()), 1e-6):
+        kept = value.ne(0).sum(dim=(1, 2)).tolist()
+        raise Wrong(f"Of blocks with 64 coefficients it keeps {kept}; the 4 largest of each were asked for.")
+
+
+@exercise("4.3")
+def thermometer(answer: Callable) -> None:
+    """my_thermometer(level, thresholds): a row of bits, one where the level is above the threshold."""
+    thresholds = torch.arange(-2.5, 3.0)
+    for level, expected in ((1.2, [1, 1, 1, 1, 0, 0]), (-3.0, [0] * 6), (9.0, [1] * 6)):
+        value = _tensor(_call(answer, torch.tensor(level), thresholds), (6,))
+        wanted = torch.tensor(expected, dtype=torch.float32)
+        if _close(value, 1 - wanted, 1e-6):
+            raise Wrong("It is upside down: bits below the level are one.")
+        if value.sum() == 1 and wanted.sum() > 1:
+            raise Wrong("Only one bit is set; a thermometer is filled from below up to the level.")
+        if not _close(value, wanted, 1e-6):
+            raise Wrong(f"The level {level:g} gives {value.int().tolist()}; {expected} was expected.")
+
+
+@exercise("4.4")
+def code_length(answer: Callable) -> None:
+    """my_bits(level, mean, scale): −log₂ of what a Laplace distribution gives to level − ½ … level + ½."""
+    level = torch.tensor([0.0, 1.0, -3.0, 2.0])
+    mean, scale = torch.tensor([0.0, 0.4, 0.0, 2.2]), torch.tensor([1.0, 0.5, 2.0, 0.3])
+
+    def below(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x < mean, ((x - mean) / scale).exp() / 2, 1 - ((mean - x) / scale).exp() / 2)
+
+    probability = below(level + 0.5) - below(level - 0.5)
+    value = _tensor(_call(answer, level, mean, scale), (4,))
+    if _close(value, probability, 1e-3):
+        raise Wrong("Those are probabilities; bits are −log₂ of them.")
+    if _close(value, -probability.log(), 1e-3):
+        raise Wrong("Those are nats: bits want the logarithm to base 2.")
+    density = (-(level - mean).abs() / scale).exp() / (2 * scale)
+    if _close(value, -density.log2(), 1e-3):
+        raise Wrong(
+            "That is the density at a point; a level stands for all numbers that round to it: take an interval."
+        )
+    if not _close(value, -probability.log2(), 1e-3):
+        raise Wrong(
+            f"For level 0, mean 0, scale 1 it gives {value[0]:.3f} where {-probability[0].log2():.3f} is right."
+        )

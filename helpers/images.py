@@ -73,7 +73,7 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     (`subsampling="4:2:0"`). The file appears whole or not at all. Raises ImageError, also for NaN.
     """
     path = Path(path)
-    check_writable(path, (image.shape[-1], image.shape[-2]) if image.dim() == 3 else None, quality)
+    check_writable(path, (image.shape[-1], image.shape[-2]) if image.ndim == 3 else None, quality)
     options = LOSSY.get(_format(path), {}) | options
     if quality is not None:
         options["quality"] = quality
@@ -219,6 +219,8 @@ def to_pillow(image: torch.Tensor) -> Image.Image:
 
     Raises ImageError for any other shape or type, and for NaN.
     """
+    if not isinstance(image, torch.Tensor):
+        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; see images.from_pillow().")
     if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
         raise ImageError(f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it.")
     if image.is_floating_point():

@@ -3,6 +3,9 @@
 Pictures are (N, C, H, W) in [0, 1]. SSIM windows are 11×11 Gaussian, σ 1.5.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -65,11 +68,36 @@ class WeightedLoss(nn.Module):
         return a * mse + b * (100 + negative_psnr) / 100 + c * dissimilarity
 
 
-LOSSES: dict[str, type[nn.Module]] = {
+class SparseCodeLoss(nn.Module):
+    """MSE + `penalty`·mean(code²) of what NPEG returns: few bits shall be ones. The original had 0.01, then 0.1."""
+
+    def __init__(self, penalty: float = 0.01):
+        super().__init__()
+        self.penalty = penalty
+
+    def forward(self, coded, target: torch.Tensor) -> torch.Tensor:
+        return (coded.picture.float() - target).square().mean() + self.penalty * coded.code.float().square().mean()
+
+
+class RateDistortionLoss(nn.Module):
+    """log(R + λ·D) of what a codec returns, the mean over the batch: R in bits per pixel, D the MSE in gray levels².
+
+    The logarithm makes a percent saved worth the same at low and at high rates.
+    """
+
+    def forward(self, coded, target: torch.Tensor) -> torch.Tensor:
+        distortion = (255 * (coded.picture.float() - target)).square().mean((1, 2, 3))
+        return (coded.bits_per_pixel + coded.trade_off * distortion).log().mean()
+
+
+LOSSES: dict[str, Callable[[], nn.Module]] = {
     "mse": nn.MSELoss,
     "l1": nn.L1Loss,
     "psnr": PSNRLoss,
     "ssim": SSIMLoss,
     "ms-ssim": MSSSIMLoss,
     "weighted": WeightedLoss,
+    "sparse-code": SparseCodeLoss,
+    "sparser-code": partial(SparseCodeLoss, 0.025),
+    "rate-distortion": RateDistortionLoss,
 }

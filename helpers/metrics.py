@@ -6,9 +6,12 @@ converts colours, crops or rounds: that is the protocol's business (see `evaluat
 
 import math
 import os
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
+Points = Sequence[tuple[float, float]]  # (bits per pixel, dB)
 WINDOWS = {"gaussian": 11, "uniform": 7}  # side in pixels
 
 
@@ -74,7 +77,7 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> 
     _same_shape(image, reference)
     if min(image.shape[-2:]) < 177:
         raise ValueError(f"MS-SSIM wants at least 177 pixels a side, not {tuple(image.shape[-2:])}.")
-    x, y = (_batch(t).double() for t in (image, reference))
+    x, y = (_batch(t).float() for t in (image, reference))  # double precision: a millionth away, and 14 times as slow
     return multiscale_structural_similarity_index_measure(x, y, data_range=peak).item()
 
 
@@ -82,6 +85,41 @@ def bits_per_pixel(size: int | bytes | os.PathLike, image: torch.Tensor) -> floa
     """Bits of a file (its path, its content or its size in bytes) for each pixel of `image`, header included."""
     count = size if isinstance(size, int) else len(size) if isinstance(size, bytes) else os.path.getsize(size)
     return 8 * count / (image.shape[-2] * image.shape[-1])
+
+
+def at_rate(curve: Points, rate: float) -> float:
+    """The quality of a (bits per pixel, dB) curve at a rate, monotone cubics of the logarithm between; NaN outside."""
+    from scipy.interpolate import PchipInterpolator
+
+    if len(curve) < 2:
+        return math.nan
+
+    rates, qualities = (np.array(part, dtype=float) for part in zip(*sorted(curve), strict=True))
+    return float(PchipInterpolator(np.log(rates), qualities, extrapolate=False)(math.log(rate)))
+
+
+def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
+    """Bjøntegaard's delta rate in percent: how many more bits than `anchor` a codec takes for the same quality.
+
+    Curves are (bits per pixel, dB) points. Between them the logarithm of the rate is interpolated by monotone cubics;
+    its difference is averaged over the qualities that `anchor` has between the rates `low` and `high` and that `curve`
+    reaches; NaN where there are none. (Bjøntegaard, VCEG-M33, 2001.)
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    if min(len(curve), len(anchor)) < 2:
+        return math.nan
+    inside = [min(max(rate, min(anchor)[0]), max(anchor)[0]) for rate in (low, high)]
+    reached = sorted(quality for _, quality in curve)
+    start, end = max(at_rate(anchor, inside[0]), reached[0]), min(at_rate(anchor, inside[1]), reached[-1])
+    if start >= end:
+        return math.nan
+    ours, theirs = (
+        PchipInterpolator(*zip(*((quality, math.log(rate)) for rate, quality in sorted(points)), strict=True))
+        for points in (curve, anchor)
+    )
+    difference = (ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start)
+    return 100 * (math.exp(difference) - 1)
 
 
 def _batch(image: torch.Tensor) -> torch.Tensor:

@@ -62,9 +62,14 @@ def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     unseen = {digests[path] for path in held}  # by content: T91 has one picture under two names
     kept = [path for path in files if digests[path] not in unseen]
     channels = models.build(**recipe.network).channels
-    clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, () if recipe.quality else recipe.rescale)
-    held = _pictures(held, channels, recipe.scale)
-    if recipe.quality:
+    whole = not recipe.quality and recipe.task != "codec"  # pictures are reduced whole, not patch by patch
+    clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, recipe.rescale if whole else ())
+    held = [y for y in _pictures(held, channels, recipe.scale) if min(y.shape[-2:]) >= 11 + 2 * recipe.scale]
+    if not held:
+        raise datasets.DatasetError("no held-out picture is large enough to measure; train on larger ones.")
+    if recipe.task == "codec":  # what goes in is what should come out
+        inputs, held_inputs, how = None, held, {"rescale": recipe.rescale, "gray": recipe.gray}
+    elif recipe.quality:
         if recipe.tiles:
             clean = [t for y in clean for t in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
         degrade = degradations.RandomJPEG(recipe.quality)
@@ -125,6 +130,7 @@ def run(
     model = network(recipe)
     if start is not None:
         own = model.state_dict()
+        start = {k if k in own else f"restorer.{k}": v for k, v in start.items()}
         model.load_state_dict({k: v for k, v in start.items() if k in own and v.shape == own[k].shape}, strict=False)
     batches, validation = prepare(recipe)
     facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
@@ -198,6 +204,17 @@ _RECIPES = [
     Recipe("jpeg-blind", "jpeg", {"kind": "drunet"}, Plan(20_000, 5e-4, warmup=500, clip=0.2, every=1000),
            patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5,
            origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021"),
+    Recipe("npeg", "codec", {"kind": "npeg"}, Plan(10_000, 1e-3, warmup=200, every=1000), loss="sparse-code",
+           batch=20, origin="NPEG, ctmakro 2017"),
+    Recipe("npeg-hard", "codec", {"kind": "npeg", "hard": True}, Plan(3_000, 5e-4, warmup=100, every=500),
+           loss="sparser-code", batch=20, start_from="npeg", origin="NPEG, trained on with hard bits"),
+    Recipe("binary-ae", "codec", {"kind": "transform", "binary": True},
+           Plan(3_000, 4e-4, warmup=200, clip=1.0, every=500),
+           loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
+           start_from="jpeg-blind", origin="a noisy binary code, that begins as a block DCT"),
+    Recipe("integer-ae", "codec", {"kind": "transform"}, Plan(16_000, 3e-4, warmup=300, clip=1.0, every=1000),
+           loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
+           start_from="jpeg-blind", origin="a transform codec, Ballé et al. 2017, that begins as a block DCT"),
 ]
 # fmt: on
 
@@ -244,6 +261,11 @@ def changed(
         tiles=tiles or recipe.tiles,
         sets=sets or recipe.sets,
     )
+    if recipe.patch * recipe.scale <= 2 * recipe.plan.shave:
+        raise RecipeError(
+            f"patches of {recipe.patch} pixels are all border: the loss of {recipe.name} leaves out "
+            f"{recipe.plan.shave} output pixels on each side."
+        )
     if epochs:
         pictures = sum(len(datasets.folder(name)) for name in recipe.sets)
         steps = epochs * -(-pictures // recipe.batch)

@@ -101,8 +101,7 @@ def train(
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
                 prediction = run.network(x)
-            value = loss(images.shave(prediction.float(), plan.shave), images.shave(y, plan.shave))
-            run.update(value)
+            run.update(_loss(loss, prediction, y, plan.shave))
             bar.update()
             last = step + 1 == plan.steps or run.asked_to_stop()
             if last or (step + 1) % plan.every == 0:
@@ -110,6 +109,13 @@ def train(
             if last:
                 break
     return run.finish()
+
+
+def _loss(loss: Callable, prediction, target: torch.Tensor, shave: int) -> torch.Tensor:
+    """The loss of pictures, their border left out, or of all that a codec returns."""
+    if not isinstance(prediction, torch.Tensor):
+        return loss(prediction, target)
+    return loss(images.shave(prediction.float(), shave), images.shave(target, shave))
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -182,7 +188,9 @@ class Run:
             self.network = nn.parallel.DistributedDataParallel(model)
         self.log: list[dict] = []
         self.best = -math.inf
-        self.losses, self.clock, self.seconds = [], time.perf_counter(), 0.0
+        self.clock, self.seconds = time.perf_counter(), 0.0
+        # summed in place: small tensors that are kept, one per step, keep the heap from closing the gaps between them
+        self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
         self._stop, self.progress = threading.Event(), False
         self._writer = None
         if self.out:
@@ -206,14 +214,16 @@ class Run:
         if self.plan.schedule != "plateau":
             self.schedule.step()
         self.average.update_parameters(self.model)
-        self.losses.append(value.detach())
+        self.loss_sum += value.detach()
+        self.loss_count += 1
 
     # -- validation, log, checkpoints
 
     def record(self, step: int, validation: Sequence[Pair], bar: tqdm) -> None:
         """Validate the averaged weights, write a log row and TensorBoard events, save a checkpoint."""
-        loss = torch.stack(self.losses).mean().item()
-        self.losses.clear()
+        loss = self.loss_sum.item() / self.loss_count
+        self.loss_sum.zero_()
+        self.loss_count = 0
         if not math.isfinite(loss):
             raise TrainingError(f"the loss is {loss} at step {step}; begin again with a lower learning rate.")
         self.seconds += time.perf_counter() - self.clock
@@ -230,8 +240,9 @@ class Run:
         if self.out:
             self._events(row, validation)
             save_weights(self.average.module, self.out / f"step-{step:07d}.safetensors")
-            if validation and row["psnr"] > self.best:
-                self.best = row["psnr"]
+            score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
+            if validation and score > self.best:
+                self.best = score
                 save_weights(self.average.module, self.out / "best.safetensors")
             self.save(step)
         self.clock = time.perf_counter()
@@ -305,7 +316,8 @@ class Run:
                 self._writer.add_scalar(key, row[key], row["step"])
         for index, (x, y) in enumerate(validation[:4]):
             panels = [x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]]
-            panels += [_predict(self.average.module, x), y]
+            output = _predict(self.average.module, x)
+            panels += [getattr(output, "picture", output)[0].float().cpu(), y]
             self._writer.add_image(f"input, output, target/{index}", torch.cat(panels, dim=-1).clamp(0, 1), row["step"])
 
     # -- stopping
@@ -348,13 +360,17 @@ class Run:
 @torch.inference_mode()
 def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
     """Mean PSNR and SSIM over (degraded, clean) pictures, rounded to 8 bits, `scale` border pixels left out."""
-    scores = []
+    rows = []
     border = getattr(model, "scale", 1) if getattr(model, "scale", 1) > 1 else 0
     for x, y in validation:
-        pair = [images.shave(t, border) for t in (images.quantize(_predict(model, x)), y)]
-        scores.append((metrics.psnr(*pair), metrics.ssim(*pair)))
-    psnr, ssim = torch.tensor(scores, dtype=torch.float64).mean(0).tolist()
-    return {"psnr": psnr, "ssim": ssim}
+        prediction = _predict(model, x)
+        picture = prediction if isinstance(prediction, torch.Tensor) else prediction.picture
+        pair = [images.shave(t, border) for t in (images.quantize(picture[0].float().cpu()), y)]
+        rows.append({"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)})
+        if hasattr(prediction, "bits_per_pixel"):
+            rows[-1]["bpp"] = prediction.bits_per_pixel.item()
+            rows[-1]["cost"] = rows[-1]["bpp"] + prediction.trade_off.item() * 255**2 / 10 ** (rows[-1]["psnr"] / 10)
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
@@ -366,11 +382,12 @@ def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
 
 
 @torch.inference_mode()
-def _predict(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _predict(model: nn.Module, x: torch.Tensor):
+    """What the network makes of (C, H, W), in evaluation mode; a batch of one."""
     device = next(model.parameters()).device
     was_training = model.training
     try:
-        return model.eval()(x[None].to(device))[0].float().cpu()
+        return model.eval()(x[None].to(device))
     finally:
         model.train(was_training)
 

@@ -52,6 +52,30 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
 
     `example` is the path that stands in the field, and is shown first.
     """
+    _ask_for_picture(lambda picture: before_after(*restore(picture)), example)
+
+
+def own_codec(code: Callable[[torch.Tensor, int], tuple[torch.Tensor, str]], example: str, width: int = 600) -> None:
+    """As `own_picture` for a codec, with a slider for its quality, 0 to 100.
+
+    `code(picture, quality)` gives the decoded picture, which is shown at the right of the original, and a line of text.
+    """
+    from ipywidgets import IntSlider, interact
+
+    def with_slider(picture: torch.Tensor) -> None:
+        def coded(quality: int) -> None:
+            decoded, line = code(picture, quality)
+            print(line)
+            show(split_view(picture, decoded), f"Left the original, right the picture of the file: {line}", width)
+
+        slider = IntSlider(value=30, min=0, max=100, step=5, description="quality", continuous_update=False)
+        _ = interact(coded, quality=slider)
+
+    _ask_for_picture(with_slider, example)
+
+
+def _ask_for_picture(use: Callable[[torch.Tensor], None], example: str) -> None:
+    """A field for a path and a button to upload; `use` shows something of each picture that comes in."""
     import ipywidgets
 
     path = ipywidgets.Text(value=str(example), description="path", layout={"width": "70%"}, continuous_update=False)
@@ -62,7 +86,7 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
         output.clear_output(wait=True)
         with output:
             try:
-                before_after(*restore(images.load(source)))
+                use(images.load(source))
             except ValueError as why:
                 print(why)
 

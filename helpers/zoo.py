@@ -3,11 +3,15 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
+import io
 import json
 import os
+import pickle
 import subprocess
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
@@ -102,6 +106,69 @@ def load_checkpoint(model: torch.nn.Module, path: str | os.PathLike) -> torch.nn
         reason = " ".join(str(why).split())[:200]
         raise ZooError(f"{path}: a checkpoint of another model ({reason}).") from None
     return model.eval()
+
+
+def load_npeg(encoder: str | os.PathLike, decoder: str | os.PathLike) -> models.NPEG:
+    """NPEG with the original's own weights: its two files, .npz archives (named .npy) of pickled lists of arrays.
+
+    They are read by an unpickler that admits NumPy arrays and nothing else. Raises ZooError.
+    """
+    model = models.NPEG()
+    for chain, path in ((model.encoder, Path(encoder)), (model.decoder, Path(decoder))):
+        layers = [layer for layer in chain if isinstance(layer, torch.nn.Conv2d)]
+        given = _arrays_of(path)
+        wanted = [t for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]  # TensorFlow's HWIO
+        if [a.shape for a in given] != [tuple(t.shape) for t in wanted]:
+            raise ZooError(f"{path}: weights of another network; NPEG's have the shapes of four 3×3 convolutions.")
+        for t, array in zip(wanted, given, strict=True):
+            t.data.copy_(torch.from_numpy(array.astype(np.float32)))
+    return model.eval()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Admits what a pickled NumPy array is made of; any other name in a pickle is refused before it is called."""
+
+    ADMITTED = {
+        *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),  # bytes in pickles of protocol 2
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"{module}.{name} is no array")
+        return super().find_class(module, name)
+
+
+def _arrays_of(path: Path) -> list[np.ndarray]:
+    """The arrays of the list "w" in an .npz archive, one after the other. Raises ZooError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = archive.getinfo("w.npy")
+            if about.file_size > 64 << 20:
+                raise ZooError(f"{path}: unpacked it takes {about.file_size >> 20} MB, which is not NPEG's.")
+            file = io.BytesIO(archive.read(about))
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        header(file)
+        found = _ArraysOnly(file, encoding="latin1").load()
+        flat = [part for item in np.asarray(found, dtype=object).flatten() for part in _flat(item)]
+        return [np.asarray(part) for part in flat]
+    except FileNotFoundError:
+        raise ZooError(f"{path}: no such file; check the name.") from None
+    except ZooError:
+        raise
+    except Exception as why:  # whatever a damaged or hostile file makes these parsers raise
+        reason = " ".join(str(why).split())[:120] or type(why).__name__
+        raise ZooError(f"{path}: no archive of arrays ({reason}); nothing of it was run.") from None
+
+
+def _flat(item) -> list[np.ndarray]:
+    """The arrays of numbers in a list of lists of them."""
+    if isinstance(item, np.ndarray) and item.dtype != object:
+        return [item]
+    return [part for one in item for part in _flat(one)]
 
 
 def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:

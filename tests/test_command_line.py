@@ -15,7 +15,7 @@ from builders import photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
 
 from helpers import __main__ as command
-from helpers import datasets, degradations, environment, images, models, recipes, training, zoo
+from helpers import codec, datasets, degradations, environment, images, models, recipes, training, zoo
 from helpers.training import Plan
 
 ROOT = Path(command.__file__).resolve().parent.parent
@@ -715,3 +715,97 @@ def test_64_megapixels_want_little_more_memory_than_one(tmp_path):
     pytest.importorskip("resource")
     small, large = peak_memory(tmp_path, 1000), peak_memory(tmp_path, 8000)
     assert 150e6 < large - small <= 1.5e9
+
+
+# ------------------------------------------------------------------------------ compress, decompress
+
+
+@pytest.fixture
+def coder(place):
+    """The place, with a fresh codec as the default one."""
+    torch.manual_seed(0)
+    made = recipes.Recipe(
+        codec.DEFAULT, "codec", {"kind": "transform", "hidden": 4}, Plan(4, 1e-3), "rate-distortion", origin="a test's"
+    )
+    zoo.write(made, models.build(**made.network), zoo.WEIGHTS)
+    codec.load.cache_clear()
+    yield place
+    codec.load.cache_clear()
+
+
+@pytest.mark.parametrize("how", [[], ["--quality", 80], ["--rate", 6], ["--model", codec.DEFAULT]])
+def test_compress_and_decompress(coder, capsys, how):
+    assert run("compress", "in.png", "out.bic", *how) == 0
+    said = capsys.readouterr().out
+    size = (coder / "out.bic").stat().st_size
+    assert f"{size:,} bytes" in said and f"{8 * size / 480:.3f} bits per pixel" in said
+    assert run("decompress", "out.bic", "back.png") == 0
+    assert "24x20 pixels" in capsys.readouterr().out
+    assert torch.equal(images.load_uint8(coder / "back.png"), codec.decompress_uint8((coder / "out.bic").read_bytes()))
+
+
+def test_decompress_takes_the_card_of_an_own_codec(coder):
+    card = coder / "weights" / f"{codec.DEFAULT}.json"
+    assert run("compress", "in.png", "out.bic", "--model", card) == 0
+    for path in (card, card.with_suffix(".safetensors")):
+        path.rename(coder / path.name)
+    assert run("decompress", "out.bic", "back.png", "--model", coder / card.name) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["compress", "none.png", "out.bic"], ["none.png"]),
+        (["compress", "in.png", "out.png"], ["end the name in .bic"]),
+        (["compress", "in.png", "no/out.bic"], ["folder no does not exist"]),
+        (["compress", "in.png", "out.bic", "--rate", "0.001"], ["0.001 bits per pixel are too few"]),
+        (["compress", "in.png", "out.bic", "--rate", "-1"], ["more than 0 bits"]),
+        (["compress", "in.png", "out.bic", "--rate", "much"], ["invalid float value"]),
+        (["compress", "in.png", "out.bic", "--quality", "120"], ["from 0 to 100"]),
+        (["compress", "in.png", "out.bic", "--quality", "5", "--rate", "1"], ["not allowed with"]),
+        (["compress", "in.png", "out.bic", "--model", "good-x2"], ["good-x2", "is no codec"]),
+        (["compress", "in.png", "out.bic", "--model", "none"], ["no network is called 'none'"]),
+        (["decompress", "in.png", "out.png"], ["in.png: not a .bic file"]),
+        (["decompress", "none.bic", "out.png"], ["none.bic"]),
+        (["decompress", "good.bic", "out.xyz"], ["unknown picture format"]),
+        (["decompress", "good.bic", "no/out.png"], ["folder no does not exist"]),
+        (["decompress", "half.bic", "out.png"], ["half.bic: the file is damaged or truncated"]),
+        (["decompress", "empty.bic", "out.png"], ["empty.bic: not a .bic file"]),
+        (["restore", "in.png", "out.png", "--task", "codec"], ["`compress`"]),
+    ],
+)
+def test_compress_and_decompress_refuse_what_they_cannot_do(coder, capsys, arguments, hints):
+    good = codec.compress(photograph(20, 24))
+    for name, data in (("good.bic", good), ("half.bic", good[: len(good) // 2 + 20]), ("empty.bic", b"")):
+        (coder / name).write_bytes(data)
+    line = refused(coder, capsys, *arguments)
+    assert all(hint in line for hint in hints), line
+
+
+def test_a_full_disk_leaves_no_half_written_file(coder, capsys, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "read_bytes", Path.read_bytes)
+    before = sorted(path.name for path in coder.iterdir())
+    assert run("compress", "in.png", "out.bic") == 2
+    assert "disk is full" in capsys.readouterr().err
+    assert sorted(path.name for path in coder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["evaluate", "sr-x2", "--images", "set", "--out", "set"], ["set: that is a folder"]),
+        (["evaluate", "sr-x2", "--images", "set", "--panels", "in.png"], ["in.png: there is a file of that name"]),
+        (["train", "tiny-x2", "--out", "in.png"], ["in.png: there is a file of that name"]),
+        (["evaluate", "sr-x2", "--images", "sett"], ["the set 'sett' is not there"]),
+        (["train", "shaved-x2", "--patch", "3"], ["patches of 3 pixels are all border"]),
+    ],
+)
+def test_places_and_sizes_that_cannot_be_are_named(place, capsys, monkeypatch, arguments, hints):
+    shaved = recipe("shaved-x2", sets=(str(place / "set"),), plan=Plan(4, 1e-3, shave=3))
+    monkeypatch.setitem(recipes.RECIPES, "shaved-x2", shaved)
+    line = refused(place, capsys, *arguments)
+    assert all(hint in line for hint in hints), line

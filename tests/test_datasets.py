@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from builders import photograph, pictures
@@ -228,3 +229,64 @@ def test_random_jpeg_is_a_function_of_the_step():
     for step in (0, 5):
         assert all(torch.equal(a, b) for a, b in zip(made[0](step), made[1](step), strict=True))
     assert not torch.equal(made[0](0)[0], made[0](1)[0])
+
+
+# ------------------------------------------------------------------------------------------- CIFAR-10
+
+
+def test_cifar10_is_read_from_an_array_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    with pytest.raises(datasets.DatasetError, match=r"CIFAR-10 is not in .*cifar10\(download=True\)"):
+        datasets.cifar10()
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / part / "CIFAR10_subset").mkdir(parents=True)
+        np.savez(tmp_path / part / "CIFAR10_subset" / "some.npz", images=pictures[: 5 if part == "train" else 2])
+    found = datasets.cifar10()
+    assert found.shape == (5, 3, 32, 32) and found.dtype == torch.uint8
+    assert torch.equal(found[1, :, 3, 4], torch.from_numpy(pictures[1, 3, 4]))
+    assert len(datasets.cifar10(train=False)) == 2
+
+
+def test_cifar10_of_torchvision_comes_first(tmp_path, monkeypatch):
+    import pickle
+
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        batch = {"data": rng.integers(0, 256, (2, 3072), dtype=np.uint8), "labels": [0, 1]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    monkeypatch.setattr("torchvision.datasets.CIFAR10._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10._load_meta", lambda self: None)
+    assert datasets.cifar10().shape == (10, 3, 32, 32)
+    assert datasets.cifar10(train=False).shape == (2, 3, 32, 32)
+
+
+def test_cifar10_that_torchvision_cannot_read_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(datasets.DatasetError, match="not to be had"):
+        datasets.cifar10()
+
+
+def test_cifar10_of_the_standard_sets(course_data, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(course_data))
+    assert datasets.cifar10().shape == (8000, 3, 32, 32)
+    assert datasets.cifar10(train=False).shape == (1000, 3, 32, 32)
+
+
+def test_a_set_of_nearly_that_name_is_suggested(tmp_path, monkeypatch):
+    pictures(tmp_path / "test" / "Set5", count=1)
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    for name in ("set5", "Set_5"):
+        with pytest.raises(datasets.DatasetError, match=rf"'{name}' is not there.*did you mean Set5\?"):
+            datasets.folder(name)
+
+
+def test_course_data_that_is_a_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "file"))
+    with pytest.raises(datasets.DatasetError, match="COURSE_DATA names .*file, which is a file"):
+        datasets.folder("Set5")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import degradations, evaluation, images, metrics, models, zoo
+from helpers import codec, degradations, evaluation, images, metrics, models, recipes, training, zoo
 from helpers.evaluation import evaluate
 
 
@@ -226,3 +226,84 @@ def test_publish_refuses_a_set_with_a_picture_that_cannot_be_measured(finished):
 def test_publish_wants_a_finished_run(tmp_path):
     with pytest.raises(evaluation.EvaluationError, match="not the folder of a finished training"):
         evaluation.publish(tmp_path / "none")
+
+
+# --------------------------------------------------------------------------------------------- codecs
+
+
+@pytest.fixture
+def codecs(tmp_path, monkeypatch):
+    """A zoo with a fresh codec and a fresh NPEG, and two pictures that are large enough for MS-SSIM."""
+    plan = training.Plan(4, 1e-3)
+    made = [
+        recipes.Recipe("tiny", "codec", {"kind": "transform", "hidden": 4}, plan, "rate-distortion", origin="test"),
+        recipes.Recipe("npeg", "codec", {"kind": "npeg"}, plan, "sparse-code", origin="test"),
+    ]
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for one in made:
+        torch.manual_seed(0)
+        zoo.write(one, models.build(**one.network), folder)
+    monkeypatch.setattr(zoo, "WEIGHTS", folder)
+    codec.load.cache_clear()
+    yield images.listing(pictures(tmp_path / "set", count=2, height=180, width=190))
+    codec.load.cache_clear()
+
+
+def test_codecs_have_a_row_for_each_setting(codecs):
+    table, failures = evaluate("codec", codecs, ["jpeg", "tiny", "npeg"], "mine", progress=False)
+    assert failures == []
+    assert list(table.columns) == evaluation.COLUMNS + evaluation.CODEC_COLUMNS
+    counts = table.groupby("method")["setting"].nunique().to_dict()
+    assert counts == {"jpeg": len(codec.FILE_FORMATS["jpeg"][-1]), "tiny": len(codec.Codec.settings), "npeg": 1}
+    row = table[(table["method"] == "jpeg") & (table["setting"] == 10)].iloc[0]
+    picture = images.load_uint8(codecs[0])
+    data = codec.file_bytes(picture, "jpeg", 10)
+    assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
+    assert row["header_bpp"] == pytest.approx(8 * data.index(b"\xff\xda") / (180 * 190))
+    decoded = degradations.decode(data).float()
+    assert row["psnr"] == pytest.approx(metrics.psnr(decoded, picture.float(), 255))
+    assert row["ms_ssim"] == pytest.approx(metrics.ms_ssim(decoded, picture.float(), 255))
+
+
+def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs):
+    picture = images.load_uint8(codecs[1])
+    row, (decoded, original) = evaluation.score_codec(picture, "tiny", 40)
+    data = codec.compress(picture, "tiny", quality=40)
+    assert torch.equal(decoded, codec.decompress_uint8(data)) and torch.equal(original, picture)
+    assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
+    model = codec.PackedBits("npeg")
+    row, (decoded, _) = evaluation.score_codec(picture, "npeg", 0.5, model)
+    exact = images.to_uint8(model.model(images.to_float(picture)[None]).picture[0])
+    assert torch.equal(decoded, exact)
+    assert row["bpp"] == pytest.approx(8 * len(model.encode(picture)) / (180 * 190))
+
+
+def test_gray_pictures_are_coded_as_gray_by_all(codecs, tmp_path):
+    gray = images.save(tmp_path / "gray.png", photograph(180, 180, 1))
+    table, failures = evaluate("codec", [gray], ["jpeg", "jpeg2000", "webp", "tiny", "npeg"], progress=False)
+    assert failures == [] and table["psnr"].notna().all()
+
+
+def test_the_summary_of_codecs_is_of_their_mean_curves(codecs):
+    table, _ = evaluate("codec", codecs, ["jpeg", "webp"], "mine", progress=False)
+    found = evaluation.summary(table).loc[("codec", "mine")]
+    assert found.loc["jpeg", "BD-rate %"] == found.loc["jpeg", "without headers"] == 0
+    part = table[table["method"] == "jpeg"]
+    means = part.groupby("setting")[["bpp", "psnr"]].mean().sort_values("bpp")
+    points = evaluation.curve(part)
+    assert [value for point in points for value in point] == pytest.approx(means.to_numpy().flatten().tolist())
+    expected = metrics.bd_rate(evaluation.curve(table[table["method"] == "webp"]), points, *evaluation.RATES)
+    assert found.loc["webp", "BD-rate %"] == pytest.approx(expected, abs=0.01, nan_ok=True)
+    less = evaluation.curve(part, payload=True)
+    assert all(a < b for (a, _), (b, _) in zip(less, points, strict=True))
+
+
+def test_small_pictures_and_other_networks_are_refused_as_codecs(codecs, shelf, tmp_path):
+    small = images.save(tmp_path / "small.png", photograph(100, 200))
+    _, failures = evaluate("codec", [small], ["jpeg"], progress=False)
+    assert len(failures) == 1 and "200x100 pixels are too few" in failures[0]
+    with pytest.raises(codec.CodecError, match="is no codec"):
+        evaluate("codec", [small], ["good-x2"], progress=False)
+    with pytest.raises(degradations.TaskError, match="undoes nothing"):
+        degradations.for_task("codec")

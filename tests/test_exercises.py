@@ -67,6 +67,15 @@ def as_the_original(epoch, epochs, start):
     return start / 2 ** sum((done + 1) % (epochs // 5) != 0 for done in range(epoch))
 
 
+def kept(blocks, order, count):
+    return torch.where(order >= order.flatten(1).topk(count).values[:, -1, None, None], blocks, 0)
+
+
+def laplace_share(level, mean, scale):
+    model = torch.distributions.Laplace(mean, scale)
+    return model.cdf(level + 0.5) - model.cdf(level - 0.5)
+
+
 RIGHT = {
     "luma": images.luma,
     "psnr": decibels,
@@ -86,6 +95,12 @@ RIGHT = {
     "interval": lambda c, stored, table: (c / table).clamp(stored - 0.5, stored + 0.5) * table,
 }
 
+RIGHT |= {
+    "entropy": lambda p: -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2),
+    "largest": lambda c, n: kept(c, c.abs(), n),
+    "thermometer": lambda level, thresholds: (level > thresholds).float(),
+    "code_length": lambda level, mean, scale: -laplace_share(level, mean, scale).log2(),
+}
 ALSO_RIGHT = {
     "dct": lambda block: dctn(block.numpy(), norm="ortho"),  # an array, from another library
     "round_trip": lambda block, table: through_file(block, table).round().clamp(0, 255),
@@ -200,6 +215,26 @@ WRONG = [
     ("interval", lambda c, stored, table: c, "Clamp each"),
     ("interval", lambda c, stored, table: c[0], "was expected"),
 ]  # fmt: skip
+
+WRONG += [
+    ("entropy", lambda p: -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)), "base 2"),
+    ("entropy", lambda p: (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2), "sign"),
+    ("entropy", lambda p: -torch.xlogy(p, p) / math.log(2), "Zeros cost"),
+    ("entropy", lambda p: p, "0.469 was expected"),
+    ("entropy", lambda p: -(p * p.log2() + (1 - p) * (1 - p).log2()), "0 · log 0"),
+    ("largest", lambda c, n: kept(c, c, n), "absolute values"),
+    ("largest", lambda c, n: kept(c, c.abs(), n).ne(0).float(), "mask"),
+    ("largest", lambda c, n: torch.where(c.abs() >= c.abs().flatten().topk(2 * n).values[-1], c, 0), "of each block"),
+    ("largest", lambda c, n: kept(c, c.abs(), n + 1), "keeps [5, 5]"),
+    ("thermometer", lambda level, t: (level <= t).float(), "upside down"),
+    ("thermometer", lambda level, t: ((level > t) & (level <= t + 1)).float(), "Only one bit"),
+    ("thermometer", lambda level, t: torch.sigmoid(level - t), "was expected"),
+    ("code_length", laplace_share, "Those are probabilities"),
+    ("code_length", lambda *a: -laplace_share(*a).log(), "nats"),
+    ("code_length", lambda x, m, s: -torch.distributions.Laplace(m, s).log_prob(x) / math.log(2), "density"),
+    ("code_length", lambda x, m, s: (x - m).abs(), "is right"),
+]
+
 
 every_check = pytest.mark.parametrize("name", CHECKS)
 

@@ -544,3 +544,9 @@ def test_split_and_join_are_inverse():
     assert torch.equal(images.join_tiles(tiles, columns=5), x)
     with pytest.raises(images.ImageError, match="20x12"):
         images.split_tiles(x, 8)
+
+
+def test_an_array_is_no_picture(tmp_path):
+    with pytest.raises(images.ImageError, match="not ndarray; see images.from_pillow"):
+        images.save(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []

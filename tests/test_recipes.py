@@ -6,7 +6,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe
 
-from helpers import images, recipes, zoo
+from helpers import datasets, images, recipes, zoo
 from helpers.losses import LOSSES
 from helpers.models import Restorer
 from helpers.training import Plan, TrainingError
@@ -22,8 +22,8 @@ def test_a_recipe_fits_together(name):
     assert one.start_from is None or one.start_from in recipes.RECIPES
     assert one.origin
     model = recipes.network(one)
-    assert isinstance(model, Restorer)
-    assert model.scale == one.scale
+    assert isinstance(model, Restorer) or one.task == "codec"
+    assert getattr(model, "scale", 1) == one.scale
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), recipes.network(one).parameters(), strict=True))
 
 
@@ -32,9 +32,10 @@ def test_start_from_shares_most_weights(name):
     one = recipes.RECIPES[name]
     if one.start_from:
         own = recipes.network(one).state_dict()
+        own |= {key.removeprefix("restorer."): value for key, value in own.items()}  # a codec begins with a restorer
         given = recipes.network(recipes.RECIPES[one.start_from]).state_dict()
         shared = sum(v.numel() for k, v in given.items() if k in own and own[k].shape == v.shape)
-        assert shared > 0.9 * sum(v.numel() for v in own.values())
+        assert shared > 0.9 * sum(v.numel() for v in given.values())
 
 
 def test_every_network_of_the_course_has_a_recipe():
@@ -191,3 +192,17 @@ def test_notebook_2_tells_the_training_of_its_networks_right():
     colour, luma = (recipes.find(name).plan.steps for name in ("srcnn-955-rgb-x3", "srcnn-955-x3"))
     assert f"the colour network was trained for {colour:,} steps, the luma network for {luma:,}" in book
     assert f"after {luma:,} steps" in book
+
+
+def test_notebook_4_tells_the_training_of_its_networks_right():
+    book = (zoo.WEIGHTS.parent.parent / "notebooks" / "04_noisy_binary_autoencoder.ipynb").read_text(encoding="utf-8")
+    noisy, hard = (recipes.find(name) for name in ("npeg", "npeg-hard"))
+    assert f"trained for {noisy.plan.steps:,} steps with noise 15" in book
+    assert f"`npeg-hard` went on for {hard.plan.steps:,} more" in book
+    assert f"(λ = {LOSSES[hard.loss]().penalty:g})" in book
+
+
+def test_held_out_pictures_too_small_to_measure_are_passed_over(tmp_path):
+    folder = pictures(tmp_path / "set", count=1, height=12, width=12)
+    with pytest.raises(datasets.DatasetError, match="no held-out picture is large enough"):
+        recipes.prepare(recipe(sets=(str(folder),)))

@@ -113,3 +113,16 @@ def test_own_picture_survives_an_upload_that_was_cleared(own):
     _, upload, given = own
     upload.notify_change({"name": "value", "new": (), "old": (), "owner": upload, "type": "change"})
     assert len(given) == 1
+
+
+def test_own_codec_has_a_slider_for_the_quality_and_says_the_size(tmp_path, shown, monkeypatch, capsys):
+    made, seen = {}, []
+    monkeypatch.setattr(ipywidgets, "interact", lambda function, **controls: made.update(controls, function=function))
+    monkeypatch.setattr(widgets, "show", lambda picture, alt, width: seen.append((picture, alt)))
+    example = images.save(tmp_path / "example.png", photograph(seed=1))
+    widgets.own_codec(lambda picture, quality: (1 - picture, f"{quality} bytes"), str(example))
+    assert (made["quality"].min, made["quality"].max) == (0, 100)
+    made["function"](70)
+    picture, alt = seen[-1]
+    assert "70 bytes" in alt and "70 bytes" in capsys.readouterr().out
+    assert torch.equal(picture, widgets.split_view(photograph(seed=1), 1 - photograph(seed=1)))

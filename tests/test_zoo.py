@@ -1,12 +1,14 @@
 import json
 import os
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from builders import photograph, randomized, recipe, shipped
 
-from helpers import datasets, degradations, evaluation, images, metrics, models, zoo
+from helpers import codec, datasets, degradations, evaluation, images, metrics, models, zoo
 
 SHIPPED = sorted(path.stem for path in zoo.WEIGHTS.glob("*.json"))
 RESULTS = datasets.DATA / "results"
@@ -189,6 +191,62 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "none.pth")
 
 
+# ------------------------------------------------------------------------------ NPEG's own weights
+
+
+def npeg_files(folder: Path, model: models.NPEG) -> list[Path]:
+    """The two files as the original writes them: np.savez of a list of [kernel, bias] pairs."""
+    paths = []
+    for name in ("encoder", "decoder"):
+        layers = [m for m in getattr(model, name) if isinstance(m, torch.nn.Conv2d)]
+        parts = [t.detach() for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]
+        array = np.empty(len(parts), dtype=object)
+        array[:] = [part.numpy() for part in parts]
+        with open(folder / f"{name}.npy", "wb") as file:
+            np.savez(file, w=array)
+        paths.append(folder / f"{name}.npy")
+    return paths
+
+
+def test_npeg_takes_the_weights_of_the_original(tmp_path):
+    torch.manual_seed(0)
+    model = models.NPEG()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.normal_(layer.bias)
+    found = zoo.load_npeg(*npeg_files(tmp_path, model))
+    assert not found.training
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), found.parameters(), strict=True))
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch " + os.environ.get("EVIL", "evil"),))
+
+
+@pytest.mark.parametrize("content", ["code", "noise", "empty", "text", "swapped", "no w"])
+def test_files_that_are_not_npeg_s_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch, content):
+    encoder, decoder = npeg_files(tmp_path, models.NPEG())
+    monkeypatch.setenv("EVIL", str(tmp_path / "evil"))
+    if content == "code":
+        array = np.empty(1, dtype=object)
+        array[0] = Evil()
+        with open(encoder, "wb") as file:
+            np.savez(file, w=array)
+    elif content == "no w":
+        with open(encoder, "wb") as file:
+            np.savez(file, v=np.zeros(3))
+    elif content == "swapped":
+        encoder, decoder = decoder, encoder
+    else:
+        encoder.write_bytes({"noise": b"\x93NUMPY\1\0junk", "empty": b"", "text": b"hello"}[content])
+    with pytest.raises(zoo.ZooError, match="another network" if content == "swapped" else "no archive of arrays"):
+        zoo.load_npeg(encoder, decoder)
+    assert not (tmp_path / "evil").exists()
+    with pytest.raises(zoo.ZooError, match="no such file"):
+        zoo.load_npeg(tmp_path / "none.npy", decoder)
+
+
 # --------------------------------------------------------------------------------- what is shipped
 
 
@@ -220,6 +278,8 @@ def test_shipped_weights_started_from_the_shipped_ones(name):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shipped_networks_restore_a_tiny_picture(name, channels):
     model = zoo.load(name)
+    if zoo.card(name)["task"] == "codec":
+        pytest.skip(f"{name} codes pictures and restores none")
     assert model.restore(photograph(7, 9, channels)).shape == (channels, 7 * model.scale, 9 * model.scale)
 
 
@@ -232,7 +292,7 @@ def test_shipped_figures_are_reached(name, dataset, request):
     measured = {task: figures[dataset] for task, figures in about["figures"].items() if dataset in figures}
     if not measured:
         pytest.skip(f"{dataset} is not on the card of {name}")
-    for task in {min(measured), max(measured)}:  # of a network for many tasks, two
+    for task in {min(measured), max(measured)} - {"codec"}:  # of a network for many tasks, two
         table, failures = evaluation.evaluate(task, datasets.folder(dataset), [name], dataset, progress=False)
         assert not failures
         assert table["psnr"].mean() == pytest.approx(measured[task]["psnr"], abs=0.02)
@@ -245,6 +305,10 @@ def test_shipped_figures_are_the_means_of_the_tables(name):
     for task, figures in zoo.card(name)["figures"].items():
         for dataset, figure in figures.items():
             table = pd.read_csv(RESULTS / f"{task}-{dataset}.csv")
+            if task == "codec":
+                found = evaluation.figures_of(table[table["method"] == name])
+                assert found == pytest.approx(figure, abs=2e-3), dataset
+                continue
             means = table.loc[table["method"] == name, ["psnr", "ssim"]].mean()
             assert means["psnr"] == pytest.approx(figure["psnr"], abs=1e-3), (task, dataset)
             assert means["ssim"] == pytest.approx(figure["ssim"], abs=1e-4), (task, dataset)
@@ -263,22 +327,36 @@ def test_tables_have_every_picture_of_their_set_for_every_shipped_method(path, r
     wanted = {file.name for file in datasets.folder(dataset)}
     assert set(table["method"]) == set(evaluation.methods_for(task))
     for _, rows in table.groupby("method"):
-        assert sorted(rows["image"]) == sorted(wanted)
+        settings = rows["setting"].nunique() if "setting" in rows else 1
+        assert sorted(rows["image"]) == sorted(list(wanted) * settings)
 
 
 @every_table
 def test_a_row_of_each_table_is_reached_again(path, request):
-    """The smallest picture, by the baseline and by the smallest network."""
+    """The smallest picture, by the baseline and by the smallest network; of codecs, by JPEG and by the course's."""
     table = pd.read_csv(path)
     task, dataset = table.loc[0, "task"], table.loc[0, "dataset"]
     if dataset != "bundled":
         request.getfixturevalue("course_data")
     picture = min(datasets.folder(dataset), key=lambda file: file.stat().st_size)
-    rows = table[table["image"] == picture.name].sort_values("parameters").iloc[:2]
+    rows = table[table["image"] == picture.name].sort_values("parameters")
+    if task == "codec":
+        check_codecs_again(rows, picture)
+        return
+    rows = rows.iloc[:2]
     again, failures = evaluation.evaluate(task, [picture], rows["method"], dataset, progress=False)
     assert not failures
     assert list(again["psnr"]) == pytest.approx(list(rows["psnr"]), abs=0.02)
     assert list(again["ssim"]) == pytest.approx(list(rows["ssim"]), abs=0.001)
+
+
+def check_codecs_again(rows: pd.DataFrame, picture: Path) -> None:
+    for name in ("jpeg", codec.DEFAULT):
+        row = rows[rows["method"] == name].iloc[3]
+        model = codec.load(name) if name == codec.DEFAULT else None
+        again, _ = evaluation.score_codec(images.load_uint8(picture), name, row["setting"], model)
+        for key, tolerance in (("psnr", 0.05), ("ms_ssim", 0.002), ("bpp", 0.01 * row["bpp"])):
+            assert again[key] == pytest.approx(row[key], abs=tolerance), (name, key)
 
 
 @pytest.mark.parametrize("size", [None, (1024, 1024)], ids=["as they are", "1024x1024"])

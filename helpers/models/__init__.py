@@ -3,6 +3,7 @@
 from torch import nn
 
 from .base import Restorer, autocast, precision
+from .binary_autoencoder import NPEG, ExactContext, TransformAutoencoder
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
 
@@ -14,6 +15,8 @@ KINDS: dict[str, type[nn.Module]] = {
     "conv-units": ConvUnits,
     "arcnn": ARCNN,
     "drunet": DRUNet,
+    "npeg": NPEG,
+    "transform": TransformAutoencoder,
 }
 
 __all__ = [
@@ -21,11 +24,14 @@ __all__ = [
     "ConvUnits",
     "DRUNet",
     "EDSR",
+    "ExactContext",
     "FSRCNN",
     "KINDS",
+    "NPEG",
     "SRCNN",
     "Restorer",
     "SkylineSRCNN",
+    "TransformAutoencoder",
     "autocast",
     "build",
     "precision",

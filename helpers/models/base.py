@@ -86,3 +86,8 @@ def autocast(device: torch.device) -> AbstractContextManager:
     """Within it, networks compute in this device's `precision`."""
     dtype = precision(device)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Within it, networks compute in float32 even inside of `autocast`."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -1,0 +1,324 @@
+"""Pictures as files of few bits: `compress`, `decompress`, what is in a .bic file, and the files of other codecs.
+
+A file is a header and one stream of range-coded numbers (by `constriction`). The header, little-endian: "BIC" and a
+version; CRC-32 of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the
+model's dial, plus 128 for gray pictures; height; width; the length of the model's name, and the name.
+"""
+
+import functools
+import io
+import lzma
+import math
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import constriction
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from . import images, zoo
+from .models import ExactContext, TransformAutoencoder
+from .models.binary_autoencoder import BLOCK, TOP_RATE
+
+DEFAULT = "integer-ae"
+VERSION = 1
+TILE = 64  # blocks: a picture is coded in squares of so many a side, each on its own, so that memory is bounded
+TOP_LEVEL = 511
+MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
+DIAL = 120  # the last place on a file's dial; the first is 0
+Corner = tuple[int, int]  # top and left of a tile, in blocks
+_BITS = struct.Struct("<HHB")
+# a pixel's 128 bits are 16 bytes: xz shall foretell each by those at the same place (lp), not by the one before (lc)
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
+_START, _HEADER = struct.Struct("<3sBI"), struct.Struct("<4sBHHB")
+_LAPLACE = constriction.stream.model.QuantizedLaplace(-TOP_LEVEL, TOP_LEVEL)
+
+
+class BitstreamError(ValueError):
+    """Bytes that are no whole .bic file of a model that is here; the message is one sentence."""
+
+
+class CodecError(ValueError):
+    """Something asked for that the codec cannot do; the message is one sentence."""
+
+
+class Header(NamedTuple):
+    """What a .bic file says of itself."""
+
+    model: str
+    weights: bytes  # the first four bytes of their SHA-256
+    dial: int
+    gray: bool
+    height: int
+    width: int
+    length: int  # of the header in bytes
+
+
+def compress(
+    image: torch.Tensor,
+    model: str | os.PathLike = DEFAULT,
+    rate: float | None = None,
+    quality: float = 50,
+    progress: bool = False,
+) -> bytes:
+    """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
+
+    `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
+    Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CodecError, ImageError, ZooError.
+    """
+    codec = load(str(model))
+    pixels = _checked(image)
+    if rate is not None:
+        return _compress_to(codec, pixels, rate, progress)
+    if not 0 <= quality <= 100:
+        raise CodecError(f"quality goes from 0 to 100, not {quality:g}.")
+    return codec.encode(pixels, round(DIAL * quality / 100), progress)
+
+
+def decompress(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
+    """The picture of a .bic file, float32 in [0, 1], as a PNG would hold it.
+
+    `model`: the path of the card of a model that is not in the zoo. Raises BitstreamError.
+    """
+    return images.to_float(decompress_uint8(data, model, progress))
+
+
+def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
+    """As `decompress`, in 8 bits: a quarter of the memory."""
+    header = read_header(data)
+    try:
+        codec = load(str(model or header.model))
+    except (zoo.ZooError, CodecError) as why:
+        raise BitstreamError(
+            f"the file was written by the model {header.model!r}, which does not load: {why}"
+        ) from None
+    if codec.weights != header.weights:
+        raise BitstreamError(f"the file was written by other weights of {header.model!r}; get those to read it.")
+    return codec.decode(data[header.length :], header, progress)
+
+
+def read_header(data: bytes) -> Header:
+    """What a .bic file says of itself, after its checksum is found right. Raises BitstreamError; takes no memory."""
+    if len(data) > MAX_BYTES:
+        raise BitstreamError("a file of more than a gigabyte is no .bic file of a picture that this course handles.")
+    if data[:3] != b"BIC":
+        raise BitstreamError("not a .bic file (it does not begin with BIC); decompress what compress wrote.")
+    if len(data) < _START.size + _HEADER.size:
+        raise BitstreamError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
+    _, version, checksum = _START.unpack_from(data)
+    if version != VERSION:
+        raise BitstreamError(f"a .bic file of version {version}, where this course reads version {VERSION}.")
+    if zlib.crc32(data[_START.size :]) != checksum:
+        raise BitstreamError("the file is damaged or truncated (its checksum is wrong); copy it again.")
+    weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
+    begin = _START.size + _HEADER.size
+    name = data[begin : begin + length]
+    if len(name) < length or not name.isascii() or not height or not width or dial % 128 > DIAL:
+        raise BitstreamError("the file's header makes no sense, whatever its checksum says.")
+    try:
+        images.check_size("the picture in the file", width, height)
+    except images.ImageError as why:
+        raise BitstreamError(str(why)) from None
+    return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
+
+
+# ------------------------------------------------------------------------------------ other codecs
+
+# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve.
+FILE_FORMATS = {
+    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
+    "jpeg2000": ("JPEG2000", {"quality_mode": "rates", "mct": 1}, "bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)),
+    "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
+    "avif": ("AVIF", {}, "quality", (10, 20, 25, 30, 35, 40, 45, 50, 60)),
+}
+
+
+def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
+    """A picture as a file of one of FILE_FORMATS, by Pillow. JPEG 2000 aims at `setting` bits per pixel.
+
+    Raises CodecError where this Pillow cannot write the format.
+    """
+    kind, options, key, _ = FILE_FORMATS[name]
+    picture, buffer = images.to_pillow(image), io.BytesIO()
+    if key == "bpp":
+        options, key, setting = options | {"mct": int(len(image) == 3)}, "quality_layers", [8 * len(image) / setting]
+    try:
+        picture.save(buffer, kind, **options, **{key: setting})
+    except (KeyError, OSError):
+        raise CodecError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
+    return buffer.getvalue()
+
+
+def header_bytes(data: bytes) -> int:
+    """How many of a .bic or JPEG file's bytes are not coded pixels but say what and how; 0 where we cannot tell."""
+    if data[:3] == b"BIC":
+        return read_header(data).length
+    return data.index(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0
+
+
+# ------------------------------------------------------------------------------------------- models
+
+
+class Codec:
+    """A model of the zoo as a codec of whole pictures."""
+
+    settings = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)  # qualities: the points of its curve
+
+    def __init__(self, name: str):
+        self.model = zoo.load(name)
+        if not isinstance(self.model, TransformAutoencoder):
+            raise CodecError(f"{name!r} is no codec; there are {', '.join(names()) or 'none yet'}.")
+        about = zoo.card(name)
+        self.name, self.weights = about["name"], bytes.fromhex(about["sha256"])[:4]
+        self.context = ExactContext(self.model.context)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+
+    def encode(
+        self, pixels: torch.Tensor, dial: int, progress: bool = False, corners: list[Corner] | None = None
+    ) -> bytes:
+        """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone."""
+        encoder = constriction.stream.queue.RangeEncoder()
+
+        def put(levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+            encoder.encode(levels, _LAPLACE, means, scales)
+            return levels
+
+        corners = corners or _corners(*pixels.shape[-2:])
+        for corner in tqdm(corners, unit="tile", disable=None if progress else True):
+            self._walk(self.levels(pixels, dial, corner), dial, put)
+        name = self.name.encode()
+        gray = len(pixels) == 1
+        rest = _HEADER.pack(self.weights, dial + 128 * gray, *pixels.shape[-2:], len(name)) + name
+        rest += encoder.get_compressed().astype("<u4").tobytes()
+        return _START.pack(b"BIC", VERSION, zlib.crc32(rest)) + rest
+
+    def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
+        """uint8 (1 or 3, H, W) of what follows the header. Raises BitstreamError."""
+        height, width = header.height, header.width
+        levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
+
+        def get(_, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+            return decoder.decode(_LAPLACE, means, scales)
+
+        try:
+            decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+            for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
+                part = levels[:, top : top + TILE, left : left + TILE]
+                self._walk(part, header.dial, get)
+        except (ValueError, AssertionError) as why:  # a checksum can be made to fit
+            raise BitstreamError(f"the file's codes cannot be read ({why}).") from None
+        picture = self.model.picture(levels, dial_rate(header.dial), progress)[:, :height, :width]
+        return _gray(picture) if header.gray else picture
+
+    @torch.no_grad()
+    def levels(self, pixels: torch.Tensor, dial: int, corner: Corner) -> torch.Tensor:
+        """The rounded codes of one tile: int16 (codes, h, w)."""
+        top, left = (BLOCK * side for side in corner)
+        piece = pixels[:, top : top + BLOCK * TILE, left : left + BLOCK * TILE]
+        x = images.to_float(piece).expand(1, 3, -1, -1)
+        x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
+        levels = self.model.encode(x, self.model.steps(torch.tensor([dial_rate(dial)])))[0]
+        return levels.round().clamp(-TOP_LEVEL, TOP_LEVEL).to(torch.int16)
+
+    def _walk(self, levels: torch.Tensor, dial: int, code: Callable) -> torch.Tensor:
+        """Go through the codes of a tile in the order of the file; what `code` returns is written into `levels`.
+
+        One road for both directions: an encoder returns what it is given, a decoder what it reads.
+        """
+        rate = dial_rate(dial)
+        steps = self.model.exact_steps(rate)
+        for index, (start, end) in enumerate(self.context.groups):
+            for second in (False, True):
+                squares, means, scales = self.context.group(index, levels, steps, rate, second)
+                given = levels[start:end, squares]
+                if given.numel():
+                    flat = (t.flatten().numpy() for t in (given.int(), means, scales))
+                    levels[start:end, squares] = torch.from_numpy(code(*flat)).view_as(given).to(levels.dtype)
+        return levels
+
+
+class PackedBits:
+    """NPEG with the file that it never had: its bits, the 128 of a pixel side by side, packed and compressed by xz."""
+
+    settings = (0.5,)  # the threshold
+
+    def __init__(self, name: str):
+        self.model = zoo.load(name)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor) -> bytes:
+        """The file of uint8 (1 or 3, H, W): height, width and channels, then the bits of the code."""
+        code = self.model(images.to_float(pixels).expand(1, 3, -1, -1)).code[0] > 0.5  # (128, H, W)
+        packed = lzma.compress(np.packbits(code.movedim(0, -1).numpy()).tobytes(), lzma.FORMAT_RAW, filters=_XZ)
+        return _BITS.pack(*pixels.shape[-2:], len(pixels)) + packed
+
+    @torch.inference_mode()
+    def decode(self, data: bytes) -> torch.Tensor:
+        """uint8 (1 or 3, H, W) of such a file; for measuring, not for files from elsewhere."""
+        height, width, channels = _BITS.unpack_from(data)
+        packed = np.frombuffer(lzma.decompress(data[_BITS.size :], lzma.FORMAT_RAW, filters=_XZ), np.uint8)
+        code = torch.from_numpy(np.unpackbits(packed)).view(1, height, width, 128).movedim(-1, 1).contiguous()
+        picture = images.to_uint8(torch.sigmoid(self.model.decoder(code.float())))[0]
+        return picture if channels == 3 else _gray(picture)
+
+
+def _gray(picture: torch.Tensor) -> torch.Tensor:
+    """uint8 (1, H, W): the mean of the channels."""
+    return picture.float().mean(0, keepdim=True).round().to(torch.uint8)
+
+
+def names() -> list[str]:
+    """The zoo's codecs, those that .bic files can be written with. Raises ZooError."""
+    return [name for name in zoo.for_task("codec") if zoo.card(name)["network"].get("kind") == "transform"]
+
+
+@functools.lru_cache(maxsize=4)
+def load(name: str) -> Codec:
+    """A codec of the zoo by the name of its model, or by the path of its card. Raises CodecError, ZooError."""
+    return Codec(name)
+
+
+def dial_rate(dial: int) -> float:
+    """What a place on a file's dial is on the model's."""
+    return TOP_RATE * dial / DIAL
+
+
+def _corners(height: int, width: int) -> list[Corner]:
+    """Where the tiles of a picture begin."""
+    rows, columns = (range(0, -(-side // BLOCK), TILE) for side in (height, width))
+    return [(top, left) for top in rows for left in columns]
+
+
+def _checked(image: torch.Tensor) -> torch.Tensor:
+    """uint8 of a picture that can be coded. Raises ImageError."""
+    if image.dim() == 3:
+        images.check_size("the picture", image.shape[-1], image.shape[-2])
+    return images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and NaN
+
+
+def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool) -> bytes:
+    """The file of the highest quality that takes at most `rate` bits per pixel. Raises CodecError."""
+    if not 0 < rate < math.inf:
+        raise CodecError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
+    limit = rate * pixels[0].numel() / 8  # bytes
+    corners = list(_corners(*pixels.shape[-2:]))
+    sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
+    below, above = 0, DIAL + 1
+    while above - below > 1:
+        dial = (below + above) // 2
+        size = len(codec.encode(pixels, dial, corners=sample)) * len(corners) / len(sample)
+        below, above = (dial, above) if size <= limit else (below, dial)
+    data = codec.encode(pixels, below, progress)
+    while len(data) > limit and below > 0:
+        below -= 1
+        data = codec.encode(pixels, below, progress)
+    if len(data) > limit:
+        least = 8 * len(data) / pixels[0].numel()
+        raise CodecError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
+    return data

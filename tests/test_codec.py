@@ -1,0 +1,364 @@
+"""The .bic files: what goes in comes out, any size, and nothing damaged is taken for a picture."""
+
+import math
+import random
+import struct
+import zlib
+
+import pytest
+import torch
+from builders import photograph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import codec, images, metrics, models, recipes, zoo
+from helpers.codec import BitstreamError, CodecError
+from helpers.models.binary_autoencoder import BLOCK, TOP_RATE, ExactContext, TransformAutoencoder, laplace_bits
+from helpers.training import Plan
+
+
+def made(name: str, **changes) -> recipes.Recipe:
+    network = {"kind": "transform", "hidden": 4, **changes}
+    return recipes.Recipe(name, "codec", network, plan=Plan(4, 1e-3), loss="rate-distortion")
+
+
+@pytest.fixture(scope="module")
+def tiny_zoo(tmp_path_factory):
+    """A zoo with fresh codecs, whose context models are random: any of them must do for the bitstream."""
+    folder = tmp_path_factory.mktemp("zoo")
+    for index, (name, changes) in enumerate({"tiny": {}, "other": {}, "bits": {"binary": True}}.items()):
+        torch.manual_seed(index)
+        model = models.build(**made(name, **changes).network)
+        for network in model.context.networks:
+            torch.nn.init.normal_(network[-1].weight, std=0.05)
+        zoo.write(made(name, **changes), model, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def weights(tiny_zoo, monkeypatch):
+    monkeypatch.setattr(zoo, "WEIGHTS", tiny_zoo)
+    codec.load.cache_clear()
+    yield
+    codec.load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_zoo) -> TransformAutoencoder:
+    return zoo.load(tiny_zoo / "tiny.json")
+
+
+@pytest.fixture
+def data(weights) -> bytes:
+    return codec.compress(photograph(40, 50), "tiny")
+
+
+# --------------------------------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (16, 16), (17, 33), (48, 100)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_comes_back(size, channels):
+    picture = photograph(*size, channels)
+    decoded = codec.decompress(codec.compress(picture, "tiny", quality=90))
+    assert decoded.shape == picture.shape and decoded.dtype == torch.float32
+    assert metrics.psnr(decoded, picture) > 22  # half of the colour's detail is left out, whatever the rate
+
+
+@pytest.mark.parametrize("name", ["tiny", "bits"])
+def test_a_decoder_reads_the_codes_that_the_encoder_wrote(name):
+    picture, coder = images.to_uint8(photograph(70, 90)), codec.Codec(name)
+    dial, seen = 80, {}
+
+    def remember(levels, rate, progress):
+        seen["levels"] = levels.clone()
+        return torch.zeros(3, BLOCK * levels.shape[1], BLOCK * levels.shape[2], dtype=torch.uint8)
+
+    coder.model.picture = remember
+    data = coder.encode(picture, dial)
+    header = codec.read_header(data)
+    coder.decode(data[header.length :], header)
+    assert torch.equal(seen["levels"], coder.levels(picture, dial, (0, 0)))
+    assert seen["levels"].abs().max() > 3
+
+
+def test_the_same_file_gives_the_same_picture_each_time(data):
+    assert torch.equal(codec.decompress_uint8(data), codec.decompress_uint8(data))
+
+
+def test_files_are_the_same_with_one_thread_and_with_two():
+    picture, threads = photograph(64, 90), torch.get_num_threads()
+    try:
+        files = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            files.append(codec.compress(picture, "tiny"))
+    finally:
+        torch.set_num_threads(threads)
+    assert files[0] == files[1]
+
+
+def test_tiles_of_a_large_picture_join(monkeypatch):
+    picture = photograph(100, 140)
+    whole = codec.decompress_uint8(codec.compress(picture, "tiny"))
+    monkeypatch.setattr(codec, "TILE", 3)
+    tiled = codec.compress(picture, "tiny")
+    assert torch.equal(codec.decompress_uint8(tiled), whole)  # the codes are those of the whole, if not their bits
+
+
+def test_the_decoder_s_tiles_leave_no_seams(model, monkeypatch):
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.restorer.tail.weight, std=0.02)
+    levels = torch.randint(-3, 4, (384, 12, 16), dtype=torch.int16)
+    levels[20:] = 0
+    whole = model.picture(levels, 3.0)
+    monkeypatch.setattr("helpers.models.binary_autoencoder.TILE", 5)
+    tiled = model.picture(levels, 3.0)
+    assert (whole.int() - tiled.int()).abs().max() <= 1  # a sum in another order may round the other way
+    assert (whole != tiled).float().mean() < 1e-3
+    torch.nn.init.zeros_(model.restorer.tail.weight)
+
+
+def test_higher_quality_takes_more_bytes_and_is_nearer():
+    picture = photograph(96, 96)
+    files = [codec.compress(picture, "tiny", quality=q) for q in (0, 50, 100)]
+    assert sorted(map(len, files)) == list(map(len, files))
+    scores = [metrics.psnr(codec.decompress(data), picture) for data in files]
+    assert scores == sorted(scores)
+
+
+@pytest.mark.parametrize("rate", [0.6, 1.5])
+def test_a_rate_is_kept_and_used(rate):
+    picture = photograph(96, 128)
+    data = codec.compress(picture, "tiny", rate=rate)
+    dial = codec.read_header(data).dial
+    assert metrics.bits_per_pixel(data, picture) <= rate
+    more = codec.compress(picture, "tiny", quality=100 * (dial + 1) / codec.DIAL)
+    assert dial == codec.DIAL or metrics.bits_per_pixel(more, picture) > rate
+
+
+def test_a_rate_is_kept_where_only_some_tiles_are_tried_first(monkeypatch):
+    monkeypatch.setattr(codec, "TILE", 2)
+    picture = photograph(96, 160)
+    picture[..., :32] = torch.rand(3, 96, 32)
+    assert metrics.bits_per_pixel(codec.compress(picture, "tiny", rate=2.0), picture) <= 2.0
+
+
+def test_uint8_and_float_pictures_make_the_same_file():
+    picture = photograph(20, 20)
+    assert codec.compress(picture, "tiny") == codec.compress(images.to_uint8(picture), "tiny")
+
+
+def test_the_file_is_as_long_as_the_context_model_says(model):
+    picture = photograph(128, 128)
+    dial = 60
+    coder = codec.Codec("tiny")
+    levels = coder.levels(images.to_uint8(picture), dial, (0, 0))
+    rate = torch.tensor([codec.dial_rate(dial)])
+    steps = model.steps(rate)
+    with torch.no_grad():
+        means, scales = model.context(levels[None] * steps, rate)
+        bits = laplace_bits(levels[None].float(), means / steps, scales / steps).sum().item()
+    data = coder.encode(images.to_uint8(picture), dial)
+    assert len(data) <= 1.02 * bits / 8 + 32
+    assert len(data) > 0.98 * bits / 8
+
+
+# ------------------------------------------------------------------------------------ exact contexts
+
+
+def test_exact_contexts_are_the_float_ones_nearly(model):
+    torch.manual_seed(0)
+    levels = torch.randint(-2, 3, (384, 6, 7))
+    steps, rate = model.exact_steps(2.5), 2.5
+    with torch.no_grad():
+        means, scales = model.context((levels * steps).float()[None], torch.tensor([rate]))
+    exact = ExactContext(model.context)
+    for index, (start, end) in enumerate(exact.groups):
+        for second in (False, True):
+            squares, mean, scale = exact.group(index, levels, steps, rate, second)
+            expected = means[0, start:end, squares] / steps[start:end, 0]
+            assert torch.allclose(mean, expected, atol=0.02)
+            expected = scales[0, start:end, squares] / steps[start:end, 0]
+            assert torch.allclose(scale, expected, rtol=0.05, atol=0.005)
+
+
+def test_exact_contexts_look_at_nothing_that_is_not_decoded_yet(model):
+    torch.manual_seed(0)
+    levels = torch.randint(-2, 3, (384, 6, 7))
+    steps, exact = model.exact_steps(2.5), ExactContext(model.context)
+    for index, (start, end) in enumerate(exact.groups[:6]):
+        for second in (False, True):
+            squares, *given = exact.group(index, levels, steps, 2.5, second)
+            changed = levels.clone()
+            changed[end:] += 5
+            changed[start:end][:, squares] += 5
+            if not second:
+                changed[start:end] += 5
+            _, *found = exact.group(index, changed, steps, 2.5, second)
+            assert all(torch.equal(a, b) for a, b in zip(given, found, strict=True))
+
+
+def test_float_contexts_look_at_nothing_that_is_not_decoded_yet(model):
+    torch.manual_seed(0)
+    codes, rate = torch.randn(1, 384, 6, 8) * 40, torch.tensor([3.0])
+    codes.requires_grad_()
+    means, _ = model.context(codes, rate)
+    start, end = model.context.groups[4]
+    black = ~models.binary_autoencoder.checkerboard(codes)
+    (gradient,) = torch.autograd.grad(means[0, start:end, black].sum(), codes)
+    assert gradient[0, end:].abs().max() == 0
+    assert gradient[0, start:end, black].abs().max() == 0
+    assert gradient[0, start:end].abs().max() > 0 and gradient[0, :start].abs().max() > 0
+
+
+def test_sums_of_exact_contexts_do_not_depend_on_their_order(model):
+    """The claim behind files that all machines read: weights and activations have so few bits that sums are exact."""
+    exact = ExactContext(model.context)
+    weight = exact.layers[8][0][0]
+    x = torch.round(torch.randn(weight.shape[1], 50, dtype=torch.float64) * 2**11 * 4) / 2**11
+    order = torch.randperm(weight.shape[1])
+    assert torch.equal(weight @ x, weight[:, order] @ x[order])
+    assert not torch.equal((weight / 3) @ x, (weight[:, order] / 3) @ x[order])  # as sums of other numbers do
+
+
+# ------------------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda d: b"", "not a .bic file"),
+        (lambda d: b"\x89PNG" + d[4:], "not a .bic file"),
+        (lambda d: d[:10], "ends within its header"),
+        (lambda d: d[:-1], "damaged or truncated"),
+        (lambda d: d + b"\0", "damaged or truncated"),
+        (lambda d: d[:3] + b"\x09" + d[4:], "version 9"),
+    ],
+)
+def test_what_is_no_whole_file_is_refused_in_a_sentence(data, damage, says):
+    with pytest.raises(BitstreamError, match=says):
+        codec.decompress(damage(data))
+
+
+def sealed(data: bytes, offset: int, new: bytes) -> bytes:
+    """The file with some bytes of its header changed and a checksum that fits."""
+    data = data[:offset] + new + data[offset + len(new) :]
+    return data[:4] + struct.pack("<I", zlib.crc32(data[8:])) + data[8:]
+
+
+@pytest.mark.parametrize(
+    ("offset", "new", "says"),
+    [
+        (8, b"\0\0\0\0", "other weights"),
+        (12, b"\x7f", "makes no sense"),
+        (13, struct.pack("<H", 0), "makes no sense"),
+        (13, struct.pack("<HH", 65535, 65535), "65535x65535"),
+        (13, struct.pack("<HH", 29000, 29000), "29000x29000"),
+        (17, b"\xff", "makes no sense"),
+        (18, b"none", "no network is called 'none'"),
+    ],
+)
+def test_headers_that_lie_are_refused_before_memory_is_taken(data, offset, new, says, monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(BitstreamError, match=says):
+        codec.decompress(sealed(data, offset, new))
+
+
+def test_a_file_of_another_codec_s_name_is_not_read_by_this_one(data):
+    with pytest.raises(BitstreamError, match="other weights of 'tiny'"):
+        codec.decompress(data, "other")
+
+
+def test_ten_thousand_damaged_files_are_refused_and_none_is_decoded(data):
+    rng, refused = random.Random(0), 0
+    for _ in range(10_000):
+        broken = bytearray(data)
+        kind = rng.randrange(4)
+        if kind == 0:
+            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del broken[rng.randrange(len(broken)) :]
+        elif kind == 2:
+            at = rng.randrange(len(broken))
+            broken[at : at + 8] = rng.randbytes(rng.randrange(9))
+        else:
+            broken = bytearray(rng.randbytes(rng.randrange(80)))
+        if bytes(broken) == data:
+            continue
+        with pytest.raises(BitstreamError):
+            codec.decompress(bytes(broken))
+        refused += 1
+    assert refused > 9_900
+
+
+@settings(max_examples=150, deadline=None)
+@given(payload=st.binary(max_size=300), dial=st.integers(0, 255), size=st.tuples(*[st.integers(0, 40)] * 2))
+def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(payload, dial, size):
+    weights = bytes.fromhex(zoo.card("tiny")["sha256"])[:4]
+    rest = struct.pack("<4sBHHB", weights, dial, *size, 4) + b"tiny" + payload
+    data = struct.pack("<3sBI", b"BIC", 1, zlib.crc32(rest)) + rest
+    try:
+        picture = codec.decompress(data)
+    except BitstreamError:
+        return
+    assert picture.shape[-2:] == size and math.isfinite(picture.sum().item())
+
+
+def test_other_wishes_that_cannot_be_met_are_refused(tmp_path):
+    picture = photograph(20, 20)
+    with pytest.raises(CodecError, match="0.001 bits per pixel are too few"):
+        codec.compress(picture, "tiny", rate=0.001)
+    with pytest.raises(CodecError, match="quality goes from 0 to 100, not 101"):
+        codec.compress(picture, "tiny", quality=101)
+    with pytest.raises(CodecError, match="more than 0 bits"):
+        codec.compress(picture, "tiny", rate=math.nan)
+    with pytest.raises(zoo.ZooError, match="no network is called 'huge'"):
+        codec.compress(picture, "huge")
+    with pytest.raises(images.ImageError, match=r"\(2, 20, 20\)|shape"):
+        codec.compress(torch.zeros(2, 20, 20), "tiny")
+    with pytest.raises(images.ImageError, match="NaN"):
+        codec.compress(picture * math.nan, "tiny")
+    with pytest.raises(images.ImageError, match="40000x1"):
+        codec.compress(torch.zeros(1, 1, 40_000), "tiny")
+
+
+def test_a_network_that_is_no_codec_is_refused(tmp_path):
+    npeg = recipes.Recipe("npeg", "codec", {"kind": "npeg"}, plan=Plan(4, 1e-3), loss="sparse-code")
+    card = zoo.write(npeg, models.build("npeg"), tmp_path)
+    with pytest.raises(CodecError, match="is no codec; there are .*tiny"):
+        codec.compress(photograph(20, 20), card)
+
+
+# -------------------------------------------------------------------------------------- other codecs
+
+
+@pytest.mark.parametrize("name", list(codec.FILE_FORMATS))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_of_other_codecs_grow_with_their_setting(name, channels):
+    from PIL import features
+
+    if name == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    picture = photograph(120, 160, channels)
+    settings = codec.FILE_FORMATS[name][-1]
+    sizes = [len(codec.file_bytes(picture, name, setting)) for setting in (settings[0], settings[-1])]
+    assert sizes[0] < sizes[1]
+
+
+def test_headers_of_files_are_told_from_their_pixels(data):
+    jpeg = codec.file_bytes(photograph(64, 64), "jpeg", 10)
+    assert jpeg[codec.header_bytes(jpeg) :][:2] == b"\xff\xda" and codec.header_bytes(jpeg) > 200
+    assert codec.header_bytes(data) == 18 + len("tiny")
+    assert codec.header_bytes(codec.file_bytes(photograph(64, 64), "webp", 10)) == 0
+
+
+def test_jpeg2000_is_written_with_a_colour_transform():
+    picture = photograph(128, 128)
+    data = codec.file_bytes(picture, "jpeg2000", 0.5)
+    at = data.index(b"\xff\x52")  # COD: marker, length 2, Scod 1, progression 1, layers 2, then the transform
+    assert data[at + 8] == 1
+
+
+def test_the_dial_ends_where_the_model_s_does():
+    assert codec.dial_rate(0) == 0 and codec.dial_rate(codec.DIAL) == TOP_RATE
