@@ -24,6 +24,7 @@ FAMILIES = {  # what the task of a row begins with: heading, how its scores are 
     "jpeg-color": ("JPEG, colour", "PSNR in dB / SSIM / PSNR-B in dB"),
 }
 SAME = {"deblock-q20": "jpeg-q20"}  # one task under two names: both are luma through libjpeg at quality 20
+SAVINGS = ("BD-rate %", "without headers", "BD-rate % of MS-SSIM")
 SCORES = {"psnr": ".2f", "ssim": ".4f", "psnr_b": ".2f"}
 
 
@@ -51,7 +52,7 @@ def codec_table(rows: pd.DataFrame) -> str:
     ]
     for row in found.to_dict("records"):
         scores = [_number(row[f"psnr at {rate}"], ".2f") for rate in rates]
-        shares = [_number(row.get(key), "+.0f", " %") for key in ("BD-rate %", "without headers", "BD-rate % of MS-SSIM")]
+        shares = [_number(row.get(key), "+.0f", " %") for key in SAVINGS]
         name, size = row["method"], f"{row['parameters']:,}" if row["parameters"] else "–"
         if pd.isna(row["BD-rate %"]):  # one point, far from the span
             only = rows[rows["method"] == name]
