@@ -146,9 +146,11 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     kind, options, key, _ = FILE_FORMATS[name]
     picture, buffer = images.to_pillow(image), io.BytesIO()
     if key == "bpp":
-        options, key, setting = options | {"mct": int(len(image) == 3)}, "quality_layers", [8 * len(image) / setting]
+        options, key, value = options | {"mct": int(len(image) == 3)}, "quality_layers", [8 * len(image) / setting]
+    else:
+        value = round(setting)
     try:
-        picture.save(buffer, kind, **options, **{key: setting})
+        picture.save(buffer, kind, **options, **{key: value})
     except (KeyError, OSError):
         raise CodecError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
     return buffer.getvalue()
