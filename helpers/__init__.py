@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _MODULES = (
     "images",
     "degradations",
+    "wavelets",
     "metrics",
     "losses",
     "models",
@@ -17,6 +18,7 @@ _MODULES = (
     "recipes",
     "zoo",
     "codec",
+    "sensing",
     "evaluation",
     "plots",
     "widgets",

@@ -1,4 +1,5 @@
-"""The command line: python -m helpers check | download | train | evaluate | restore | compress | decompress | publish.
+"""The command line: python -m helpers check | download | train | evaluate | restore | compress | decompress | sense |
+recover | publish.
 
 At the top it imports the standard library alone: `check` must run where packages are missing or broken.
 """
@@ -61,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere")
     train.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
     train.add_argument("--seed", type=int, help="seed instead of the recipe's")
+    train.add_argument("--ratio", type=float, help="measurements per pixel, for the recipes of the original ResCSNet")
+    train.add_argument("--start", metavar="CARD", help="begin with these weights: a network's name, or its card's path")
     train.add_argument("--sets", type=_names, help="train on these sets or folders, separated by commas ('bundled')")
     begin = train.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
@@ -72,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
     evaluate.add_argument(
-        "task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, codec"
+        "task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, codec, cs-01 to cs-25"
     )
     evaluate.add_argument("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')")
     evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
@@ -110,6 +113,21 @@ def parser() -> argparse.ArgumentParser:
     decompress.add_argument("--model", help="the card of the codec that wrote it, where it is not one of the course's")
     decompress.add_argument("--quiet", action="store_true", help="no progress bar")
     decompress.set_defaults(run=_decompress)
+
+    sense = commands.add_parser("sense", help="write a picture's compressed measurements, those of its luma")
+    sense.add_argument("input", type=Path, metavar="IN")
+    sense.add_argument("output", type=Path, metavar="OUT.npz")
+    sense.add_argument("--ratio", type=float, default=0.1, metavar="R", help="measurements per pixel, up to 0.25 (0.1)")
+    sense.add_argument("--bits", type=int, default=8, metavar="B", help="of each measurement, 2 to 16 (8)")
+    sense.add_argument("--model", help="a network by its name, or the path of its card; by default rescsnet-any")
+    sense.set_defaults(run=_sense)
+
+    recover = commands.add_parser("recover", help="make the picture of a file of measurements")
+    recover.add_argument("input", type=Path, metavar="IN.npz")
+    recover.add_argument("output", type=Path, metavar="OUT")
+    recover.add_argument("--model", help="the card of the network that sensed it, where it is not one of the course's")
+    recover.add_argument("--quiet", action="store_true", help="no progress bar")
+    recover.set_defaults(run=_recover)
 
     publish = commands.add_parser("publish", help="measure a finished run and put its weights and card into the zoo")
     publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
@@ -164,15 +182,19 @@ def _train(options: argparse.Namespace) -> int:
         learning_rate=options.lr,
         seed=options.seed,
         sets=options.sets,
+        ratio=options.ratio,
     )
     out = options.out or Path("runs") / recipe.name
     training.check_device(options.device)
     if not options.resume and not options.overwrite:
         training.check_folder(out)  # said before any work
     start = started_from = None
-    if recipe.start_from:
-        start = zoo.load(recipe.start_from).state_dict()
-        started_from = {"name": recipe.start_from, "sha256": zoo.card(recipe.start_from)["sha256"]}
+    if begin := options.start or recipe.start_from:
+        if begin in recipes.RECIPES and not (zoo.WEIGHTS / f"{begin}.json").exists():
+            card = Path("runs", begin, f"{begin}.json")
+            raise recipes.RecipeError(f"{begin} is not shipped; train it first, and name its card: --start {card}.")
+        start, card = zoo.load(begin).state_dict(), zoo.card(begin)
+        started_from = {"name": card["name"], "sha256": card["sha256"]}
     model, log, facts = recipes.run(
         recipe, out, options.resume, options.device, not options.quiet, start, started_from, options.overwrite
     )
@@ -220,7 +242,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _restore(options: argparse.Namespace) -> int:
     from . import degradations, evaluation, images, training, zoo
 
-    if options.task == "codec":
+    if options.task == "codec" or options.task.startswith("cs"):
         degradations.for_task(options.task)  # which says what to do instead
     scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
     size = tuple(scale * side for side in images.stored_size(options.input))
@@ -267,6 +289,38 @@ def _decompress(options: argparse.Namespace) -> int:
         raise codec.BitstreamError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     print(f"{options.output}: {header.width}x{header.height} pixels, by {header.model}")
+    return 0
+
+
+def _sense(options: argparse.Namespace) -> int:
+    from . import images, sensing
+
+    if options.output.suffix.lower() != ".npz":
+        raise sensing.SensingError(f"{options.output}: end the name in .npz, so that it is known for what it is.")
+    _check_folder(options.output)
+    picture = images.load_uint8(options.input)
+    data = sensing.sense(picture, options.ratio, options.bits, options.model or sensing.DEFAULT)
+    with images.atomic(options.output) as temporary:
+        temporary.write_bytes(data)
+    colour = ", its luma alone" if len(picture) == 3 else ""
+    bpp = 8 * len(data) / picture[0].numel()
+    print(f"{options.output}: {len(data):,} bytes, {bpp:.3f} bits per pixel{colour}")
+    return 0
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from . import images, sensing
+
+    try:
+        with open(options.input, "rb") as file:
+            data = file.read(sensing.MAX_BYTES + 1)
+        about = sensing.read(data)[0]
+        images.check_writable(options.output, (about.width, about.height))
+        picture = sensing.recover(data, options.model, progress=not options.quiet)
+    except sensing.SensingError as why:
+        raise sensing.SensingError(f"{options.input}: {why}") from None
+    images.save(options.output, picture)
+    print(f"{options.output}: {about.width}x{about.height} pixels, ratio {about.ratio:g}, {about.bits} bits")
     return 0
 
 

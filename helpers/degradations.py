@@ -17,15 +17,14 @@ from PIL import Image
 from . import images
 
 # Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
-TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1, "codec": 1}
+# "cs" is compressed sensing at any ratio; cs-NN takes NN from 01 to 25.
+TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1, "codec": 1, "cs": 1}
 JPEG_TASKS = ("jpeg-q10", "jpeg-q20", "jpeg-q30", "jpeg-q40")  # luma, as the literature reports
 JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-color-q40")
+CS_TASKS = ("cs-01", "cs-04", "cs-10", "cs-15", "cs-20", "cs-25")  # percent of measurements, luma
+SENSED_BLOCK = 32  # side of the blocks of compressed sensing in pixels
+_CS_TASK = re.compile(r"cs-(0[1-9]|1\d|2[0-5])")
 _JPEG_TASK = re.compile(r"(?:jpeg|jpeg-color|deblock)-q(\d{1,2}|100)")
-
-
-# The orthonormal DCT-II of eight pixels, a row for each frequency.
-_DCT = torch.cos(torch.pi * torch.outer(torch.arange(8.0), 2 * torch.arange(8.0) + 1) / 16) / 2
-_DCT[0] /= 2**0.5
 
 
 class TaskError(ValueError):
@@ -68,6 +67,8 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
     scale = scale_of(task)
     if task == "codec":
         raise TaskError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
+    if task == "cs" or _CS_TASK.fullmatch(task):
+        raise TaskError(f"the task {task} undoes no damage; `sense` and `recover` do it, `evaluate` measures it.")
     if task == "jpeg":
         raise TaskError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
     quality = _JPEG_TASK.fullmatch(task)
@@ -79,14 +80,24 @@ def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises TaskError."""
     if task.startswith("jpeg-") and (found := _JPEG_TASK.fullmatch(task)) and int(found[1]):
         return 1
+    if _CS_TASK.fullmatch(task):
+        return 1
     if task not in TASKS:
-        raise TaskError(f"unknown task {task!r}; there are {', '.join([*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS])}.")
+        known = [*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS, *CS_TASKS]
+        raise TaskError(f"unknown task {task!r}; there are {', '.join(known)}.")
     return TASKS[task]
 
 
 def covers(wide: str, task: str) -> bool:
-    """Whether a network for the task `wide` also solves `task`: the same one, or "jpeg" for JPEG of any quality."""
-    return wide == task or (wide == "jpeg" and task.startswith("jpeg-"))
+    """Whether a network for the task `wide` also solves `task`: the same one, "jpeg" any quality, "cs" any ratio."""
+    return wide == task or (wide in ("jpeg", "cs") and task.startswith(f"{wide}-"))
+
+
+def ratio_of(task: str) -> float:
+    """Measurements per pixel of a task such as cs-04. Raises TaskError."""
+    if found := _CS_TASK.fullmatch(task):
+        return int(found[1]) / 100
+    raise TaskError(f"the task {task!r} measures no ratio; name one, such as {', '.join(CS_TASKS)}.")
 
 
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -143,7 +154,7 @@ def jpeg_steps(image: torch.Tensor) -> dict[tuple[int, int], int]:
     y = images.rgb_to_ycbcr(image, studio=False)[:1] if len(image) == 3 else image
     if min(y.shape[-2:]) < 16:
         return {}
-    kernels = torch.stack([torch.outer(_DCT[row], _DCT[column]) for row, column in _FREQUENCIES])[:, None]
+    kernels = torch.stack([dct_patterns(8)[8 * row + column] for row, column in _FREQUENCIES])[:, None]
     everywhere = F.conv2d(255 * y[None] - 128, kernels)[0]  # (frequency, H - 7, W - 7): blocks that begin at any pixel
     zeros = (everywhere[4:].abs() < 1).float().mean(0)
     corners = [(top, left) for top in range(8) for left in range(8)]
@@ -173,6 +184,63 @@ def untouched_by_jpeg(image: torch.Tensor) -> bool:
     """Whether a picture, (1 or 3, H, W), shows for certain no JPEG coarser than quality 92. Small ones do not tell."""
     steps = jpeg_steps(image)
     return len(steps) >= 3 and sum(step > 1 for step in steps.values()) < 3
+
+
+# ------------------------------------------------------------------------------------------- sensing
+
+
+def dct_patterns(side: int) -> torch.Tensor:
+    """All products of two orthonormal DCT-II rows, row by row of the frequencies' square: (side², side, side)."""
+    n = torch.arange(float(side))
+    rows = torch.cos(torch.pi * torch.outer(n, 2 * n + 1) / (2 * side)) * (2 / side) ** 0.5
+    rows[0] /= 2**0.5
+    return torch.einsum("uy,vx->uvyx", rows, rows).reshape(-1, side, side)
+
+
+def zonal_rows(side: int, count: int) -> torch.Tensor:
+    """The `count` lowest frequencies of the 2-D DCT of a block, the lowest first: (count, side, side), orthonormal."""
+    vertical, horizontal = torch.arange(side**2) // side, torch.arange(side**2) % side
+    return dct_patterns(side)[torch.argsort(vertical**2 + horizontal**2, stable=True)[:count]]
+
+
+def measurement_counts(height: int, width: int, ratio: float, block: int, device=None) -> torch.Tensor:
+    """How many numbers are measured of each block, int64 (rows, columns): round(ratio · block²).
+
+    Of a block that hangs over the picture's edge as much less as it holds fewer pixels, rounded down.
+    """
+    rows, columns = (
+        (side - block * torch.arange(-(-side // block), device=device)).clamp(max=block) for side in (height, width)
+    )
+    pixels = torch.outer(rows, columns)
+    return torch.where(pixels == block**2, (ratio * pixels).round(), (ratio * pixels).floor()).long()
+
+
+def keep_low_frequencies(picture: torch.Tensor, ratio: float) -> torch.Tensor:
+    """What the low frequencies of its blocks alone give back of a uint8 picture (1, H, W), uint8: dct-zonal."""
+    height, width = picture.shape[-2:]
+    counts = measurement_counts(height, width, ratio, SENSED_BLOCK)
+    rows = zonal_rows(SENSED_BLOCK, int(counts.max()))
+    mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
+    kept = mask * block_sense(images.to_float(picture)[None] - 0.5, rows)
+    return images.to_uint8(block_adjoint(kept, rows)[0, :, :height, :width] + 0.5)
+
+
+def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Inner products of each block of (N, 1, H, W) with the rows, (m, side, side): (N, m, ⌈H/side⌉, ⌈W/side⌉).
+
+    Blocks that hang over the edge are filled by replication.
+    """
+    side = rows.shape[-1]
+    padded = F.pad(image, (0, -image.shape[-1] % side, 0, -image.shape[-2] % side), mode="replicate")
+    return F.conv2d(padded, rows[:, None], stride=side)
+
+
+def block_adjoint(measurements: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The transpose of `block_sense`, (N, m, h, w) → (N, 1, side·h, side·w); its inverse in the span of the rows."""
+    return F.conv_transpose2d(measurements, rows[:, None], stride=rows.shape[-1])
+
+
+# ---------------------------------------------------------------------------------------------- JPEG
 
 
 class RandomJPEG:

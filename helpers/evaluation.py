@@ -5,8 +5,10 @@ bicubic with anti-aliasing as MATLAB's `imresize` and stored in 8 bits; the outp
 `scale` border pixels are left out. Deblocking (`deblock-q20`): Y in 8 bits through libjpeg at quality 20, nothing left
 out. A colour network is given the RGB picture, and Y is taken of its 8-bit output. JPEG (`jpeg-q10`, …): the same at
 any quality; `jpeg-color-q10`, … code and measure RGB (4:2:0). Codecs (`codec`): RGB, decoded in 8 bits, against the
-real size of the file, at several settings each; `header_bpp` is the part of it that is no coded pixels. Peak 255 on 8
-bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
+real size of the file, at several settings each; `header_bpp` is the part of it that is no coded pixels. Compressed
+sensing (`cs-01`, … `cs-25`): Y in 8 bits, the whole picture, nothing left out; `measured` is the numbers measured per
+pixel, those of blocks that hang over the edge included, `ssim_uniform` the SSIM of that literature's tables. Peak 255
+on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
 """
 
 import copy
@@ -26,16 +28,18 @@ from tqdm.auto import tqdm
 from . import codec, datasets, degradations, images, metrics, models, zoo
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
-CODEC_COLUMNS = ["ms_ssim", "setting", "header_bpp"]  # in addition
+MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
 TEST_SETS = {
     "sr": ("Set5", "Set14", "BSD100"),
     "deblock": ("Classic5", "LIVE1"),
     "jpeg": ("Classic5", "LIVE1"),
     "codec": ("LIVE1",),
+    "cs": ("Set11", "BSD68_gray", "Set5", "Set14"),
 }
+SCORES = {"psnr": 2, "ssim": 4, "ssim_uniform": 4, "measured": 4, "psnr_b": 2}  # digits in summaries
 SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
 RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
-BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg"}
+BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
 Method = Callable[[torch.Tensor], torch.Tensor]  # uint8 (C, H, W) degraded → uint8 restored
 
@@ -48,7 +52,7 @@ def methods_for(task: str) -> list[str]:
     """The task's baseline, or the usual codecs, and every network that the zoo has for it."""
     if task == "codec":
         return [*codec.FILE_FORMATS, *zoo.for_task(task)]
-    degradations.for_task(task)  # an unknown task raises here
+    _check_measurable(task)
     return [BASELINES[task.split("-")[0]], *zoo.for_task(task)]
 
 
@@ -68,11 +72,13 @@ def evaluate(
     by default the CPU.
     Raises EvaluationError, ZooError.
     """
-    degradations.scale_of(task)  # an unknown task is said once, before any picture
+    _check_measurable(task)  # said once, before any picture
     names = list(methods_for(task) if methods is None else methods)
     loaded = {name: _load(name, task) for name in names}
     for model in loaded.values():
-        if isinstance(model, models.Restorer):  # codecs are measured on the CPU, where their files are the same
+        if isinstance(
+            model, models.Restorer | models.ResCSNetAny
+        ):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
     rows, failures, cold = [], [], set(loaded)
     for path in tqdm(list(files), unit="picture", disable=None if progress else True):
@@ -91,13 +97,14 @@ def evaluate(
                     rows.append({"task": task, "dataset": dataset, "image": Path(path).name, "method": name, **scores})
         except ValueError as why:
             failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
-    return pd.DataFrame(rows, columns=COLUMNS + (CODEC_COLUMNS if task == "codec" else [])), failures
+    return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
 
 
 def _scored(task: str, picture: torch.Tensor, name: str, model) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
     """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
     if task != "codec":
-        yield *score(task, picture, model), ""
+        measure = score_sensing if task.startswith("cs-") else score
+        yield *measure(task, picture, model), ""
         return
     for setting in codec.FILE_FORMATS[name][-1] if name in codec.FILE_FORMATS else model.settings:
         yield *score_codec(picture, name, setting, model), f"-{setting:g}"
@@ -151,6 +158,25 @@ def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> tu
     return row, [baseline(given, scale), restored, picture]
 
 
+def score_sensing(
+    task: str, picture: torch.Tensor, model: models.ResCSNetAny | None
+) -> tuple[dict, list[torch.Tensor]]:
+    """The same for compressed sensing of a clean uint8 picture; the baseline keeps the DCT's low frequencies."""
+    if min(picture.shape[-2:]) < 11:
+        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
+    picture, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
+    zonal = degradations.keep_low_frequencies(picture, ratio)
+    start = time.perf_counter()
+    restored = model.reconstruct(picture, ratio) if model else degradations.keep_low_frequencies(picture, ratio)
+    row = {"seconds": time.perf_counter() - start}
+    pair = [t.float() for t in (restored, picture)]
+    row |= {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
+    row |= {"ssim_uniform": metrics.ssim(*pair, peak=255, window="uniform")}
+    row |= {"parameters": sum(p.numel() for p in model.parameters()) if model else 0}
+    counts = degradations.measurement_counts(*picture.shape[-2:], ratio, degradations.SENSED_BLOCK)
+    return row | {"measured": counts.sum().item() / picture.numel()}, [zonal, restored, picture]
+
+
 def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
     """What costs nothing: bicubic interpolation, or the degraded picture itself."""
     return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
@@ -161,9 +187,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     if "setting" in table:
         return curves(table)
     keys = ["task", "dataset", "method"]
-    means = table.groupby(keys, sort=False)[["psnr", "ssim", "psnr_b", "seconds", "parameters"]].mean()
+    table = table.reindex(columns=[*keys, *SCORES, "seconds", "parameters"])
+    means = table.groupby(keys, sort=False)[[*SCORES, "seconds", "parameters"]].mean()
     means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
-    return means.astype({"parameters": int}).round({"psnr": 2, "ssim": 4, "psnr_b": 2, "seconds": 3})
+    return means.astype({"parameters": int}).round(SCORES | {"seconds": 3})
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -267,6 +294,14 @@ def _check_finished(card: Path, about: dict) -> None:
         raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
+def _check_measurable(task: str) -> None:
+    """Raises TaskError for a task that does not exist or leaves its quality or ratio open."""
+    if task.startswith("cs"):
+        degradations.ratio_of(task)
+    elif task != "codec":
+        degradations.for_task(task)
+
+
 def _load(name: str, task: str) -> models.Restorer | None:
     if task == "codec":
         if name in codec.FILE_FORMATS:
@@ -281,7 +316,9 @@ def _load(name: str, task: str) -> models.Restorer | None:
 
 
 def measured_tasks(task: str) -> tuple[str, ...]:
-    """The tasks that a network for `task` is measured on: itself, or for "jpeg" the qualities of the literature."""
+    """The tasks that a network for `task` is measured on: itself, or the qualities or ratios of the literature."""
+    if task == "cs":
+        return degradations.CS_TASKS
     return degradations.JPEG_TASKS + degradations.JPEG_COLOR_TASKS if task == "jpeg" else (task,)
 
 

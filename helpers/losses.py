@@ -9,13 +9,22 @@ from functools import partial
 import torch
 from torch import nn
 
+from . import wavelets
+
 
 class PSNRLoss(nn.Module):
-    """Negative PSNR in dB, the mean over the batch's pictures (not the PSNR of their joint error)."""
+    """Negative PSNR in dB, the mean over the batch's pictures (not the PSNR of their joint error).
+
+    `floor` is added to each MSE: 1e-10 makes a perfect picture 100 dB, not infinite; with 1e-4, 40 dB is the most.
+    """
+
+    def __init__(self, floor: float = 1e-10):
+        super().__init__()
+        self.floor = floor
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         mse = (prediction - target).square().mean(dim=(1, 2, 3))
-        return 10 * torch.log10(mse + 1e-10).mean()  # 1e-10: a perfect picture is 100 dB, not infinite
+        return 10 * torch.log10(mse + self.floor).mean()
 
 
 class SSIMLoss(nn.Module):
@@ -68,6 +77,23 @@ class WeightedLoss(nn.Module):
         return a * mse + b * (100 + negative_psnr) / 100 + c * dissimilarity
 
 
+class FrobeniusDWSSIMLoss(nn.Module):
+    """`frobenius`·‖x̂ − x‖ / ‖x‖ + `dw_ssim`·(1 − DW-SSIM), the loss of ResCSNet's second stage.
+
+    The norms are Frobenius norms over the whole batch, on the scale [−1, 1], as the original takes them; it trains
+    with the weights .5/.5, then .8/.2, then .5/.5.
+    """
+
+    def __init__(self, frobenius: float = 0.5, dw_ssim: float = 0.5, absolute: bool = True, joint: bool = True):
+        super().__init__()
+        self.frobenius, self.dw_ssim = frobenius, dw_ssim
+        self.similarity = partial(wavelets.dw_ssim, absolute=absolute, joint=joint)
+
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        relative = 2 * (prediction - target).norm() / ((2 * target - 1).norm() + 1e-8)
+        return self.frobenius * relative + self.dw_ssim * (1 - self.similarity(prediction, target))
+
+
 class SparseCodeLoss(nn.Module):
     """MSE + `penalty`·mean(code²) of what NPEG returns: few bits shall be ones. The original had 0.01, then 0.1."""
 
@@ -94,9 +120,12 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "mse": nn.MSELoss,
     "l1": nn.L1Loss,
     "psnr": PSNRLoss,
+    "psnr-to-40": partial(PSNRLoss, 1e-4),
     "ssim": SSIMLoss,
     "ms-ssim": MSSSIMLoss,
     "weighted": WeightedLoss,
+    "frobenius-dw-ssim": FrobeniusDWSSIMLoss,
+    "frobenius-dw-ssim-82": partial(FrobeniusDWSSIMLoss, 0.8, 0.2),
     "sparse-code": SparseCodeLoss,
     "sparser-code": partial(SparseCodeLoss, 0.025),
     "rate-distortion": RateDistortionLoss,

@@ -61,13 +61,17 @@ def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
     unseen = {digests[path] for path in held}  # by content: T91 has one picture under two names
     kept = [path for path in files if digests[path] not in unseen]
-    channels = models.build(**recipe.network).channels
-    whole = not recipe.quality and recipe.task != "codec"  # pictures are reduced whole, not patch by patch
+    model = models.build(**recipe.network)
+    channels, side = model.channels, getattr(model, "SIDE", None)
+    same = recipe.task in ("codec", "cs")  # what goes in is what should come out
+    whole = not recipe.quality and not same  # pictures are reduced whole, not patch by patch
     clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, recipe.rescale if whole else ())
     held = [y for y in _pictures(held, channels, recipe.scale) if min(y.shape[-2:]) >= 11 + 2 * recipe.scale]
+    if side:  # a network of one size alone
+        held = [y[:, :side, :side] for y in held if min(y.shape[-2:]) >= side]
     if not held:
         raise datasets.DatasetError("no held-out picture is large enough to measure; train on larger ones.")
-    if recipe.task == "codec":  # what goes in is what should come out
+    if same:
         inputs, held_inputs, how = None, held, {"rescale": recipe.rescale, "gray": recipe.gray}
     elif recipe.quality:
         if recipe.tiles:
@@ -215,6 +219,16 @@ _RECIPES = [
     Recipe("integer-ae", "codec", {"kind": "transform"}, Plan(16_000, 3e-4, warmup=300, clip=1.0, every=1000),
            loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
            start_from="jpeg-blind", origin="a transform codec, Ballé et al. 2017, that begins as a block DCT"),
+    Recipe("rescsnet", "cs", {"kind": "rescsnet"},
+           Plan(20_000, 5e-4, "plateau", patience=10, factor=0.2, threshold=5e-3, averaging=0, every=500),
+           loss="mse", patch=100, batch=64, origin="ResCSNet (y0umu) at one ratio, its first stage; not shipped"),
+    Recipe("rescsnet-dw-ssim", "cs", {"kind": "rescsnet"},
+           Plan(10_000, 5e-4, "plateau", patience=10, factor=0.2, threshold=5e-3, averaging=0, every=500),
+           loss="frobenius-dw-ssim", patch=100, batch=64, start_from="rescsnet",
+           origin="ResCSNet (y0umu), its second stage, begun from the first (--start); not shipped"),
+    Recipe("rescsnet-any", "cs", {"kind": "rescsnet-any"}, Plan(18_000, 5e-4, warmup=500, clip=1.0, every=1000),
+           loss="psnr-to-40", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6),
+           origin="block sensing with learned rows, recovery in stages; one network for all ratios"),
 ]
 # fmt: on
 
@@ -244,6 +258,7 @@ def changed(
     quality: str | None = None,
     tiles: bool = False,
     sets: tuple[str, ...] | None = None,
+    ratio: float | None = None,
 ) -> Recipe:
     """A recipe with some numbers changed; a shorter one warms up and validates sooner.
 
@@ -251,6 +266,12 @@ def changed(
     """
     if recipe.quality is None and (quality or tiles):
         raise RecipeError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
+    if ratio is not None:
+        if recipe.network["kind"] != "rescsnet":
+            raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
+        if not 0.0001 <= ratio <= 1:
+            raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
+        recipe = dataclasses.replace(recipe, network=recipe.network | {"ratio": ratio})
     if steps and epochs:
         raise RecipeError("steps and epochs are two ways to say the same; give one of them.")
     recipe = dataclasses.replace(

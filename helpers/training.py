@@ -43,8 +43,9 @@ class TrainingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to train. `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×0.5 after `patience`
-    validations without a better PSNR), or "constant". `shave`: border pixels of the output that the loss leaves out.
+    """How to train. `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×`factor` after `patience`
+    validations without a PSNR that is better by the share `threshold`), or "constant".
+    `shave`: border pixels of the output that the loss leaves out.
     `float32_steps`: so many steps at the end run in full precision. Weights that were only ever used rounded to
     bfloat16 make pictures a gray level too dark (seen on FSRCNN); networks that add to their input are spared.
     `averaging`: decay of the exponential moving average of the weights; 0 keeps the last weights as they are.
@@ -55,6 +56,8 @@ class Plan:
     schedule: str = "cosine"
     warmup: int = 0
     patience: int = 5
+    factor: float = 0.5
+    threshold: float = 1e-4
     optimizer: str = "adam"
     averaging: float = 0.999
     clip: float | None = None
@@ -402,7 +405,8 @@ def _clear(out: Path) -> None:
 
 def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     if plan.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.5, patience=plan.patience)
+        options = {"factor": plan.factor, "patience": plan.patience, "threshold": plan.threshold}
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", **options)
 
     def factor(step: int) -> float:
         if step < plan.warmup:

@@ -3,19 +3,21 @@ import dataclasses
 import errno
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import benchmark_memory
+import pandas as pd
 import pytest
 import torch
 from builders import photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
 
 from helpers import __main__ as command
-from helpers import codec, datasets, degradations, environment, images, models, recipes, training, zoo
+from helpers import codec, datasets, degradations, environment, images, models, recipes, sensing, training, zoo
 from helpers.training import Plan
 
 ROOT = Path(command.__file__).resolve().parent.parent
@@ -268,6 +270,8 @@ def test_evaluate_with_a_full_disk_keeps_the_old_table(place, capsys, monkeypatc
         (["tiny-x2", "--steps", "ten"], ["--steps"]),
         (["tiny-x2", "--out", "in.png"], ["in.png"]),
         (["tiny-x2", "--what"], ["--what"]),
+        (["tiny-x2", "--ratio", "0.1"], ["tiny-x2 has no ratio"]),
+        (["tiny-x2", "--start", "none"], ["no network is called 'none'"]),
     ],
 )
 def test_train_refuses_bad_arguments(place, capsys, arguments, hints):
@@ -809,3 +813,98 @@ def test_places_and_sizes_that_cannot_be_are_named(place, capsys, monkeypatch, a
     monkeypatch.setitem(recipes.RECIPES, "shaved-x2", shaved)
     line = refused(place, capsys, *arguments)
     assert all(hint in line for hint in hints), line
+
+
+# ------------------------------------------------------------------------------------- sense, recover
+
+
+@pytest.fixture
+def originals(place, monkeypatch):
+    """The place, with the recipes of the original ResCSNet."""
+    for one in recipes._RECIPES:
+        if one.name.startswith("rescsnet"):
+            monkeypatch.setitem(recipes.RECIPES, one.name, one)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["rescsnet", "--ratio", "7"], ["7 is not between"]),
+        (["rescsnet-any", "--ratio", "0.1"], ["rescsnet-any has no ratio"]),
+        (["rescsnet-dw-ssim"], ["rescsnet is not shipped", "--start runs/rescsnet/rescsnet.json"]),
+    ],
+)
+def test_the_original_says_what_it_lacks(originals, capsys, arguments, hints):
+    line = refused(originals, capsys, "train", *arguments, "--quiet")
+    assert all(hint in line for hint in hints)
+
+
+def test_the_original_trains_in_two_stages(originals, capsys):
+    place = originals
+    few = pictures(place / "few", count=3, height=104, width=110)
+    small = ["--sets", few, "--ratio", "0.01", "--steps", "1", "--batch", "2", "--quiet"]
+    assert run("train", "rescsnet", *small) == 0
+    second = ["train", "rescsnet-dw-ssim", *small, "--start", "runs/rescsnet/rescsnet.json"]
+    assert run(*second) == 0
+    card = json.loads((place / "runs/rescsnet-dw-ssim/rescsnet-dw-ssim.json").read_text())
+    assert card["started_from"]["name"] == "rescsnet" and card["network"]["ratio"] == 0.01
+    assert card["recipe"]["loss"] == "frobenius-dw-ssim" and math.isfinite(card["validation"][0]["psnr"])
+
+
+@pytest.fixture
+def camera(place):
+    """The place, with a fresh network that senses."""
+    torch.manual_seed(0)
+    network = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
+    made = recipes.Recipe(sensing.DEFAULT, "cs", network, Plan(4, 1e-3), origin="a test's")
+    zoo.write(made, models.build(**network), zoo.WEIGHTS)
+    return place
+
+
+@pytest.mark.parametrize("how", [[], ["--ratio", 0.25], ["--bits", 12], ["--model", sensing.DEFAULT]])
+def test_sense_and_recover(camera, capsys, how):
+    assert run("sense", "in.png", "out.npz", *how) == 0
+    said = capsys.readouterr().out
+    size = (camera / "out.npz").stat().st_size
+    assert f"{size:,} bytes" in said and f"{8 * size / 480:.3f} bits per pixel, its luma alone" in said
+    assert run("recover", "out.npz", "back.png") == 0
+    assert "24x20 pixels" in capsys.readouterr().out
+    expected = images.to_uint8(sensing.recover((camera / "out.npz").read_bytes()))
+    assert torch.equal(images.load_uint8(camera / "back.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hints"),
+    [
+        (["sense", "none.png", "out.npz"], ["none.png"]),
+        (["sense", "in.png", "out.png"], ["end the name in .npz"]),
+        (["sense", "in.png", "no/out.npz"], ["folder no does not exist"]),
+        (["sense", "in.png", "out.npz", "--ratio", "0.5"], ["at most 0.25"]),
+        (["sense", "in.png", "out.npz", "--ratio", "all"], ["invalid float value"]),
+        (["sense", "in.png", "out.npz", "--bits", "1"], ["2 to 16 bits"]),
+        (["sense", "in.png", "out.npz", "--model", "good-x2"], ["good-x2", "senses nothing"]),
+        (["sense", "in.png", "out.npz", "--model", "none"], ["no network is called 'none'"]),
+        (["recover", "in.png", "out.png"], ["in.png: not a whole file of measurements"]),
+        (["recover", "none.npz", "out.png"], ["none.npz"]),
+        (["recover", "good.npz", "out.xyz"], ["unknown picture format"]),
+        (["recover", "good.npz", "no/out.png"], ["folder no does not exist"]),
+        (["recover", "half.npz", "out.png"], ["half.npz: not a whole file of measurements"]),
+        (["recover", "empty.npz", "out.png"], ["empty.npz: not a whole file of measurements"]),
+        (["restore", "in.png", "out.png", "--task", "cs-10"], ["`sense` and `recover`"]),
+        (["evaluate", "cs", "--images", "set"], ["measures no ratio", "cs-04"]),
+    ],
+)
+def test_sense_and_recover_refuse_what_they_cannot_do(camera, capsys, arguments, hints):
+    good = sensing.sense(photograph(20, 24), 0.1)
+    for name, data in (("good.npz", good), ("half.npz", good[: len(good) // 2]), ("empty.npz", b"")):
+        (camera / name).write_bytes(data)
+    line = refused(camera, capsys, *arguments)
+    assert all(hint in line for hint in hints), line
+
+
+def test_sensing_is_measured_beside_its_baseline(camera, capsys):
+    assert run("evaluate", "cs-10", "--images", "set", "--out", "cs.csv") == 0
+    table = pd.read_csv(camera / "cs.csv")
+    assert set(table["method"]) == {"dct-zonal", sensing.DEFAULT} and table["measured"].between(0.05, 0.1).all()
+    assert table["ssim_uniform"].between(0, 1).all() and (table["psnr"] > 10).all()

@@ -253,7 +253,7 @@ def codecs(tmp_path, monkeypatch):
 def test_codecs_have_a_row_for_each_setting(codecs):
     table, failures = evaluate("codec", codecs, ["jpeg", "tiny", "npeg"], "mine", progress=False)
     assert failures == []
-    assert list(table.columns) == evaluation.COLUMNS + evaluation.CODEC_COLUMNS
+    assert list(table.columns) == evaluation.COLUMNS + evaluation.MORE_COLUMNS["codec"]
     counts = table.groupby("method")["setting"].nunique().to_dict()
     assert counts == {"jpeg": len(codec.FILE_FORMATS["jpeg"][-1]), "tiny": len(codec.Codec.settings), "npeg": 1}
     row = table[(table["method"] == "jpeg") & (table["setting"] == 10)].iloc[0]

@@ -118,6 +118,14 @@ def test_plateau_halves_after_patience(monkeypatch):
     assert [row["learning_rate"] for row in log] == pytest.approx([0.01] * 4 + [0.005] * 3)
 
 
+def test_plateau_has_its_factor_and_threshold(monkeypatch):
+    scores = iter([30.0, 30.1, 30.2, 31.0])  # 0.5 % of 30 is 0.15
+    monkeypatch.setattr(training, "validate", lambda *_: {"psnr": next(scores), "ssim": 0.5})
+    plan = Plan(4, 0.01, "plateau", patience=0, factor=0.2, threshold=5e-3, every=1)
+    _, log = fit(plan=plan, validation=VALIDATION)
+    assert [row["learning_rate"] for row in log] == pytest.approx([0.01, 0.01, 0.002, 0.002])
+
+
 def test_the_average_is_exponential_and_zero_keeps_the_last(tmp_path):
     model, seen = network(), []
     batches = patches()

@@ -5,6 +5,7 @@ from torch import nn
 from .base import Restorer, autocast, precision
 from .binary_autoencoder import NPEG, ExactContext, TransformAutoencoder
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
+from .rescsnet import ResCSNet, ResCSNetAny
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
 
 KINDS: dict[str, type[nn.Module]] = {
@@ -17,6 +18,8 @@ KINDS: dict[str, type[nn.Module]] = {
     "drunet": DRUNet,
     "npeg": NPEG,
     "transform": TransformAutoencoder,
+    "rescsnet": ResCSNet,
+    "rescsnet-any": ResCSNetAny,
 }
 
 __all__ = [
@@ -29,6 +32,8 @@ __all__ = [
     "KINDS",
     "NPEG",
     "SRCNN",
+    "ResCSNet",
+    "ResCSNetAny",
     "Restorer",
     "SkylineSRCNN",
     "TransformAutoencoder",

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import images
+from .. import degradations, images
 from .base import full_precision
 from .jpeg_restorer import DRUNet
 
@@ -302,8 +302,8 @@ def dct_basis() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     edges = [0, 1, 2, 3, 4, 6, 8, 11, 16, 31]  # of row + column
     there = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     back = torch.linalg.inv(there.double()).T.float()  # rows: what Y, Cb, Cr give to R, G, B
-    fine = _dct_2d(16)
-    coarse = _dct_2d(8).repeat_interleave(2, -1).repeat_interleave(2, -2) / 2
+    fine = degradations.dct_patterns(16)
+    coarse = degradations.dct_patterns(8).repeat_interleave(2, -1).repeat_interleave(2, -2) / 2
     analysis, synthesis, groups = [], [], []
     for low, high in zip(edges, edges[1:], strict=False):
         for planes, patterns in (([0], fine), ([1, 2], coarse)):
@@ -314,11 +314,3 @@ def dct_basis() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
             synthesis += [patterns[i] * back[p].view(3, 1, 1) for i in chosen for p in planes]
             groups += [len(chosen) * len(planes)] if chosen else []
     return torch.stack(analysis), torch.stack(synthesis), groups
-
-
-def _dct_2d(side: int) -> torch.Tensor:
-    """All products of two orthonormal DCT-II rows: (side², side, side)."""
-    n = torch.arange(float(side))
-    rows = torch.cos(torch.pi * torch.outer(n, 2 * n + 1) / (2 * side)) * (2 / side) ** 0.5
-    rows[0] /= 2**0.5
-    return torch.einsum("uy,vx->uvyx", rows, rows).reshape(-1, side, side)

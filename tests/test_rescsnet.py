@@ -1,0 +1,203 @@
+"""ResCSNet and its descendant: parameter counts, the order of the rows, agreement with what was measured, any size."""
+
+import pytest
+import torch
+from builders import photograph
+
+from helpers import degradations, images, losses, metrics, models
+from helpers.degradations import SENSED_BLOCK as BLOCK
+
+TABLE = {0.25: 26_418_984, 0.20: 21_418_484, 0.15: 16_417_984, 0.10: 11_417_484, 0.04: 5_416_884, 0.01: 2_416_584}
+
+
+def tiny(seed: int = 0) -> models.ResCSNetAny:
+    """A small one whose weights and rows are all random."""
+    torch.manual_seed(seed)
+    model = models.ResCSNetAny(width=4, stages=2, blocks=1)
+    for stage in model.stages:
+        torch.nn.init.normal_(stage.tail.weight, std=0.02)
+    torch.nn.init.normal_(model.raw_rows)
+    return model.eval()
+
+
+# ------------------------------------------------------------------------------------------ the original
+
+
+@pytest.mark.parametrize("ratio", TABLE)
+def test_the_original_has_the_original_s_parameters(ratio):
+    with torch.device("meta"):
+        model = models.ResCSNet(ratio)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == TABLE[ratio] - 3 * 97  # its three convolutions that nothing goes through
+    assert count - sum(p.numel() for p in model.sensor.parameters()) == 1_416_193
+
+
+def test_the_original_maps_pictures_to_pictures_and_learns():
+    torch.manual_seed(0)
+    model, x = models.ResCSNet(0.01), torch.rand(2, 1, 100, 100)
+    assert model(x).shape == x.shape and model.sense(x).shape == (2, 100) and model.width == 10
+    losses.FrobeniusDWSSIMLoss()(model(x), x).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.dim() > 1)
+
+
+def test_the_original_without_batch_norm_treats_pictures_apart():
+    x = torch.rand(2, 1, 100, 100)
+    for normalise, apart in ((False, True), (True, False)):
+        torch.manual_seed(0)
+        model = models.ResCSNet(0.01, normalise).train()
+        assert torch.allclose(model(x)[:1], model(x[:1]), atol=1e-5) == apart
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 96, 100), (1, 3, 100, 100)])
+def test_the_original_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"takes \(N, 1, 100, 100\) alone"):
+        models.ResCSNet(0.01)(torch.zeros(shape))
+
+
+# ------------------------------------------------------------------------------------ sensing of blocks
+
+
+def test_counts_follow_the_pixels_of_a_block():
+    counts = degradations.measurement_counts(100, 70, 0.1, 32)
+    assert counts.tolist() == [[102, 102, 19], [102, 102, 19], [102, 102, 19], [12, 12, 2]]
+    assert degradations.measurement_counts(256, 256, 0.25, 32).sum() == 256**2 // 4
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.2, 0.15, 0.1, 0.04, 0.01])
+def test_no_more_is_measured_than_rounding_explains(ratio):
+    counts = degradations.measurement_counts(100, 100, ratio, 32)
+    assert counts.sum() <= ratio * 100**2 + 0.5 * 9  # nine whole blocks
+
+
+def test_rows_are_orthonormal_and_zonal_ones_begin_with_the_mean():
+    rows = degradations.zonal_rows(32, 256).flatten(1)
+    assert torch.allclose(rows @ rows.T, torch.eye(256), atol=1e-5)
+    assert torch.allclose(rows[0], torch.full((1024,), 1 / 32), atol=1e-6)
+
+
+def test_the_adjoint_is_the_transpose():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(7, 32, 32, generator=generator)
+    x, y = torch.randn(2, 1, 64, 96, generator=generator), torch.randn(2, 7, 2, 3, generator=generator)
+    left = (degradations.block_sense(x, rows) * y).sum()
+    assert left.item() == pytest.approx((x * degradations.block_adjoint(y, rows)).sum().item(), rel=1e-4)
+
+
+def test_low_frequencies_give_a_smooth_picture_back():
+    picture = images.to_uint8(photograph(90, 70, 1))
+    values = [
+        metrics.psnr(degradations.keep_low_frequencies(picture, ratio).float(), picture.float(), 255)
+        for ratio in (0.01, 0.1, 0.25)
+    ]
+    assert values == sorted(values) and values[-1] > 25
+
+
+# -------------------------------------------------------------------------------- one for all ratios
+
+
+def test_the_first_rows_stay_what_they_were_whatever_follows():
+    model = tiny()
+    rows = model.rows.flatten(1)
+    assert torch.allclose(rows @ rows.T, torch.eye(256), atol=1e-5)
+    before = model.rows[:40].clone()
+    with torch.no_grad():
+        model.raw_rows[40:] = torch.randn_like(model.raw_rows[40:])
+    assert torch.allclose(model.rows[:40], before, atol=1e-5)
+    assert not torch.allclose(model.rows[40:], rows.view(256, 32, 32)[40:], atol=1e-2)
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.1, 0.25])
+@pytest.mark.parametrize("size", [(64, 64), (100, 70), (1, 1), (33, 200)])
+def test_what_is_recovered_agrees_with_what_was_measured(ratio, size):
+    model, x = tiny(), torch.rand(1, 1, *size)
+    counts = model.counts(x, ratio)
+    with torch.no_grad():
+        y = model.sense(x, counts)
+        recovered = model.recover(y, counts)  # the blocks whole, beyond the picture's edge, too
+        assert torch.allclose(model.sense(recovered, counts), y, atol=1e-3)
+        assert model(x, ratio).shape == x.shape
+    assert int((y != 0).sum()) <= counts.sum()
+
+
+def test_a_higher_ratio_is_only_more_of_the_same():
+    model, x = tiny(), torch.rand(1, 1, 64, 64)
+    few, many = (model.sense(x, model.counts(x, ratio)) for ratio in (0.05, 0.2))
+    kept = few != 0
+    assert kept.any() and torch.equal(few[kept], many[kept])
+
+
+def test_training_meets_all_ratios_and_cut_edges():
+    model, x = tiny().train(), torch.rand(4, 1, 64, 64)
+    seen = []
+    model.sense = lambda x, counts: seen.append((x.shape, counts)) or type(model).sense(model, x, counts)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert model(x).shape == x.shape
+    shares = torch.stack([counts[:, 0, 0] for _, counts in seen]).flatten() / 1024
+    assert shares.min() < 0.015 and shares.max() > 0.2 and len(shares.unique()) > 40
+    cut = [shape for shape, _ in seen if shape != x.shape]
+    assert 0 < len(cut) < 12
+    model(x).square().mean().backward()
+    assert model.raw_rows.grad.abs().sum() > 0
+
+
+def test_beyond_a_cut_edge_nothing_is_learnt():
+    model, x = tiny().train(), torch.rand(2, 1, 64, 64)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        same = (model(x) == x).all(0)[0]
+        if same.any():
+            assert same[-1].all() or same[:, -1].all()
+            return
+    raise AssertionError("no edge was cut")
+
+
+def test_tiles_equal_the_whole(monkeypatch):
+    model = tiny()
+    x = photograph(7 * BLOCK + 5, 9 * BLOCK, 1)
+    counts = model.counts(x, 0.1)
+    with torch.no_grad():
+        whole = model(x[None], 0.1)[0].clamp(0, 1)
+    monkeypatch.setattr(models.rescsnet, "TILE", 2)
+    monkeypatch.setattr(models.rescsnet, "HALO", 3)  # enough for two stages
+    tiled = model.picture(model.sense(x[None], counts)[0].detach(), counts[0])[:, : x.shape[-2]]
+    assert torch.allclose(tiled, whole, atol=1e-5)
+
+
+def test_reconstruct_keeps_type_and_size():
+    picture = images.to_uint8(photograph(45, 61, 1))
+    result = tiny().reconstruct(picture, 0.1)
+    assert result.dtype == torch.uint8 and result.shape == picture.shape
+
+
+# ------------------------------------------------------------------------------------------- tasks
+
+
+def test_tasks_name_their_ratio():
+    assert degradations.ratio_of("cs-04") == 0.04 and degradations.covers("cs", "cs-04")
+    assert not degradations.covers("cs", "codec")
+    for task in ("cs", "cs-00", "cs-26", "cs-4", "sr-x2"):
+        with pytest.raises(degradations.TaskError):
+            degradations.ratio_of(task)
+    with pytest.raises(degradations.TaskError, match="`sense` and `recover`"):
+        degradations.for_task("cs-10")
+
+
+# -------------------------------------------------------------------------------------------- loss
+
+
+def test_the_second_stage_s_loss_is_the_documented_one():
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 3, 1, 40, 40)
+    from helpers import wavelets
+
+    relative = (2 * x - 2 * y).square().sum().sqrt() / (2 * y - 1).square().sum().sqrt()
+    expected = 0.8 * relative + 0.2 * (1 - wavelets.dw_ssim(x, y, joint=True))
+    assert losses.LOSSES["frobenius-dw-ssim-82"]()(x, y).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.FrobeniusDWSSIMLoss()(y, y).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_floor_bounds_what_a_good_picture_counts():
+    x = torch.rand(1, 1, 8, 8)
+    assert losses.LOSSES["psnr-to-40"]()(x, x).item() == pytest.approx(-40)
+    assert losses.PSNRLoss()(x, x).item() == pytest.approx(-100)

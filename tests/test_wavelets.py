@@ -1,0 +1,98 @@
+"""The wavelet transform against PyWavelets; DW-SSIM against its authors' way, and what it gave on their demos."""
+
+import pytest
+import pywt
+import torch
+from reference_dw_ssim import haar_by_convolution, window_by_window
+
+from helpers import images, wavelets
+
+DEMOS = {  # of the original's own program on its own demo pictures, at .25 .20 .15 .10 .04 .01
+    "house": (0.950, 0.942, 0.943, 0.915, 0.834, 0.637),
+    "parrot": (0.964, 0.965, 0.959, 0.943, 0.899, 0.763),
+    "barbara": (0.955, 0.961, 0.947, 0.913, 0.814, 0.543),
+}
+
+
+def pictures(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, *shape, generator=generator)
+
+
+@pytest.mark.filterwarnings("ignore:Level value")
+@pytest.mark.parametrize("wavelet", ["haar", "db2", "sym4", "bior2.2"])
+@pytest.mark.parametrize("size", [(16, 16), (15, 13), (12, 5), (1, 1)])
+def test_the_transform_is_that_of_pywavelets(wavelet, size):
+    x = pictures(2, 3, *size)[0]
+    low, details = wavelets.dwt2(x, wavelet, 3)
+    expected = pywt.wavedec2(x.double().numpy(), wavelet, mode="zero", level=3)
+    assert torch.allclose(low.double(), torch.from_numpy(expected[0]), atol=1e-5)
+    for ours, theirs in zip(details, reversed(expected[1:]), strict=True):
+        stacked = torch.stack([torch.from_numpy(band) for band in theirs], 2)
+        assert ours.shape == stacked.shape and torch.allclose(ours.double(), stacked, atol=1e-5)
+
+
+def test_an_unknown_wavelet_is_said():
+    with pytest.raises(ValueError, match="no wavelet 'hare'; try haar"):
+        wavelets.dwt2(torch.zeros(1, 1, 4, 4), "hare")
+
+
+@pytest.mark.parametrize("size", [(100, 100), (64, 40), (37, 23), (15, 15), (4, 9)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_values_and_gradients_are_the_original_s(size, batch):
+    x, y = pictures(batch, 1, *size)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    index = wavelets.dw_ssim(ours, y, joint=True)
+    expected = window_by_window(2 * theirs - 1, 2 * y - 1)
+    assert index.item() == pytest.approx(expected.item(), abs=1e-5)
+    index.backward()
+    expected.backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5 * max(1, theirs.grad.abs().max().item()))
+    assert ours.grad.abs().max() > 1e-4  # there is something to compare
+
+
+def test_the_benchmark_s_way_by_convolution_is_the_same():
+    x, y = pictures(2, 1, 37, 23)
+    assert window_by_window(x, y, haar_by_convolution).item() == pytest.approx(window_by_window(x, y).item(), abs=1e-6)
+
+
+def test_without_joint_sums_the_batch_is_the_mean_of_its_pictures():
+    x, y = pictures(3, 1, 40, 40)
+    alone = [wavelets.dw_ssim(a[None], b[None]).item() for a, b in zip(x, y, strict=True)]
+    assert wavelets.dw_ssim(x, y).item() == pytest.approx(sum(alone) / 3, abs=1e-6)
+    assert abs(wavelets.dw_ssim(x, y, joint=True).item() - sum(alone) / 3) > 1e-3
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_it_gives_the_original_s_values_on_its_demos(name, course_data):
+    folder = course_data / "test" / "ResCSNet_demo"
+    truth = images.load(folder / f"{name}.jpg")[None]
+    for ratio, expected in zip(("25", "20", "15", "10", "04", "01"), DEMOS[name], strict=True):
+        shown = images.load(folder / f"{name}_rescsnet_r{ratio}.jpg")[None]
+        assert wavelets.dw_ssim(shown, truth).item() == pytest.approx(expected, abs=6e-4)
+
+
+def test_a_negated_picture_scores_one_only_with_the_absolute_value():
+    x = pictures(1, 1, 100, 100)[0]
+    assert wavelets.dw_ssim(1 - x, x).item() == pytest.approx(1, abs=1e-6)
+    assert wavelets.dw_ssim(1 - x, x, absolute=False).item() < -0.9
+    assert wavelets.dw_ssim(x, x, absolute=False).item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("wavelet", ["db2", "sym4"])
+def test_other_wavelets_tell_pictures_apart(wavelet):
+    x, y = pictures(1, 1, 50, 50)
+    assert wavelets.dw_ssim(x, x, wavelet).item() == pytest.approx(1, abs=1e-6)
+    assert wavelets.dw_ssim(x, y, wavelet).item() < 0.9
+
+
+def test_shapes_that_differ_are_said():
+    with pytest.raises(ValueError, match="wants two"):
+        wavelets.dw_ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))
+
+
+def test_what_is_kept_from_inference_serves_training():
+    wavelets._window_basis.cache_clear()
+    with torch.inference_mode(), torch.autocast("cpu"):
+        wavelets.dw_ssim(*pictures(1, 1, 20, 20))
+    test_values_and_gradients_are_the_original_s((37, 23), 1)
