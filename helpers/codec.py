@@ -12,7 +12,6 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import constriction
@@ -186,13 +185,14 @@ class Codec:
         """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone."""
         encoder = constriction.stream.queue.RangeEncoder()
 
-        def put(levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-            encoder.encode(levels, _LAPLACE, means, scales)
-            return levels
+        def put(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+            encoder.encode(given.int().flatten().numpy(), _LAPLACE, means.flatten().numpy(), scales.flatten().numpy())
+            return given
 
+        rate = dial_rate(dial)
         corners = corners or _corners(*pixels.shape[-2:])
         for corner in tqdm(corners, unit="tile", disable=None if progress else True):
-            self._walk(self.levels(pixels, dial, corner), dial, put)
+            self.context.walk(self.levels(pixels, dial, corner), self.model.exact_steps(rate), rate, put)
         name = self.name.encode()
         gray = len(pixels) == 1
         rest = _HEADER.pack(self.weights, dial + 128 * gray, *pixels.shape[-2:], len(name)) + name
@@ -201,20 +201,22 @@ class Codec:
 
     def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
         """uint8 (1 or 3, H, W) of what follows the header. Raises BitstreamError."""
-        height, width = header.height, header.width
+        height, width, rate = header.height, header.width, dial_rate(header.dial)
+        steps = self.model.exact_steps(rate)
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
 
-        def get(_, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
-            return decoder.decode(_LAPLACE, means, scales)
+        def get(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+            decoded = decoder.decode(_LAPLACE, means.flatten().numpy(), scales.flatten().numpy())
+            return torch.from_numpy(decoded).view_as(given).to(given.dtype)
 
         try:
             decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
             for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
                 part = levels[:, top : top + TILE, left : left + TILE]
-                self._walk(part, header.dial, get)
+                self.context.walk(part, steps, rate, get)
         except (ValueError, AssertionError) as why:  # a checksum can be made to fit
             raise BitstreamError(f"the file's codes cannot be read ({why}).") from None
-        picture = self.model.picture(levels, dial_rate(header.dial), progress)[:, :height, :width]
+        picture = self.model.picture(levels, rate, progress)[:, :height, :width]
         return _gray(picture) if header.gray else picture
 
     @torch.no_grad()
@@ -226,22 +228,6 @@ class Codec:
         x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
         levels = self.model.encode(x, self.model.steps(torch.tensor([dial_rate(dial)])))[0]
         return levels.round().clamp(-TOP_LEVEL, TOP_LEVEL).to(torch.int16)
-
-    def _walk(self, levels: torch.Tensor, dial: int, code: Callable) -> torch.Tensor:
-        """Go through the codes of a tile in the order of the file; what `code` returns is written into `levels`.
-
-        One road for both directions: an encoder returns what it is given, a decoder what it reads.
-        """
-        rate = dial_rate(dial)
-        steps = self.model.exact_steps(rate)
-        for index, (start, end) in enumerate(self.context.groups):
-            for second in (False, True):
-                squares, means, scales = self.context.group(index, levels, steps, rate, second)
-                given = levels[start:end, squares]
-                if given.numel():
-                    flat = (t.flatten().numpy() for t in (given.int(), means, scales))
-                    levels[start:end, squares] = torch.from_numpy(code(*flat)).view_as(given).to(levels.dtype)
-        return levels
 
 
 class PackedBits:

@@ -174,29 +174,41 @@ def test_exact_contexts_are_the_float_ones_nearly(model):
     with torch.no_grad():
         means, scales = model.context((levels * steps).float()[None], torch.tensor([rate]))
     exact = ExactContext(model.context)
-    for index, (start, end) in enumerate(exact.groups):
-        for second in (False, True):
-            squares, mean, scale = exact.group(index, levels, steps, rate, second)
+    passes = iter(contexts(exact, levels, steps, rate))
+    white = models.binary_autoencoder.checkerboard(levels)
+    for start, end in exact.groups:
+        for squares in (white, ~white):
+            mean, scale = next(passes)
             expected = means[0, start:end, squares] / steps[start:end, 0]
             assert torch.allclose(mean, expected, atol=0.02)
             expected = scales[0, start:end, squares] / steps[start:end, 0]
             assert torch.allclose(scale, expected, rtol=0.05, atol=0.005)
 
 
+def contexts(exact, levels, steps, rate, shown=None):
+    """Means and scales of each pass, of levels that become known in the order of the file; before, they are `shown`."""
+    known, seen = (levels if shown is None else shown).clone(), []
+    left = {index: levels[start:end] for index, (start, end) in enumerate(exact.groups)}
+    white = models.binary_autoencoder.checkerboard(levels)
+
+    def code(_, means, scales):
+        index, second = divmod(len(seen), 2)
+        seen.append((means.clone(), scales.clone()))
+        return left[index][:, ~white if second else white]
+
+    exact.walk(known, steps, rate, code)
+    assert torch.equal(known, levels)
+    return seen
+
+
 def test_exact_contexts_look_at_nothing_that_is_not_decoded_yet(model):
     torch.manual_seed(0)
     levels = torch.randint(-2, 3, (384, 6, 7))
     steps, exact = model.exact_steps(2.5), ExactContext(model.context)
-    for index, (start, end) in enumerate(exact.groups[:6]):
-        for second in (False, True):
-            squares, *given = exact.group(index, levels, steps, 2.5, second)
-            changed = levels.clone()
-            changed[end:] += 5
-            changed[start:end][:, squares] += 5
-            if not second:
-                changed[start:end] += 5
-            _, *found = exact.group(index, changed, steps, 2.5, second)
-            assert all(torch.equal(a, b) for a, b in zip(given, found, strict=True))
+    given = contexts(exact, levels, steps, 2.5)
+    found = contexts(exact, levels, steps, 2.5, shown=levels + 5)
+    assert len(given) == 2 * len(exact.groups)
+    assert all(torch.equal(a, b) for x, y in zip(given, found, strict=True) for a, b in zip(x, y, strict=True))
 
 
 def test_float_contexts_look_at_nothing_that_is_not_decoded_yet(model):

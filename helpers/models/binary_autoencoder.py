@@ -242,29 +242,59 @@ class ExactContext:
             for network in context.networks
         ]
 
-    def group(
-        self, index: int, levels: torch.Tensor, steps: torch.Tensor, rate: float, second: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The squares of a pass, (h, w), and mean and scale of the group's codes there, (codes, squares), in steps.
+    def walk(self, levels: torch.Tensor, steps: torch.Tensor, rate: float, code: Callable) -> None:
+        """Go through the codes of a tile, (all codes, h, w), in the order of the file.
 
-        `levels` is (all codes, h, w); of those not decoded yet nothing is looked at. `steps` is (all codes, 1, 1).
+        `code(given, means, scales)` is called for each group and pass, (codes, squares) each, in units of the steps,
+        (all codes, 1, 1), and what it returns is written into `levels`: one road for both directions, since an encoder
+        returns what it is given, and a decoder what it reads. Of codes not decoded yet nothing is looked at.
         """
-        start, end = self.groups[index]
         white = checkerboard(levels)
-        known = levels[:end].double() * steps[:end] / UNIT  # steps are multiples of 2⁻⁶, so these are exact as well
-        known[start:] *= white & second
-        planes = torch.tensor([_fixed(rate / TOP_RATE - 0.5, 8), second]).double().view(2, 1, 1)
-        known = torch.cat([known, planes.expand(2, *white.shape)])
-        squares = ~white if second else white
-        x = F.pad(known, (1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)[:, squares]  # (codes + 2, squares, 3, 3)
-        x = x.permute(0, 2, 3, 1).flatten(0, 2)  # (9·(codes + 2), squares)
-        first, *rest = self.layers[index]
-        x = first[0] @ x + first[1]
-        for weight, bias in rest:
-            x = weight @ _fixed(x.relu(), 8) + bias
-        mean, log_scale = x.chunk(2)
-        scale = (_fixed(log_scale.clamp(-7, 4), 4)).exp() * UNIT / steps[start:end, 0]
-        return squares, _fixed(mean * UNIT / steps[start:end, 0], 6), _fixed(scale.clamp(min=2**-8), 16)
+        around = [_Neighbourhoods(squares) for squares in (white, ~white)]
+        known = [levels.new_empty(9 * self.codes, where.count, dtype=torch.float64) for where in around]
+        inside = [where.of(torch.ones(1, *white.shape, dtype=torch.float64)) for where in around]
+        planes = torch.tensor([[_fixed(rate / TOP_RATE - 0.5, 8), second] for second in (0.0, 1.0)]).double()
+        for (start, end), ((first, bias), *rest) in zip(self.groups, self.layers, strict=True):
+            of_known, of_own, of_planes = first.split([9 * start, 9 * (end - start), 18], dim=1)
+            for second, (squares, where) in enumerate(zip((white, ~white), around, strict=True)):
+                if not where.count:  # a grid of one square
+                    continue
+                x = of_known @ known[second][: 9 * start] + bias
+                x += torch.einsum("hpk,p->hk", of_planes.unflatten(1, (2, 9)), planes[second]) @ inside[second]
+                if second:
+                    x += of_own @ where.of(self._values(levels, steps, start, end) * white)
+                for weight, bias_ in rest:
+                    x = weight @ _fixed(x.relu(), 8) + bias_
+                levels[start:end, squares] = code(levels[start:end, squares], *_in_steps(x, steps[start:end, 0]))
+            for where, rows in zip(around, known, strict=True):
+                rows[9 * start : 9 * end] = where.of(self._values(levels, steps, start, end))
+
+    @staticmethod
+    def _values(levels: torch.Tensor, steps: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        return levels[start:end].double() * steps[start:end] / UNIT  # steps are multiples of 2⁻⁶: these are exact, too
+
+
+class _Neighbourhoods:
+    """Where the 3×3 values around some squares of a grid lie; each code's are gathered once for all later groups."""
+
+    def __init__(self, squares: torch.Tensor):
+        height, width = squares.shape
+        rows, columns = squares.nonzero(as_tuple=True)
+        self.count = len(rows)
+        offsets = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
+        self.index = (offsets.view(9, 1) + rows * (width + 2) + columns).flatten()
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(9·n, squares) of values (n, h, w); zeros beyond the edge."""
+        padded = F.pad(values, (1, 1, 1, 1)).flatten(1)
+        return padded.index_select(1, self.index).view(9 * len(values), self.count)
+
+
+def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and scales in units of the steps, (codes, 1), of what a context's network gives, (2·codes, squares)."""
+    mean, log_scale = x.chunk(2)
+    scale = (_fixed(log_scale.clamp(-7, 4), 4)).exp() * UNIT / steps
+    return _fixed(mean * UNIT / steps, 6), _fixed(scale.clamp(min=2**-8), 16)
 
 
 def _fixed(x, bits: int):

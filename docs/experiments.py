@@ -1,0 +1,138 @@
+"""The experiments whose tables notebook 5 shows, too long to run in it.
+
+    python docs/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 25 minutes on a CPU core
+    python docs/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 35 minutes
+    python docs/experiments.py demos         # beside the original's own demo pictures; seconds
+
+Each writes `data/experiments/NAME.csv`. They want COURSE_DATA: the recipes' training sets, Set11, ResCSNet_demo.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from helpers import datasets, degradations, images, losses, metrics, recipes, training, wavelets, zoo  # noqa: E402
+
+OUT = ROOT / "data" / "experiments"
+LOSSES = {
+    "MSE": torch.nn.MSELoss,
+    "0.8 / 0.2": partial(losses.FrobeniusDWSSIMLoss, 0.8, 0.2),
+    "0.5 / 0.5": losses.FrobeniusDWSSIMLoss,
+    "0.5 / 0.5, signed, each picture": partial(losses.FrobeniusDWSSIMLoss, absolute=False, joint=False),
+}
+SEEDS = (0, 1, 2)
+SETS = ("bundled", "Set11")
+RATIOS = (0.04, 0.1, 0.25)
+
+
+def small(seed: int, steps: int) -> recipes.Recipe:
+    """The recipe of rescsnet-any with a network of a twentieth of the arithmetic."""
+    recipe = recipes.changed(recipes.find("rescsnet-any"), steps=steps, seed=seed, patch=96)
+    network = {"kind": "rescsnet-any", "width": 24, "stages": 2, "blocks": 1}
+    return dataclasses.replace(recipe, network=network)
+
+
+@torch.inference_mode()
+def measure(model, name: str, ratio: float) -> dict[str, float]:
+    """Mean PSNR, SSIM and DW-SSIM over the luma of a set's pictures, in 8 bits."""
+    rows = []
+    for y in datasets.load_all(datasets.folder(name)):
+        pair = [images.to_float(t) for t in (model.reconstruct(y, ratio), y)]
+        row = {"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)}
+        rows.append(row | {"dw_ssim": wavelets.dw_ssim(*(t[None] for t in pair)).item()})
+    return pd.DataFrame(rows).mean().to_dict()
+
+
+def losses_table(steps: int) -> pd.DataFrame:
+    """A row per loss, seed, set and ratio: means over the pictures of the set."""
+    rows = []
+    for seed in SEEDS:
+        recipe = small(seed, steps)
+        batches, _ = recipes.prepare(recipe)
+        for name, loss in LOSSES.items():
+            model = recipes.network(recipe)
+            training.train(model, batches, loss(), recipe.plan, progress=False)
+            for dataset, ratio in itertools.product(SETS, RATIOS):
+                about = {"loss": name, "seed": seed, "dataset": dataset, "ratio": ratio}
+                rows.append(about | measure(model, dataset, ratio))
+            print(pd.DataFrame(rows[-len(RATIOS) :]).to_string(index=False, header=False), flush=True)
+    return pd.DataFrame(rows).round(5)
+
+
+def batch_norm_table(steps: int) -> pd.DataFrame:
+    """A row per seed and network, the original at a ratio of 0.1: PSNR on held-out squares of 100×100 pixels."""
+    rows = []
+    for seed in SEEDS[:2]:
+        recipe = recipes.changed(recipes.find("rescsnet"), steps=steps, batch=8, seed=seed)
+        plan = dataclasses.replace(recipe.plan, schedule="cosine", averaging=0.99)
+        for normalise in (True, False):
+            recipe = dataclasses.replace(recipe, network={"kind": "rescsnet", "normalise": normalise}, plan=plan)
+            batches, validation = recipes.prepare(recipe)
+            log = training.train(
+                recipes.network(recipe), batches, torch.nn.MSELoss(), plan, validation=validation, progress=False
+            )
+            rows += [{"seed": seed, "batch norm": normalise, "step": r["step"], "psnr": r["psnr"]} for r in log]
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(3)
+
+
+def demos_table(_: int) -> pd.DataFrame:
+    """A row per demo picture and ratio: the original's reconstruction, as its JPEG has it, ours, and the zonal one.
+
+    Ours measures no more numbers than the original, int(10,000 · ratio).
+    """
+    folder = datasets.course_data() / "test" / "ResCSNet_demo"
+    rows = []
+    network = zoo.load("rescsnet-any")
+    for name, ratio in itertools.product(("house", "parrot", "barbara"), (0.25, 0.2, 0.15, 0.1, 0.04, 0.01)):
+        truth = images.luma_uint8(images.load_uint8(folder / f"{name}.jpg"))
+        theirs = images.luma_uint8(images.load_uint8(folder / f"{name}_rescsnet_r{round(100 * ratio):02}.jpg"))
+        most, asked = int(truth.numel() * ratio), ratio
+        while (count := _count(truth, asked)) > most:
+            asked *= 0.999
+        row = {"image": name, "ratio": ratio, "original measured": most, "ours measured": count}
+        ours = network.reconstruct(truth, asked)
+        zonal = degradations.keep_low_frequencies(truth, asked)
+        for method, picture in (("original", theirs), ("rescsnet-any", ours), ("dct-zonal", zonal)):
+            pair = [images.to_float(t)[None] for t in (picture, truth)]
+            scores = {
+                "psnr": metrics.psnr(*pair),
+                "ssim": metrics.ssim(*pair),
+                "dw_ssim": wavelets.dw_ssim(*pair).item(),
+            }
+            rows.append(row | {"method": method} | scores)
+    return pd.DataFrame(rows).round(5)
+
+
+def _count(picture: torch.Tensor, ratio: float) -> int:
+    sizes = (*picture.shape[-2:], ratio, degradations.SENSED_BLOCK)
+    return int(degradations.measurement_counts(*sizes).sum())
+
+
+EXPERIMENTS = {"losses": (losses_table, 1500), "batch-norm": (batch_norm_table, 400), "demos": (demos_table, 0)}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("name", choices=EXPERIMENTS)
+    options.add_argument("--steps", type=int, help="of each training")
+    given = options.parse_args()
+    table, steps = EXPERIMENTS[given.name]
+    found = table(given.steps or steps)
+    OUT.mkdir(exist_ok=True)
+    with images.atomic(OUT / f"{given.name}.csv") as temporary:
+        found.to_csv(temporary, index=False)
+    print(found.to_string())
+
+
+if __name__ == "__main__":
+    main()
