@@ -55,21 +55,30 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
     _ask_for_picture(lambda picture: before_after(*restore(picture)), example)
 
 
-def own_codec(code: Callable[[torch.Tensor, int], tuple[torch.Tensor, str]], example: str, width: int = 600) -> None:
-    """As `own_picture` for a codec, with a slider for its quality, 0 to 100.
+def own_codec(
+    code: Callable[[torch.Tensor, int], tuple[torch.Tensor, str]],
+    example: str,
+    width: int = 600,
+    setting: str = "quality",
+    values: tuple[int, int, int] = (0, 100, 30),
+) -> None:
+    """As `own_picture` for a codec, with a slider for its setting, from least to most, beginning at the third value.
 
-    `code(picture, quality)` gives the decoded picture, which is shown at the right of the original, and a line of text.
+    `code(picture, setting)` gives the decoded picture, which is shown at the right of the original, and a line of text.
     """
     from ipywidgets import IntSlider, interact
 
+    least, most, first = values
+
     def with_slider(picture: torch.Tensor) -> None:
-        def coded(quality: int) -> None:
-            decoded, line = code(picture, quality)
+        def coded(value: int) -> None:
+            decoded, line = code(picture, value)
             print(line)
             show(split_view(picture, decoded), f"Left the original, right the picture of the file: {line}", width)
 
-        slider = IntSlider(value=30, min=0, max=100, step=5, description="quality", continuous_update=False)
-        _ = interact(coded, quality=slider)
+        slider = IntSlider(value=first, min=least, max=most, step=5 if most > 50 else 1, description=setting)
+        slider.continuous_update = False
+        _ = interact(coded, value=slider)
 
     _ask_for_picture(with_slider, example)
 

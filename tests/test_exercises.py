@@ -101,7 +101,16 @@ RIGHT |= {
     "thermometer": lambda level, thresholds: (level > thresholds).float(),
     "code_length": lambda level, mean, scale: -laplace_share(level, mean, scale).log2(),
 }
+RIGHT |= {
+    "measurements": lambda h, w, ratio, block: math.ceil(h / block) * math.ceil(w / block) * round(ratio * block**2),
+    "consistent": lambda x, y, rows: x + rows.T @ (y - rows @ x),
+    "similarity": lambda a, b: (2 * (a * b).sum() + 0.01) / ((a**2).sum() + (b**2).sum() + 0.01),
+    "signed_psnr": lambda x, y: 10 * math.log10(4 / mse(x, y)),
+    "quantizer": lambda y, largest, bits: levels_of(y, largest, 2 ** (bits - 1) - 1),
+}
 ALSO_RIGHT = {
+    "consistent": lambda x, y, rows: x - torch.linalg.pinv(rows) @ (rows @ x - y),
+    "signed_psnr": lambda x, y: metrics.psnr(x, y, peak=2),
     "dct": lambda block: dctn(block.numpy(), norm="ortho"),  # an array, from another library
     "round_trip": lambda block, table: through_file(block, table).round().clamp(0, 255),
     "blocking": lambda image: torch.tensor(steps(image)).clamp(min=0),
@@ -113,6 +122,12 @@ ALSO_RIGHT = {
 }
 
 NAN = math.nan
+
+
+def levels_of(y, largest, top):
+    return (y / largest * top).round() * largest / top
+
+
 FULL = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 
 WRONG = [
@@ -233,6 +248,32 @@ WRONG += [
     ("code_length", lambda *a: -laplace_share(*a).log(), "nats"),
     ("code_length", lambda x, m, s: -torch.distributions.Laplace(m, s).log_prob(x) / math.log(2), "density"),
     ("code_length", lambda x, m, s: (x - m).abs(), "is right"),
+    ("measurements", lambda h, w, r, b: (h // b) * (w // b) * round(r * b**2), "hang over the edge"),
+    ("measurements", lambda h, w, r, b: round(r * h * w), "counts pixels"),
+    ("measurements", lambda h, w, r, b: math.ceil(h / b) * math.ceil(w / b) * r * b**2, "whole number"),
+    ("measurements", lambda h, w, r, b: 7, "64 blocks of 102"),
+    ("consistent", lambda x, y, rows: rows.T @ y, "linear estimate"),
+    ("consistent", lambda x, y, rows: x - rows.T @ (y - rows @ x), "moves away"),
+    ("consistent", lambda x, y, rows: rows.T @ (y - rows @ x), "return the sum"),
+    ("consistent", lambda x, y, rows: x + rows.T @ y, "taken away first"),
+    ("consistent", lambda x, y, rows: x, "Measured again"),
+    ("consistent", lambda x, y, rows: 2 * x + rows.T @ (y - 2 * rows @ x), "more of x than it must"),
+    ("similarity", lambda a, b: (2 * (a * b).sum().abs() + 0.01) / ((a**2 + b**2).sum() + 0.01), "absolute value"),
+    ("similarity", lambda a, b: (a * b).sum() / ((a**2 + b**2).sum() + 0.01), "mind the 2"),
+    ("similarity", lambda a, b: (a * b).sum() / (a.norm() * b.norm()), "is right"),
+    ("similarity", lambda a, b: 2 * (a * b).sum() / (a**2 + b**2).sum().clamp(min=1e-9), "is right"),
+    ("signed_psnr", lambda x, y: 10 * math.log10(1 / mse(x, y)), "6.02 dB too low"),
+    ("signed_psnr", lambda x, y: 10 * math.log10(2 / mse(x, y)), "squared"),
+    ("signed_psnr", lambda x, y: -10 * math.log10(4 / mse(x, y)), "sign"),
+    ("signed_psnr", lambda x, y: 10 * math.log(4 / mse(x, y)), "dB is right"),
+    ("quantizer", lambda y, largest, bits: (y / largest * (2 ** (bits - 1) - 1)).round(), "whole numbers k"),
+    (
+        "quantizer",
+        lambda y, m, bits: (y / m * (2 ** (bits - 1) - 1)).floor() * m / (2 ** (bits - 1) - 1),
+        "rounds down",
+    ),
+    ("quantizer", lambda y, largest, bits: levels_of(y, largest, 2**bits), "of both signs"),
+    ("quantizer", lambda y, largest, bits: y, "was expected"),
 ]
 
 

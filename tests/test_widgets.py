@@ -121,8 +121,17 @@ def test_own_codec_has_a_slider_for_the_quality_and_says_the_size(tmp_path, show
     monkeypatch.setattr(widgets, "show", lambda picture, alt, width: seen.append((picture, alt)))
     example = images.save(tmp_path / "example.png", photograph(seed=1))
     widgets.own_codec(lambda picture, quality: (1 - picture, f"{quality} bytes"), str(example))
-    assert (made["quality"].min, made["quality"].max) == (0, 100)
+    assert (made["value"].min, made["value"].max, made["value"].description) == (0, 100, "quality")
     made["function"](70)
     picture, alt = seen[-1]
     assert "70 bytes" in alt and "70 bytes" in capsys.readouterr().out
     assert torch.equal(picture, widgets.split_view(photograph(seed=1), 1 - photograph(seed=1)))
+
+
+def test_own_codec_s_slider_may_be_another_setting(tmp_path, shown, monkeypatch):
+    made = {}
+    monkeypatch.setattr(ipywidgets, "interact", lambda function, **controls: made.update(controls))
+    example = images.save(tmp_path / "example.png", photograph(seed=1))
+    widgets.own_codec(lambda picture, _: (picture, ""), str(example), setting="ratio in %", values=(1, 25, 10))
+    slider = made["value"]
+    assert (slider.min, slider.max, slider.value, slider.step, slider.description) == (1, 25, 10, 1, "ratio in %")
