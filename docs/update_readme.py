@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "data" / "results", ROOT / "docs" / "teaser.png"
 PUBLISHED = ROOT / "docs" / "published.csv"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-ORDER = ["Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
+ORDER = ["Set11", "BSD68_gray", "Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
 FAMILIES = {  # what the task of a row begins with: heading, how its scores are written
     "sr-": ("Super-resolution", "PSNR in dB / SSIM"),
     "jpeg-q": ("JPEG, luma", "PSNR in dB / SSIM / PSNR-B in dB"),
     "jpeg-color": ("JPEG, colour", "PSNR in dB / SSIM / PSNR-B in dB"),
+    "cs-": ("Compressed sensing, luma", "PSNR in dB / SSIM with the 7×7 window of that literature"),
 }
 SAME = {"deblock-q20": "jpeg-q20"}  # one task under two names: both are luma through libjpeg at quality 20
 SAVINGS = ("BD-rate %", "without headers", "BD-rate % of MS-SSIM")
@@ -71,7 +72,9 @@ def tables(measured: pd.DataFrame, published: pd.DataFrame) -> str:
 
     Within a task the rows rise with the PSNR on the task's first set.
     """
-    measured = measured.reindex(columns=["task", "method", "dataset", "image", "parameters", *SCORES])
+    columns = ["task", "method", "dataset", "image", "parameters", "ssim_uniform", *SCORES]
+    measured = measured.reindex(columns=columns)
+    measured["ssim"] = measured["ssim_uniform"].fillna(measured["ssim"])
     measured["task"] = measured["task"].replace(SAME)
     twice = ["task", "method", "dataset", "image"]  # the input itself is measured under both names of a task
     measured = measured.sort_values("psnr_b", na_position="last").drop_duplicates(twice)

@@ -173,7 +173,9 @@ def score_sensing(
     row |= {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
     row |= {"ssim_uniform": metrics.ssim(*pair, peak=255, window="uniform")}
     row |= {"parameters": sum(p.numel() for p in model.parameters()) if model else 0}
-    counts = degradations.measurement_counts(*picture.shape[-2:], ratio, degradations.SENSED_BLOCK)
+    size = picture.shape[-2:]
+    block = degradations.SENSED_BLOCK
+    counts = model.geometry(*size, ratio)[1] if model else degradations.measurement_counts(*size, ratio, block)
     return row | {"measured": counts.sum().item() / picture.numel()}, [zonal, restored, picture]
 
 

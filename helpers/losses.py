@@ -15,7 +15,7 @@ from . import wavelets
 class PSNRLoss(nn.Module):
     """Negative PSNR in dB, the mean over the batch's pictures (not the PSNR of their joint error).
 
-    `floor` is added to each MSE: 1e-10 makes a perfect picture 100 dB, not infinite; with 1e-4, 40 dB is the most.
+    `floor` is added to each MSE: 1e-10 makes a perfect picture 100 dB, not infinite; with 10^−4.5, 45 dB is the most.
     """
 
     def __init__(self, floor: float = 1e-10):
@@ -120,7 +120,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "mse": nn.MSELoss,
     "l1": nn.L1Loss,
     "psnr": PSNRLoss,
-    "psnr-to-40": partial(PSNRLoss, 1e-4),
+    "psnr-to-45": partial(PSNRLoss, 10**-4.5),
     "ssim": SSIMLoss,
     "ms-ssim": MSSSIMLoss,
     "weighted": WeightedLoss,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from . import degradations, images, models, zoo
+from . import images, models, zoo
 
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
@@ -53,12 +53,12 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     if bits not in BITS:
         raise SensingError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
     pixels = images.luma_uint8(images.from_pillow(images.to_pillow(image)))  # which complains of shapes and NaN
-    counts = network.counts(pixels, ratio)
-    y = network.sense(images.to_float(pixels)[None], counts)[0].detach()
+    counts = network.geometry(*pixels.shape[-2:], ratio)[1][0]
+    y = network.measure(pixels, ratio)
     if not counts.any():
         raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger one.")
     scales, levels = quantize(y, bits)
-    used = levels.movedim(0, -1)[_measured(counts[0], len(y))]  # block by block
+    used = levels.movedim(0, -1)[_measured(counts, len(y))]  # block by block
     packed = _pack(used.numpy(), bits)
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
     card = zoo.card(model)
@@ -81,7 +81,7 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
         raise SensingError(f"the file was written for {about.model!r}, which does not load: {why}") from None
     if card["sha256"] != about.weights:
         raise SensingError(f"the file was written by other weights of {about.model!r}; get those to read it.")
-    counts = degradations.measurement_counts(about.height, about.width, about.ratio, degradations.SENSED_BLOCK)
+    counts = network.geometry(about.height, about.width, about.ratio)[1][0]
     total, rows = int(counts.sum()), len(network.raw_rows)
     sizes = {"scales": (int(counts.max()), np.int8), "measurements": (-(-total * about.bits // 8), np.uint8)}
     for name, (length, kind) in sizes.items():
@@ -92,7 +92,7 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     scales = torch.zeros(rows)
     scales[: counts.max()] = torch.from_numpy(arrays["scales"]).float()
     y = dequantize(scales, levels.movedim(-1, 0), about.bits)
-    return network.picture(y, counts, progress)[:, : about.height, : about.width]
+    return network.picture(y, about.height, about.width, about.ratio, progress)
 
 
 def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:

@@ -106,11 +106,12 @@ def test_the_first_rows_stay_what_they_were_whatever_follows():
     assert not torch.allclose(model.rows[40:], rows.view(256, 32, 32)[40:], atol=1e-2)
 
 
-@pytest.mark.parametrize("ratio", [0.01, 0.1, 0.25])
+@pytest.mark.parametrize("ratio", [0.04, 0.1, 0.25])
 @pytest.mark.parametrize("size", [(64, 64), (100, 70), (1, 1), (33, 200)])
 def test_what_is_recovered_agrees_with_what_was_measured(ratio, size):
     model, x = tiny(), torch.rand(1, 1, *size)
-    counts = model.counts(x, ratio)
+    seen, counts = model.geometry(*size, ratio)
+    assert seen == size
     with torch.no_grad():
         y = model.sense(x, counts)
         recovered = model.recover(y, counts)  # the blocks whole, beyond the picture's edge, too
@@ -119,9 +120,24 @@ def test_what_is_recovered_agrees_with_what_was_measured(ratio, size):
     assert int((y != 0).sum()) <= counts.sum()
 
 
+@pytest.mark.parametrize("size", [(256, 256), (100, 100), (481, 321), (20, 30), (1, 70)])
+def test_at_low_ratios_a_picture_is_sensed_at_half_its_size(size):
+    for ratio in (0.01, 0.02, 0.0299):
+        seen, counts = models.ResCSNetAny.geometry(*size, ratio)
+        assert seen == tuple(32 * max(1, round(side / 64)) for side in size)
+        assert counts.shape == (1, seen[0] // 32, seen[1] // 32) and counts.max() <= 256
+        asked = ratio * size[0] * size[1]
+        assert counts.sum() <= asked and (counts.max() == 256 or counts.sum() > asked - counts.numel())
+    x = photograph(*size, 1)
+    model = tiny()
+    assert model.reconstruct(x, 0.01).shape == x.shape
+    with torch.no_grad():
+        assert torch.allclose(model(x[None], 0.01)[0].clamp(0, 1), model.reconstruct(x, 0.01), atol=1e-5)
+
+
 def test_a_higher_ratio_is_only_more_of_the_same():
     model, x = tiny(), torch.rand(1, 1, 64, 64)
-    few, many = (model.sense(x, model.counts(x, ratio)) for ratio in (0.05, 0.2))
+    few, many = (model.sense(x, model.geometry(64, 64, ratio)[1]) for ratio in (0.05, 0.2))
     kept = few != 0
     assert kept.any() and torch.equal(few[kept], many[kept])
 
@@ -134,7 +150,7 @@ def test_training_meets_all_ratios_and_cut_edges():
         torch.manual_seed(seed)
         assert model(x).shape == x.shape
     shares = torch.stack([counts[:, 0, 0] for _, counts in seen]).flatten() / 1024
-    assert shares.min() < 0.015 and shares.max() > 0.2 and len(shares.unique()) > 40
+    assert shares.min() < 0.022 and shares.max() > 0.2 and len(shares.unique()) > 40
     cut = [shape for shape, _ in seen if shape != x.shape]
     assert 0 < len(cut) < 12
     model(x).square().mean().backward()
@@ -155,12 +171,11 @@ def test_beyond_a_cut_edge_nothing_is_learnt():
 def test_tiles_equal_the_whole(monkeypatch):
     model = tiny()
     x = photograph(7 * BLOCK + 5, 9 * BLOCK, 1)
-    counts = model.counts(x, 0.1)
     with torch.no_grad():
         whole = model(x[None], 0.1)[0].clamp(0, 1)
     monkeypatch.setattr(models.rescsnet, "TILE", 2)
     monkeypatch.setattr(models.rescsnet, "HALO", 3)  # enough for two stages
-    tiled = model.picture(model.sense(x[None], counts)[0].detach(), counts[0])[:, : x.shape[-2]]
+    tiled = model.reconstruct(x, 0.1)
     assert torch.allclose(tiled, whole, atol=1e-5)
 
 
@@ -199,5 +214,5 @@ def test_the_second_stage_s_loss_is_the_documented_one():
 
 def test_a_floor_bounds_what_a_good_picture_counts():
     x = torch.rand(1, 1, 8, 8)
-    assert losses.LOSSES["psnr-to-40"]()(x, x).item() == pytest.approx(-40)
+    assert losses.LOSSES["psnr-to-45"]()(x, x).item() == pytest.approx(-45)
     assert losses.PSNRLoss()(x, x).item() == pytest.approx(-100)

@@ -16,7 +16,8 @@ from .base import full_precision
 from .jpeg_restorer import ResidualBlock
 
 BLOCK = degradations.SENSED_BLOCK
-TOP_RATIO = 0.25
+TOP_RATIO, LEAST_RATIO = 0.25, 0.02  # of measurements to a block's pixels, in training
+FAR = 0.03  # pictures are sensed at half their size at ratios below this
 TILE, HALO = 24, 9  # blocks: the side of the tiles in which large pictures are recovered, and what they see beyond it
 
 
@@ -94,7 +95,8 @@ class ResCSNetAny(nn.Module):
 
     The rows of the sensing operator are orthonormal and ordered by importance: the first m of them are the operator at
     ratio m/1024. They begin as the low frequencies of the DCT. Recovery goes over the whole picture, so that there are
-    no block edges, at half resolution; each stage sees what the measurements still contradict.
+    no block edges, at half resolution; each stage sees what the measurements still contradict. At ratios below 0.03 a
+    block of 32×32 is too small to be told by its few numbers: there the picture is sensed at half its size.
     """
 
     channels = 1
@@ -113,21 +115,33 @@ class ResCSNetAny(nn.Module):
     def forward(self, x: torch.Tensor, ratio: float = 0.1) -> torch.Tensor:
         """Sense and recover (N, 1, H, W) in [0, 1]. In training each picture has a ratio of its own, and a quarter of
         the batches an edge within a block, beyond which x comes back as it is."""
+        height, width = x.shape[-2:]
         if not self.training:
-            counts = self.counts(x, ratio)
-            return self.recover(self.sense(x, counts), counts)[..., : x.shape[-2], : x.shape[-1]]
+            size, counts = self.geometry(height, width, ratio, x.device)
+            y = self.sense(_resized(x, size), counts.expand(len(x), -1, -1))
+            recovered = self.recover(y, counts.expand(len(x), -1, -1))
+            return _resized(recovered[..., : size[0], : size[1]], (height, width))
         cut = torch.randint(BLOCK, (2,)).tolist() if torch.rand(()) < 0.25 else (0, 0)
-        inside = (..., slice(x.shape[-2] - cut[0]), slice(x.shape[-1] - cut[1]))
+        inside = (..., slice(height - cut[0]), slice(width - cut[1]))
         seen, result = x[inside], x.clone()
-        ratios = TOP_RATIO * 0.04 ** torch.rand(len(x))  # 0.01 to 0.25, evenly in the logarithm
-        counts = torch.cat([self.counts(seen, ratio) for ratio in ratios.tolist()])
+        place = (1.2 * torch.rand(len(x)) - 0.1).clamp(0, 1)  # its ends, which have neighbours on one side, more often
+        ratios = TOP_RATIO * (LEAST_RATIO / TOP_RATIO) ** place  # evenly in the logarithm
+        counts = [degradations.measurement_counts(*seen.shape[-2:], r, BLOCK, x.device) for r in ratios.tolist()]
+        counts = torch.stack(counts)
         result[inside] = self.recover(self.sense(seen, counts), counts)[inside]
         return result
 
     @staticmethod
-    def counts(x: torch.Tensor, ratio: float) -> torch.Tensor:
-        """How many numbers are measured of each block of a picture, (1, h, w)."""
-        return degradations.measurement_counts(*x.shape[-2:], ratio, BLOCK, x.device)[None]
+    def geometry(height: int, width: int, ratio: float, device=None) -> tuple[tuple[int, int], torch.Tensor]:
+        """The size at which a picture is sensed, and how many numbers are measured of each block, (1, h, w).
+
+        Below the ratio FAR that is half its size, to whole blocks.
+        """
+        if ratio >= FAR:
+            return (height, width), degradations.measurement_counts(height, width, ratio, BLOCK, device)[None]
+        rows, columns = (max(1, round(side / (2 * BLOCK))) for side in (height, width))
+        count = min(round(TOP_RATIO * BLOCK**2), int(ratio * height * width / (rows * columns)))
+        return (BLOCK * rows, BLOCK * columns), torch.full((1, rows, columns), count, device=device)
 
     def sense(self, x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """The first `counts`, (N, h, w), measurements of x − 0.5, (N, 256, h, w); zero beyond them."""
@@ -166,23 +180,36 @@ class ResCSNetAny(nn.Module):
             return degradations.block_adjoint(y - mask * degradations.block_sense(x, rows), rows)
 
     @torch.no_grad()
-    def picture(self, y: torch.Tensor, counts: torch.Tensor, progress: bool = False) -> torch.Tensor:
-        """The picture, (1, 32·h, 32·w), clipped, of measurements (256, h, w) and their counts (h, w); in tiles."""
-
-        def recover(piece: torch.Tensor) -> torch.Tensor:
-            return self.recover(piece[None, :-1], piece[None, -1])[0].clamp(0, 1)
-
-        self.to(memory_format=torch.channels_last)
-        return images.map_tiles(recover, torch.cat([y, counts[None].to(y)]), TILE, HALO, BLOCK, progress)
+    def measure(self, image: torch.Tensor, ratio: float) -> torch.Tensor:
+        """The measurements, (256, h, w), of a picture (1, H, W), uint8 or float, of any size."""
+        device = self.raw_rows.device
+        size, counts = self.geometry(*image.shape[-2:], ratio, device)
+        return self.sense(_resized(images.to_float(image)[None].to(device), size), counts)[0]
 
     @torch.no_grad()
+    def picture(self, y: torch.Tensor, height: int, width: int, ratio: float, progress: bool = False) -> torch.Tensor:
+        """The picture, (1, height, width), clipped, of what `measure` returns; large ones in tiles."""
+        size, counts = self.geometry(height, width, ratio, y.device)
+
+        def recover(piece: torch.Tensor) -> torch.Tensor:
+            return self.recover(piece[None, :-1], piece[None, -1])[0]
+
+        self.to(memory_format=torch.channels_last)
+        whole = images.map_tiles(recover, torch.cat([y, counts.to(y)]), TILE, HALO, BLOCK, progress)
+        return _resized(whole[None, :, : size[0], : size[1]], (height, width))[0].clamp(0, 1)
+
     def reconstruct(self, image: torch.Tensor, ratio: float, progress: bool = False) -> torch.Tensor:
         """Sense and recover (1, H, W), of any size; uint8 in gives uint8 out, else float32 in [0, 1]."""
-        height, width = image.shape[-2:]
-        counts = self.counts(image, ratio)
-        y = self.sense(images.to_float(image)[None].to(self.raw_rows.device), counts.to(self.raw_rows.device))
-        recovered = self.picture(y[0], counts[0], progress)[:, :height, :width].to(image.device)
+        recovered = self.picture(self.measure(image, ratio), *image.shape[-2:], ratio, progress).to(image.device)
         return images.to_uint8(recovered) if image.dtype == torch.uint8 else recovered
+
+
+def _resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bicubic in full precision, or as it is where nothing changes."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    with full_precision(x.device):
+        return degradations.resize(x.float(), size)
 
 
 def _planes(share: torch.Tensor, height: int, width: int) -> torch.Tensor:
