@@ -165,7 +165,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from . import recipes, training, zoo
+    from . import datasets, recipes, training, zoo
 
     if options.recipe is None:
         for recipe in recipes.RECIPES.values():
@@ -195,9 +195,13 @@ def _train(options: argparse.Namespace) -> int:
             raise recipes.RecipeError(f"{begin} is not shipped; train it first, and name its card: --start {card}.")
         start, card = zoo.load(begin).state_dict(), zoo.card(begin)
         started_from = {"name": card["name"], "sha256": card["sha256"]}
-    model, log, facts = recipes.run(
-        recipe, out, options.resume, options.device, not options.quiet, start, started_from, options.overwrite
-    )
+    try:
+        model, log, facts = recipes.run(
+            recipe, out, options.resume, options.device, not options.quiet, start, started_from, options.overwrite
+        )
+    except datasets.DatasetError as why:
+        hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
+        raise datasets.DatasetError(f"{why}{hint}") from None
     if training.rank():
         return 0
     done = log[-1]["step"] if log else 0
@@ -256,7 +260,10 @@ def _restore(options: argparse.Namespace) -> int:
     restored = model.to(device).restore(picture, tile=options.tile or 0, progress=not options.quiet, half=options.half)
     images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))
     size = f"{restored.shape[-1]}x{restored.shape[-2]}"
-    print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
+    if restored.shape == picture.shape and (restored == picture).all():
+        print(f"{options.output}: {size} pixels, as they were: no trace of JPEG was found to mend")
+    else:
+        print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
     return 0
 
 
@@ -361,6 +368,8 @@ def _sentence(why: Exception) -> str:
         )
     if isinstance(why, OSError) and why.errno == errno.ENOSPC:
         return f"the disk is full while writing {why.filename or 'a file'}; free some space and try again."
+    if isinstance(why, FileNotFoundError) and why.strerror:
+        return f"{why.filename}: no such file; check the name."
     if isinstance(why, OSError) and why.errno in (errno.EEXIST, errno.ENOTDIR):
         return f"{why.filename}: there is a file of that name, where a folder is wanted; name another place."
     return " ".join(str(why).split())

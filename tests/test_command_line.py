@@ -721,6 +721,19 @@ def test_64_megapixels_want_little_more_memory_than_one(tmp_path):
     assert 150e6 < large - small <= 1.5e9
 
 
+def test_restore_says_when_nothing_was_to_mend(place, capsys):
+    made = recipes.Recipe("blind", "jpeg", {"kind": "drunet"}, Plan(4), origin="a test's")  # fresh, it adds nothing
+    zoo.write(made, models.build("drunet"), zoo.WEIGHTS)
+    assert run("restore", "in.png", "out.png", "--task", "jpeg", "--quiet") == 0
+    assert "24x20 pixels, as they were" in capsys.readouterr().out
+
+
+def test_a_recipe_without_its_sets_can_be_tried_with_the_bundled_ones(place, capsys, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "lost-x2", recipe("lost-x2", sets=("Nowhere",)))
+    line = refused(place, capsys, "train", "lost-x2", "--quiet")
+    assert "'Nowhere' is not there" in line and "--sets bundled" in line
+
+
 # ------------------------------------------------------------------------------ compress, decompress
 
 
@@ -770,7 +783,7 @@ def test_decompress_takes_the_card_of_an_own_codec(coder):
         (["compress", "in.png", "out.bic", "--model", "good-x2"], ["good-x2", "is no codec"]),
         (["compress", "in.png", "out.bic", "--model", "none"], ["no network is called 'none'"]),
         (["decompress", "in.png", "out.png"], ["in.png: not a .bic file"]),
-        (["decompress", "none.bic", "out.png"], ["none.bic"]),
+        (["decompress", "none.bic", "out.png"], ["none.bic: no such file"]),
         (["decompress", "good.bic", "out.xyz"], ["unknown picture format"]),
         (["decompress", "good.bic", "no/out.png"], ["folder no does not exist"]),
         (["decompress", "half.bic", "out.png"], ["half.bic: the file is damaged or truncated"]),
@@ -886,7 +899,7 @@ def test_sense_and_recover(camera, capsys, how):
         (["sense", "in.png", "out.npz", "--model", "good-x2"], ["good-x2", "senses nothing"]),
         (["sense", "in.png", "out.npz", "--model", "none"], ["no network is called 'none'"]),
         (["recover", "in.png", "out.png"], ["in.png: not a whole file of measurements"]),
-        (["recover", "none.npz", "out.png"], ["none.npz"]),
+        (["recover", "none.npz", "out.png"], ["none.npz: no such file"]),
         (["recover", "good.npz", "out.xyz"], ["unknown picture format"]),
         (["recover", "good.npz", "no/out.png"], ["folder no does not exist"]),
         (["recover", "half.npz", "out.png"], ["half.npz: not a whole file of measurements"]),
