@@ -9,10 +9,12 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help course lab test unit lint notebooks browser readme speed format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme speed format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## install all that the course needs into .venv
 
 course: $(READY)  ## run all notebooks end to end: copies, HTML and a results table under build/
 	@$(BIN)/python notebooks/run.py --out build
@@ -38,10 +40,12 @@ browser: $(READY)  ## run the notebooks in a real JupyterLab and move their slid
 readme: $(READY)  ## write the README's results table and picture again
 	@$(BIN)/python docs/update_readme.py
 
-speed: $(READY)  ## measure training throughput against a plain loop, and memory on 64 megapixels
+speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, each against the plain way
 	@$(BIN)/python tests/benchmark_training.py
 	@$(BIN)/python tests/benchmark_memory.py
+	@$(BIN)/python tests/benchmark_restoring.py
 	@$(BIN)/python tests/benchmark_codec.py
+	@$(BIN)/python tests/benchmark_dw_ssim.py
 
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -37,29 +37,32 @@ def table() -> str:
 
 
 def codec_table(rows: pd.DataFrame) -> str:
-    """Markdown: a row per codec on one set, the most bits for the same quality first."""
+    """Markdown: a row per codec on one set, the most bits for the same quality first; those far off in a sentence."""
     from helpers import evaluation
 
     found = evaluation.curves(rows).reset_index().sort_values("BD-rate %", ascending=False, na_position="first")
     rates = evaluation.SHOWN_RATES
     heads = ["codec", "parameters", *(f"{rate} bpp" for rate in rates), "bits", "without headers", "for MS-SSIM"]
-    span = " to ".join(f"{rate:g}" for rate in evaluation.RATES)
+    lowest = evaluation.curve(rows[rows["method"] == "jpeg"])[0][0]  # JPEG has no smaller files
+    span = f"{max(lowest, evaluation.RATES[0]):.2f} to {evaluation.RATES[1]:g}"
     lines = [
-        f"**Codecs, {found['dataset'][0]}** (PSNR of RGB in dB at a file size; bits for the same quality as JPEG's at "
-        f"{span} bits per pixel, BD-rate)",
+        f"**Codecs, {found['dataset'][0]}** (PSNR of RGB in dB at a file size; then BD-rate: how many more bits than "
+        f"JPEG for the PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel)",
         "",
         f"| {' | '.join(heads)} |",
         "|---|" + "--:|" * (len(heads) - 1),
     ]
+    far = []
     for row in found.to_dict("records"):
-        scores = [_number(row[f"psnr at {rate}"], ".2f") for rate in rates]
-        shares = [_number(row.get(key), "+.0f", " %") for key in SAVINGS]
         name, size = row["method"], f"{row['parameters']:,}" if row["parameters"] else "–"
         if pd.isna(row["BD-rate %"]):  # one point, far from the span
             only = rows[rows["method"] == name]
-            scores[-1] = f"{only['psnr'].mean():.2f} at {only['bpp'].mean():.2f} bpp"
+            far.append(f"`{name}` {only['psnr'].mean():.2f} dB at {only['bpp'].mean():.2f} bits per pixel")
+            continue
+        scores = [_number(row[f"psnr at {rate}"], ".2f") for rate in rates]
+        shares = [_number(row.get(key), "+.0f", " %") for key in SAVINGS]
         lines.append(f"| {' | '.join([name, size, *scores, *shares])} |")
-    return "\n".join(lines)
+    return "\n".join(lines) + (f"\n\nFar outside: {', '.join(far)}." if far else "")
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:

@@ -126,6 +126,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "weighted": WeightedLoss,
     "frobenius-dw-ssim": FrobeniusDWSSIMLoss,
     "frobenius-dw-ssim-82": partial(FrobeniusDWSSIMLoss, 0.8, 0.2),
+    "frobenius-dw-ssim-signed": partial(FrobeniusDWSSIMLoss, absolute=False, joint=False),
     "sparse-code": SparseCodeLoss,
     "sparser-code": partial(SparseCodeLoss, 0.025),
     "rate-distortion": RateDistortionLoss,

@@ -229,6 +229,9 @@ _RECIPES = [
     Recipe("rescsnet-any", "cs", {"kind": "rescsnet-any"}, Plan(18_000, 5e-4, warmup=500, clip=1.0, every=1000),
            loss="psnr-to-45", patch=96, batch=14, rescale=(0.6, 0.45, 0.35, 0.3),
            origin="block sensing with learned rows, recovery in stages; one network for all ratios"),
+    Recipe("rescsnet-any-dw", "cs", {"kind": "rescsnet-any"}, Plan(1_500, 1e-4, warmup=100, clip=1.0, every=500),
+           loss="frobenius-dw-ssim-signed", patch=96, batch=14, rescale=(0.6, 0.45, 0.35, 0.3),
+           start_from="rescsnet-any", origin="rescsnet-any, trained on with DW-SSIM in its loss"),
 ]
 # fmt: on
 

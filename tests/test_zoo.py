@@ -280,9 +280,14 @@ def test_shipped_weights_started_from_the_shipped_ones(name):
 @every_shipped
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shipped_networks_restore_a_tiny_picture(name, channels):
-    model = zoo.load(name)
-    if zoo.card(name)["task"] == "codec":
+    model, task = zoo.load(name), zoo.card(name)["task"]
+    if task == "codec":
         pytest.skip(f"{name} codes pictures and restores none")
+    if task.startswith("cs"):
+        if channels == 3:
+            pytest.skip(f"{name} senses gray pictures")
+        assert model.reconstruct(photograph(7, 9, 1), 0.1).shape == (1, 7, 9)
+        return
     assert model.restore(photograph(7, 9, channels)).shape == (channels, 7 * model.scale, 9 * model.scale)
 
 
