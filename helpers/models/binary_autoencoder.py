@@ -19,7 +19,7 @@ from .base import full_precision
 from .jpeg_restorer import DRUNet
 
 BLOCK = 16  # side of a block in pixels
-TILE = 64  # blocks: the side of the tiles in which large pictures are decoded
+TILE = 96  # blocks: the side of the tiles in which large pictures are decoded
 TOP_RATE = 6.0  # the dial of a codec goes from 0, the smallest files, to this; +1 halves the squared step
 UNIT = 32.0  # gray levels: what the context model counts coefficients in
 
@@ -299,8 +299,8 @@ def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch
 
 def _fixed(x, bits: int):
     """Rounded to a multiple of 2⁻ᵇⁱᵗˢ, in double precision."""
-    x = torch.as_tensor(x).detach().double()
-    return torch.round(x * 2**bits) / 2**bits
+    scaled = torch.as_tensor(x).detach().double() * 2**bits
+    return scaled.round_().div_(2**bits)
 
 
 def checkerboard(codes: torch.Tensor) -> torch.Tensor:
