@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme speed format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ browser: $(READY)  ## run the notebooks in a real JupyterLab and move their slid
 	@$(BIN)/python tests/browser.py
 
 readme: $(READY)  ## write the README's results table and picture again
+	@$(BIN)/python docs/update_readme.py
+
+benchmark: $(READY)  ## measure all tables of data/results that are not up to date, and write the README's
+	@$(BIN)/python -m helpers benchmark
 	@$(BIN)/python docs/update_readme.py
 
 speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, each against the plain way

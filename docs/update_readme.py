@@ -38,13 +38,13 @@ def table() -> str:
 
 def codec_table(rows: pd.DataFrame) -> str:
     """Markdown: a row per codec on one set, the most bits for the same quality first; those far off in a sentence."""
-    from helpers import evaluation
+    from helpers import comparison
 
-    found = evaluation.curves(rows).reset_index().sort_values("BD-rate %", ascending=False, na_position="first")
-    rates = evaluation.SHOWN_RATES
+    found = comparison.curves(rows).reset_index().sort_values("BD-rate %", ascending=False, na_position="first")
+    rates = comparison.SHOWN_RATES
     heads = ["codec", "parameters", *(f"{rate} bpp" for rate in rates), "bits", "without headers", "for MS-SSIM"]
-    lowest = evaluation.curve(rows[rows["method"] == "jpeg"])[0][0]  # JPEG has no smaller files
-    span = f"{max(lowest, evaluation.RATES[0]):.2f} to {evaluation.RATES[1]:g}"
+    lowest = comparison.curve(rows[rows["method"] == "jpeg"])[0][0]  # JPEG has no smaller files
+    span = f"{max(lowest, comparison.RATES[0]):.2f} to {comparison.RATES[1]:g}"
     lines = [
         f"**Codecs, {found['dataset'][0]}** (PSNR of RGB in dB at a file size; then BD-rate: how many more bits than "
         f"JPEG for the PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel)",

@@ -1,5 +1,5 @@
-"""The command line: python -m helpers check | download | train | evaluate | restore | compress | decompress | sense |
-recover | publish.
+"""The command line: python -m helpers check | download | train | evaluate | benchmark | restore | compress |
+decompress | sense | recover | publish.
 
 At the top it imports the standard library alone: `check` must run where packages are missing or broken.
 """
@@ -81,9 +81,16 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method")
     evaluate.add_argument("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row")
+    evaluate.add_argument("--repeats", type=_positive, default=1, metavar="N", help="times to measure seconds (1)")
     evaluate.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
     evaluate.add_argument("--quiet", action="store_true", help="no progress bar")
     evaluate.set_defaults(run=_evaluate)
+
+    benchmark = commands.add_parser("benchmark", help="measure all tables of data/results that are not up to date")
+    benchmark.add_argument("tasks", nargs="*", metavar="TASK", help="by default all; 'costs' is the table of costs")
+    benchmark.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables instead of data/results")
+    benchmark.add_argument("--again", action="store_true", help="measure what is up to date, too")
+    benchmark.set_defaults(run=_benchmark)
 
     restore = commands.add_parser("restore", help="restore one picture of any size")
     restore.add_argument("input", type=Path, metavar="IN")
@@ -222,7 +229,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import datasets, evaluation, images, training
+    from . import comparison, datasets, evaluation, images, training
 
     if options.out:
         _check_folder(options.out)
@@ -232,15 +239,36 @@ def _evaluate(options: argparse.Namespace) -> int:
     name = Path(options.images).name
     if options.panels:
         options.panels.mkdir(parents=True, exist_ok=True)
-    table, failures = evaluation.evaluate(options.task, files, methods, name, not options.quiet, options.panels, device)
+    table, failures = evaluation.evaluate(
+        options.task, files, methods, name, not options.quiet, options.panels, device, options.repeats
+    )
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
         with images.atomic(options.out) as temporary:
             table.to_csv(temporary, index=False)
     if len(table):
-        print(evaluation.summary(table).to_string())
+        print(comparison.summary(table).to_string())
     return 2 if failures else 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from . import benchmark, evaluation
+
+    for task in options.tasks:
+        if task not in (*evaluation.TASKS, "costs"):
+            raise evaluation.EvaluationError(f"no table is called {task!r}; try {', '.join(evaluation.TASKS)}, costs.")
+    out, count = options.out or benchmark.RESULTS, 0
+    for task, name, method, seconds in benchmark.run(options.tasks, out, options.again):
+        if seconds is None:
+            print(f"{task:<14} {name:<11} skipped: the set is not in COURSE_DATA", flush=True)
+            continue
+        count += 1
+        print(f"{task:<14} {name:<11} {method:<20} {seconds:6.1f} s", flush=True)
+    if not options.tasks or "costs" in options.tasks:
+        count += benchmark.write_costs(out, options.again)
+    print(f"{out}: {count} measured, the others up to date" if count else f"{out}: all up to date")
+    return 0
 
 
 def _restore(options: argparse.Namespace) -> int:

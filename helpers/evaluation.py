@@ -5,27 +5,29 @@ bicubic with anti-aliasing as MATLAB's `imresize` and stored in 8 bits; the outp
 `scale` border pixels are left out. Deblocking (`deblock-q20`): Y in 8 bits through libjpeg at quality 20, nothing left
 out. A colour network is given the RGB picture, and Y is taken of its 8-bit output. JPEG (`jpeg-q10`, …): the same at
 any quality; `jpeg-color-q10`, … code and measure RGB (4:2:0). Codecs (`codec`): RGB, decoded in 8 bits, against the
-real size of the file, at several settings each; `header_bpp` is the part of it that is no coded pixels. Compressed
-sensing (`cs-01`, … `cs-25`): Y in 8 bits, the whole picture, nothing left out; `measured` is the numbers measured per
-pixel, those of blocks that hang over the edge included, `ssim_uniform` the SSIM of that literature's tables. Peak 255
-on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
+real size of the file, at several settings each; `header_bpp` is the part of it that is no coded pixels; `codec-gray`
+does the same with Y in 8 bits. Compressed sensing (`cs-01`, … `cs-25`): Y in 8 bits, the whole picture, nothing left
+out; `measured` is the numbers measured per pixel, those of blocks that hang over the edge included, `ssim_uniform` the
+SSIM of that literature's tables. Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
 """
 
 import copy
 import json
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from . import codec, datasets, degradations, images, metrics, models, zoo
+from . import classical, codec, comparison, datasets, degradations, images, metrics, models, sensing, zoo
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
 MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
@@ -34,11 +36,19 @@ TEST_SETS = {
     "deblock": ("Classic5", "LIVE1"),
     "jpeg": ("Classic5", "LIVE1"),
     "codec": ("LIVE1",),
+    "codec-gray": ("Set11",),
     "cs": ("Set11", "BSD68_gray", "Set5", "Set14"),
 }
-SCORES = {"psnr": 2, "ssim": 4, "ssim_uniform": 4, "measured": 4, "psnr_b": 2}  # digits in summaries
-SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
-RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
+TASKS = (
+    *("sr-x2", "sr-x3", "sr-x4", "deblock-q20"),
+    *degradations.JPEG_TASKS,
+    *degradations.JPEG_COLOR_TASKS,
+    *degradations.CS_TASKS,
+    *("codec", "codec-gray"),
+)
+SENSED, SENSED_BITS = "sensed", 6  # measurements as a file: bits of each, the best of those in notebook 5
+SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
+MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
 Method = Callable[[torch.Tensor], torch.Tensor]  # uint8 (C, H, W) degraded → uint8 restored
@@ -48,12 +58,23 @@ class EvaluationError(ValueError):
     """Something asked for that cannot be measured; one sentence that says what to do."""
 
 
+class Coder(NamedTuple):
+    """A codec as it is measured: a picture and a setting in, a file out, and the picture of the file."""
+
+    settings: tuple[float, ...]  # the points of its curve
+    encode: Callable[[torch.Tensor, float], bytes]
+    decode: Callable[[bytes], torch.Tensor]
+    parameters: int = 0
+
+
 def methods_for(task: str) -> list[str]:
-    """The task's baseline, or the usual codecs, and every network that the zoo has for it."""
+    """The task's baseline, classical methods and all networks of the zoo; or the usual codecs and the zoo's."""
     if task == "codec":
-        return [*codec.FILE_FORMATS, *zoo.for_task(task)]
+        return [*codec.FILE_FORMATS, MENDED, *zoo.for_task(task)]
+    if task == "codec-gray":
+        return [*codec.FILE_FORMATS, MENDED, *codec.names(), SENSED]
     _check_measurable(task)
-    return [BASELINES[task.split("-")[0]], *zoo.for_task(task)]
+    return [BASELINES[task.split("-")[0]], *classical.for_task(task), *zoo.for_task(task)]
 
 
 def evaluate(
@@ -64,21 +85,20 @@ def evaluate(
     progress: bool = True,
     panels: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
+    repeats: int = 1,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Measure methods on pictures. Returns the table, one row per picture and method, and one line per failed picture.
 
-    `methods` are "bicubic", "jpeg", names of the zoo, or paths of cards; by default all that the task has. Into the
-    folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on `device`,
-    by default the CPU.
+    `methods` are "bicubic", "jpeg", classical ones, names of the zoo, or paths of cards; by default all that the task
+    has. Into the folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on
+    `device`, by default the CPU. `seconds` are the median of `repeats`, after a warm-up.
     Raises EvaluationError, ZooError.
     """
     _check_measurable(task)  # said once, before any picture
     names = list(methods_for(task) if methods is None else methods)
-    loaded = {name: _load(name, task) for name in names}
+    loaded = {name: load_method(name, task) for name in names}
     for model in loaded.values():
-        if isinstance(
-            model, models.Restorer | models.ResCSNetAny
-        ):  # codecs are measured on the CPU, where their files are the same
+        if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
     rows, failures, cold = [], [], set(loaded)
     for path in tqdm(list(files), unit="picture", disable=None if progress else True):
@@ -86,11 +106,11 @@ def evaluate(
             picture = images.load_uint8(path)
             for name, model in loaded.items():
                 if name in cold:  # a first picture also waits for what the machine sets up
-                    side = 192 if task == "codec" else 64
+                    side = 192 if task.startswith("codec") else 64
                     small = picture[..., :side, :side] if min(picture.shape[-2:]) > side else picture
                     list(_scored(task, small, name, model))
                     cold.remove(name)
-                for scores, shown, label in _scored(task, picture, name, model):
+                for scores, shown, label in _scored(task, picture, name, model, repeats):
                     if panels:
                         strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
                         images.save(Path(panels) / f"{Path(path).stem}-{Path(name).stem}{label}.png", strip)
@@ -100,31 +120,43 @@ def evaluate(
     return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
 
 
-def _scored(task: str, picture: torch.Tensor, name: str, model) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
+def _scored(
+    task: str, picture: torch.Tensor, name: str, model, repeats: int = 1
+) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
     """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
-    if task != "codec":
+    if not task.startswith("codec"):
         measure = score_sensing if task.startswith("cs-") else score
-        yield *measure(task, picture, model), ""
+        yield *measure(task, picture, model, repeats), ""
         return
-    for setting in codec.FILE_FORMATS[name][-1] if name in codec.FILE_FORMATS else model.settings:
-        yield *score_codec(picture, name, setting, model), f"-{setting:g}"
+    if task == "codec-gray":
+        picture = images.luma_uint8(picture)
+    for setting in model.settings:
+        yield *score_codec(picture, setting, model, repeats), f"-{setting:g}"
 
 
-def score_codec(picture: torch.Tensor, name: str, setting: float, model=None) -> tuple[dict, list[torch.Tensor]]:
+def _timed(function: Callable, repeats: int) -> tuple:
+    """What a function returns, and the median of the seconds that it takes."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = function()
+        seconds.append(time.perf_counter() - start)
+    return result, statistics.median(seconds)
+
+
+def score_codec(
+    picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1
+) -> tuple[dict, list[torch.Tensor]]:
     """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
     if min(picture.shape[-2:]) < 177:  # what MS-SSIM wants
         raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure a codec.")
-    start = time.perf_counter()
-    if name in codec.FILE_FORMATS:
-        data, parameters = codec.file_bytes(picture, name, setting), 0
-        decoded = degradations.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
-    elif isinstance(model, codec.PackedBits):
-        data = model.encode(picture)
-        decoded, parameters = model.decode(data), model.parameters
-    else:
-        data, parameters = codec.compress(picture, name, quality=setting), codec.load(name).parameters
-        decoded = codec.decompress_uint8(data, name)
-    row = {"seconds": time.perf_counter() - start, "setting": setting, "parameters": parameters}
+
+    def there_and_back() -> tuple[bytes, torch.Tensor]:
+        data = coder.encode(picture, setting)
+        return data, coder.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
+
+    (data, decoded), seconds = _timed(there_and_back, repeats)
+    row = {"seconds": seconds, "setting": setting, "parameters": coder.parameters}
     row |= {"bpp": metrics.bits_per_pixel(data, picture)}
     row |= {"header_bpp": metrics.bits_per_pixel(codec.header_bytes(data), picture)}
     pair = [t.float() for t in (decoded, picture)]
@@ -133,7 +165,9 @@ def score_codec(picture: torch.Tensor, name: str, setting: float, model=None) ->
     return row, [decoded, picture]
 
 
-def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> tuple[dict, list[torch.Tensor]]:
+def score(
+    task: str, picture: torch.Tensor, model: models.Restorer | classical.Classical | None, repeats: int = 1
+) -> tuple[dict, list[torch.Tensor]]:
     """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original.
 
     `model` None is the task's baseline.
@@ -146,83 +180,44 @@ def score(task: str, picture: torch.Tensor, model: models.Restorer | None) -> tu
     if not color and (scale == 1 or model is None or model.channels == 1):
         picture = images.luma_uint8(picture)
     given = degradations.for_task(task)(picture)
-    start = time.perf_counter()
-    restored = model.restore(given) if model else baseline(given, scale)
-    seconds = time.perf_counter() - start
+    restored, seconds = _timed(partial(model.restore, given) if model else partial(baseline, given, scale), repeats)
     border = scale if scale > 1 else 0
     pair = [images.shave(t if color else images.luma_uint8(t), border).float() for t in (restored, picture)]
     row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
     if task.startswith("jpeg"):
         row["psnr_b"] = metrics.psnr_b(*pair, peak=255)
-    row |= {"seconds": seconds, "parameters": sum(p.numel() for p in model.parameters()) if model else 0}
+    row |= {"seconds": seconds, "parameters": _size(model)}
     return row, [baseline(given, scale), restored, picture]
 
 
 def score_sensing(
-    task: str, picture: torch.Tensor, model: models.ResCSNetAny | None
+    task: str, picture: torch.Tensor, model: models.ResCSNetAny | None, repeats: int = 1
 ) -> tuple[dict, list[torch.Tensor]]:
     """The same for compressed sensing of a clean uint8 picture; the baseline keeps the DCT's low frequencies."""
     if min(picture.shape[-2:]) < 11:
         raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
     picture, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
     zonal = degradations.keep_low_frequencies(picture, ratio)
-    start = time.perf_counter()
-    restored = model.reconstruct(picture, ratio) if model else degradations.keep_low_frequencies(picture, ratio)
-    row = {"seconds": time.perf_counter() - start}
+    recover = model.reconstruct if model else degradations.keep_low_frequencies
+    restored, seconds = _timed(partial(recover, picture, ratio), repeats)
+    row = {"seconds": seconds, "parameters": _size(model)}
     pair = [t.float() for t in (restored, picture)]
     row |= {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
     row |= {"ssim_uniform": metrics.ssim(*pair, peak=255, window="uniform")}
-    row |= {"parameters": sum(p.numel() for p in model.parameters()) if model else 0}
     size = picture.shape[-2:]
     block = degradations.SENSED_BLOCK
     counts = model.geometry(*size, ratio)[1] if model else degradations.measurement_counts(*size, ratio, block)
     return row | {"measured": counts.sum().item() / picture.numel()}, [zonal, restored, picture]
 
 
+def _size(model) -> int:
+    """The number of a network's parameters; what is no network has none."""
+    return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
+
+
 def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
     """What costs nothing: bicubic interpolation, or the degraded picture itself."""
     return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over pictures, a row per method, the best last."""
-    if "setting" in table:
-        return curves(table)
-    keys = ["task", "dataset", "method"]
-    table = table.reindex(columns=[*keys, *SCORES, "seconds", "parameters"])
-    means = table.groupby(keys, sort=False)[[*SCORES, "seconds", "parameters"]].mean()
-    means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
-    return means.astype({"parameters": int}).round(SCORES | {"seconds": 3})
-
-
-def curves(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per codec: dB at some rates, and BD-rates in percent against JPEG, with file headers and without.
-
-    A point of a curve is the mean of bits and decibels over all pictures at one setting.
-    """
-    rows = []
-    for (dataset, method), part in table.groupby(["dataset", "method"], sort=False):
-        row = {"task": "codec", "dataset": dataset, "method": method}
-        row |= {f"psnr at {rate}": metrics.at_rate(curve(part), rate) for rate in SHOWN_RATES}
-        jpeg = table[(table["dataset"] == dataset) & (table["method"] == "jpeg")]
-        if len(jpeg):
-            row["BD-rate %"] = metrics.bd_rate(curve(part), curve(jpeg), *RATES)
-            if part["header_bpp"].any():
-                row["without headers"] = metrics.bd_rate(*(curve(t, payload=True) for t in (part, jpeg)), *RATES)
-            row["BD-rate % of MS-SSIM"] = metrics.bd_rate(*(curve(t, "ms_ssim") for t in (part, jpeg)), *RATES)
-        rows.append(row | {"seconds": part["seconds"].mean(), "parameters": part["parameters"].iloc[0]})
-    return pd.DataFrame(rows).set_index(["task", "dataset", "method"]).round(2)
-
-
-def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> list[tuple[float, float]]:
-    """The (bits per pixel, dB) points of one codec's rows, means over pictures; MS-SSIM in dB, −10·log₁₀(1 − MS-SSIM).
-
-    `payload`: without the headers of the files.
-    """
-    rates = table["bpp"] - table["header_bpp"] * payload
-    scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
-    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean()
-    return list(points.sort_values("rate").itertuples(index=False, name=None))
 
 
 def multiply_adds(model: models.Restorer) -> int:
@@ -264,7 +259,7 @@ def publish(run: str | os.PathLike) -> Path:
             table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
             if failures:
                 raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
-            figures[name] = figures_of(table)
+            figures[name] = comparison.figures_of(table)
     about["multiply_adds"] = multiply_adds(zoo.load(cards[0]))
     target = zoo.WEIGHTS / cards[0].name
     with images.atomic(target.with_suffix(".safetensors")) as temporary:
@@ -272,17 +267,6 @@ def publish(run: str | os.PathLike) -> Path:
     with images.atomic(target) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return target
-
-
-def figures_of(table: pd.DataFrame) -> dict[str, float]:
-    """What a card says of one method's rows: mean PSNR and SSIM; of a codec, dB at some rates, or its one point."""
-    if "setting" not in table:
-        means = table[["psnr", "ssim"]].mean()
-        return {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
-    points = curve(table)
-    if len(points) == 1:
-        return {"bpp": round(points[0][0], 3), "psnr": round(points[0][1], 3)}
-    return {f"psnr at {rate}": round(metrics.at_rate(points, rate), 3) for rate in SHOWN_RATES}
 
 
 def _check_finished(card: Path, about: dict) -> None:
@@ -300,21 +284,66 @@ def _check_measurable(task: str) -> None:
     """Raises TaskError for a task that does not exist or leaves its quality or ratio open."""
     if task.startswith("cs"):
         degradations.ratio_of(task)
-    elif task != "codec":
+    elif task not in ("codec", "codec-gray"):
         degradations.for_task(task)
 
 
-def _load(name: str, task: str) -> models.Restorer | None:
-    if task == "codec":
-        if name in codec.FILE_FORMATS:
-            return None
-        kind = zoo.card(name)["network"].get("kind")
-        return codec.PackedBits(name) if kind == "npeg" else codec.load(name)
+def load_method(name: str, task: str) -> models.Restorer | models.ResCSNetAny | classical.Classical | Coder | None:
+    """What is measured under a name; None for the task's baseline."""
+    if task.startswith("codec"):
+        return _coder(name, task)
     if name == BASELINES[task.split("-")[0]]:
         return None
+    if name in classical.METHODS:
+        return classical.find(name, task)
     if name in BASELINES.values():
         raise EvaluationError(f"{name!r} is no method for {task}; there are {', '.join(methods_for(task))}.")
     return load_for(name, task)
+
+
+def _coder(name: str, task: str) -> Coder:
+    """A codec by its name. Raises CodecError, EvaluationError, ZooError."""
+    if name in codec.FILE_FORMATS:
+        return Coder(codec.FILE_FORMATS[name][-1], partial(_file, name), degradations.decode)
+    if name == MENDED:
+        return _mended()
+    if name == SENSED:
+        if task != "codec-gray":
+            raise EvaluationError(f"{SENSED!r} senses gray pictures; measure it with codec-gray.")
+        return _sensed()
+    if zoo.card(name)["network"].get("kind") == "npeg":
+        packed = codec.PackedBits(name)
+        return Coder(packed.settings, lambda pixels, _: packed.encode(pixels), packed.decode, packed.parameters)
+    learned = codec.load(name)
+
+    def encode(pixels: torch.Tensor, quality: float) -> bytes:
+        return codec.compress(pixels, name, quality=quality)
+
+    return Coder(learned.settings, encode, partial(codec.decompress_uint8, model=name), learned.parameters)
+
+
+def _mended() -> Coder:
+    """JPEG, decoded and then restored: the same files, better pictures."""
+    restorer = zoo.load(MENDED.partition("+")[2])
+
+    def decode(data: bytes) -> torch.Tensor:
+        return restorer.restore(degradations.decode(data))
+
+    return Coder(codec.FILE_FORMATS["jpeg"][-1], partial(_file, "jpeg"), decode, _size(restorer))
+
+
+def _sensed() -> Coder:
+    """Compressed measurements as files, by their ratio."""
+
+    def decode(data: bytes) -> torch.Tensor:
+        return images.to_uint8(sensing.recover(data))
+
+    encode = partial(sensing.sense, bits=SENSED_BITS)
+    return Coder(SENSED_RATIOS, encode, decode, _size(sensing.load(sensing.DEFAULT)))
+
+
+def _file(name: str, pixels: torch.Tensor, setting: float) -> bytes:
+    return codec.file_bytes(pixels, name, setting)
 
 
 def measured_tasks(task: str) -> tuple[str, ...]:
@@ -326,6 +355,5 @@ def measured_tasks(task: str) -> tuple[str, ...]:
 
 def test_sets(task: str) -> tuple[str, ...]:
     """The standard test sets of a task; Classic5 is gray and no test of colour."""
-    return tuple(
-        name for name in TEST_SETS[task.split("-")[0]] if not (name == "Classic5" and task.startswith("jpeg-color"))
-    )
+    family = task if task in TEST_SETS else task.split("-")[0]
+    return tuple(name for name in TEST_SETS[family] if not (name == "Classic5" and task.startswith("jpeg-color")))

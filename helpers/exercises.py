@@ -534,10 +534,16 @@ def code_length(answer: Callable) -> None:
 @exercise("5.1")
 def signed_psnr(answer: Callable) -> None:
     """my_psnr(x, y): PSNR in dB of two pictures whose pixels lie in [−1, 1]."""
-    y = torch.linspace(-1, 1, 64).view(8, 8)
+    y = torch.linspace(-0.6, 0.5, 64).view(8, 8)  # no picture that reaches black and white
     x = y + 0.1 * torch.sin(torch.arange(64.0)).view(8, 8)
     mse = (x - y).square().mean().item()
     value, right = _number(_call(answer, x, y)), 10 * math.log10(4 / mse)
+    if abs(value - 10 * math.log10((y.max() - y.min()).item() ** 2 / mse)) < 1e-2:
+        raise Wrong("The peak is the range that pixels may have, not the range of this picture.")
+    if abs(value - 20 * math.log10(4 / mse)) < 1e-2:
+        raise Wrong("20·log₁₀ is for the ratio of peak and root mean square; of their squares it is 10·log₁₀.")
+    if abs(value - 10 * math.log(4 / mse)) < 1e-2:
+        raise Wrong("That is the natural logarithm; decibels want the one to base 10.")
     if abs(value - 10 * math.log10(1 / mse)) < 1e-2:
         raise Wrong("That is the original's: 6.02 dB too low. From black to white it is 2, not 1.")
     if abs(value - 10 * math.log10(2 / mse)) < 1e-2:
@@ -564,6 +570,9 @@ def similarity(answer: Callable) -> None:
         value = _number(_call(answer, a, b))
         if abs(value - (expected(a, b) / 2)) < 1e-2 and abs(expected(a, b)) > 0.1:
             raise Wrong(f"For {case} it gives half of what is right: mind the 2.")
+        plain = (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item()
+        if abs(value - plain) < 1e-5 < abs(value - expected(a, b)):
+            raise Wrong("K is missing: it is added above and below, and two empty bands would divide zero by zero.")
         if abs(value - expected(a, b)) > 1e-4:
             raise Wrong(f"For {case} it gives {value:.4f} where {expected(a, b):.4f} is right.")
     empty = torch.zeros(2, 3)
@@ -574,16 +583,16 @@ def similarity(answer: Callable) -> None:
 @exercise("5.3")
 def measurements(answer: Callable) -> None:
     """my_measurements(height, width, ratio, block): numbers measured where every block is, those of padding too."""
-    for height, width, ratio, block in ((256, 256, 0.1, 32), (100, 100, 0.1, 32), (33, 64, 0.04, 32)):
+    for height, width, ratio, block in ((100, 100, 0.1, 32), (256, 256, 0.1, 32), (33, 64, 0.04, 32)):
         blocks, each = -(-height // block) * -(-width // block), round(ratio * block**2)
         value = _number(_call(answer, height, width, ratio, block))
         case = f"For {height}×{width} pixels at a ratio of {ratio:g}"
         if value == (height // block) * (width // block) * each != blocks * each:
             raise Wrong(f"{case} it leaves out the blocks that hang over the edge: round the number of blocks up.")
+        if abs(value - blocks * ratio * block**2) < 1 and value != blocks * each:
+            raise Wrong(f"{case} it gives {value:g}: *each* block has a whole number of measurements, round that.")
         if value == round(ratio * height * width) != blocks * each:
             raise Wrong(f"{case} it counts pixels; the camera measures whole blocks, of padding as well.")
-        if math.isclose(value, blocks * ratio * block**2) and value != blocks * each:
-            raise Wrong(f"{case} it gives {value:g}: a block has a whole number of measurements, round it.")
         if value != blocks * each:
             raise Wrong(f"{case} it gives {value:g}; {blocks} blocks of {each} were expected.")
 
@@ -619,11 +628,14 @@ def quantizer(answer: Callable) -> None:
         right = (y / largest * top).round() * largest / top
         if _close(value, (y / largest * top).round(), 1e-5):
             raise Wrong("Those are the whole numbers k; return the measurements that they stand for.")
-        if _close(value, (y / largest * top).floor() * largest / top, 1e-5):
-            raise Wrong("It rounds down; the nearest level is at most half a step away.")
-        if _close(value, (y / largest * 2**bits).round() * largest / 2**bits, 1e-5):
-            raise Wrong(
-                f"That takes {2 ** (bits + 1) + 1} levels; with {bits} bits there are {2**bits}, of both signs."
-            )
+        for cut in (torch.floor, torch.trunc):
+            if _close(value, cut(y / largest * top) * largest / top, 1e-5):
+                raise Wrong("It cuts off instead of rounding; the nearest level is at most half a step away.")
+        for many in (2**bits, 2**bits - 1, 2 ** (bits - 1)):
+            if _close(value, (y / largest * many).round() * largest / many, 1e-5):
+                count = f"{2 * many + 1} levels; {bits} bits tell {2**bits} apart"
+                raise Wrong(f"That takes {count}, and k goes from −top to top with top = 2^(bits − 1) − 1.")
         if not _close(value, right, 1e-5):
-            raise Wrong(f"With {bits} bits {y[1]:.2f} becomes {value[1]:.3f} where {right[1]:.3f} was expected.")
+            worst = (value - right).abs().argmax()
+            said = f"{y[worst]:.2f} becomes {value[worst]:.3f} where {right[worst]:.3f} was expected"
+            raise Wrong(f"With {bits} bits {said}.")

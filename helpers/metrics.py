@@ -122,6 +122,27 @@ def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
     return 100 * (math.exp(difference) - 1)
 
 
+def bd_psnr(curve: Points, anchor: Points, low: float, high: float) -> float:
+    """Bjøntegaard's delta PSNR: by how many dB a codec is better than `anchor` at the same rate.
+
+    The mean over the logarithm of the rate, between `low` and `high` bits per pixel as far as both curves reach; NaN
+    where they share no rate.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    if min(len(curve), len(anchor)) < 2:
+        return math.nan
+    start = math.log(max(low, min(curve)[0], min(anchor)[0]))
+    end = math.log(min(high, max(curve)[0], max(anchor)[0]))
+    if start >= end:
+        return math.nan
+    ours, theirs = (
+        PchipInterpolator(*zip(*((math.log(rate), quality) for rate, quality in sorted(points)), strict=True))
+        for points in (curve, anchor)
+    )
+    return float((ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start))
+
+
 def _batch(image: torch.Tensor) -> torch.Tensor:
     return (image if image.dim() == 4 else image[None]).cpu()  # Apple's GPU has no double precision
 

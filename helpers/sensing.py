@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -56,7 +57,7 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     counts = network.geometry(*pixels.shape[-2:], ratio)[1][0]
     y = network.measure(pixels, ratio)
     if not counts.any():
-        raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger one.")
+        raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger ratio.")
     scales, levels = quantize(y, bits)
     used = levels.movedim(0, -1)[_measured(counts, len(y))]  # block by block
     packed = _pack(used.numpy(), bits)
@@ -83,6 +84,8 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
         raise SensingError(f"the file was written by other weights of {about.model!r}; get those to read it.")
     counts = network.geometry(about.height, about.width, about.ratio)[1][0]
     total, rows = int(counts.sum()), len(network.raw_rows)
+    if not total:
+        raise SensingError(f"the file says that at a ratio of {about.ratio:g} nothing was measured; it is no picture.")
     sizes = {"scales": (int(counts.max()), np.int8), "measurements": (-(-total * about.bits // 8), np.uint8)}
     for name, (length, kind) in sizes.items():
         if arrays[name].shape != (length,) or arrays[name].dtype != kind:
@@ -103,7 +106,9 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             declared = {part.filename: part.file_size for part in archive.infolist()}
             if set(declared) != set(ARRAYS) or len(archive.infolist()) != len(ARRAYS):
-                raise SensingError("not a file of measurements (it holds other arrays); recover what sense wrote.")
+                raise SensingError(
+                    "not a file of measurements (it holds other arrays); recover reads what sense wrote."
+                )
             about = _about(_array(archive, "about.npy", declared, MAX_ABOUT))
             most = math.ceil(about.height * about.width * models.rescsnet.TOP_RATIO * about.bits / 8) + MAX_ABOUT
             arrays = {name.removesuffix(".npy"): _array(archive, name, declared, most) for name in ARRAYS[1:]}
@@ -111,7 +116,7 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
         raise
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
         reason = " ".join(str(why).split())[:120] or type(why).__name__
-        raise SensingError(f"not a whole file of measurements ({reason}); copy it again.") from None
+        raise SensingError(f"not a whole file of measurements ({reason}); recover reads what sense wrote.") from None
     if _checksum(*arrays.values()) != about.checksum:
         raise SensingError("the file is damaged (its checksum is wrong); copy it again.")
     return about, arrays
@@ -177,6 +182,7 @@ def _about(text: np.ndarray) -> About:
     about = About(**found)
     kinds = [str, str, int, int, float, int, int]
     sane = all(type(value) is kind for value, kind in zip(about, kinds, strict=True))
+    sane = sane and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
     sane = sane and min(about.height, about.width) > 0 and about.bits in BITS
     if not sane or not 0 < about.ratio <= models.rescsnet.TOP_RATIO:
         raise SensingError("what the file says of itself makes no sense.")

@@ -185,7 +185,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "sha256": datasets.sha256(weights),
         "licence": "MIT; trained on sets offered for research and education",
         "recipe": recipe.as_dict(),
-        "commit": _commit(),
+        "commit": commit(),
         **facts,
     }
     with images.atomic(folder / f"{recipe.name}.json") as temporary:
@@ -193,7 +193,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
     return folder / f"{recipe.name}.json"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that the code is at, "+" if changed since; empty outside a checkout."""
     command = ["git", "-C", str(datasets.DATA.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
     try:

@@ -6,7 +6,19 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import codec, degradations, evaluation, images, metrics, models, recipes, training, zoo
+from helpers import (
+    codec,
+    comparison,
+    degradations,
+    evaluation,
+    images,
+    metrics,
+    models,
+    recipes,
+    sensing,
+    training,
+    zoo,
+)
 from helpers.evaluation import evaluate
 
 
@@ -149,7 +161,7 @@ def test_a_first_picture_is_not_timed_with_what_the_machine_sets_up(shelf, files
             return super().forward(y)
 
     clock = [0]
-    monkeypatch.setattr(evaluation, "_load", lambda *_: Slow(2, 4, 1).eval())
+    monkeypatch.setattr(evaluation, "load_method", lambda *_: Slow(2, 4, 1).eval())
     monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     table, _ = evaluate("sr-x2", files, ["good-x2"], progress=False)
     assert list(table["seconds"]) == [1, 1]
@@ -165,7 +177,7 @@ def test_load_for_picks_the_best_or_says_that_there_is_none(shelf):
 
 def test_summary_is_the_unweighted_mean_best_last(shelf, files):
     table, _ = evaluate("sr-x2", files, dataset="mine", progress=False)
-    summary = evaluation.summary(table)
+    summary = comparison.summary(table)
     for (_, _, method), row in summary.iterrows():
         rows = table[table["method"] == method]
         assert row["psnr"] == pytest.approx(rows["psnr"].mean(), abs=0.006)
@@ -268,12 +280,12 @@ def test_codecs_have_a_row_for_each_setting(codecs):
 
 def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs):
     picture = images.load_uint8(codecs[1])
-    row, (decoded, original) = evaluation.score_codec(picture, "tiny", 40)
+    row, (decoded, original) = evaluation.score_codec(picture, 40, evaluation._coder("tiny", "codec"))
     data = codec.compress(picture, "tiny", quality=40)
     assert torch.equal(decoded, codec.decompress_uint8(data)) and torch.equal(original, picture)
     assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
     model = codec.PackedBits("npeg")
-    row, (decoded, _) = evaluation.score_codec(picture, "npeg", 0.5, model)
+    row, (decoded, _) = evaluation.score_codec(picture, 0.5, evaluation._coder("npeg", "codec"))
     exact = images.to_uint8(model.model(images.to_float(picture)[None]).picture[0])
     assert torch.equal(decoded, exact)
     assert row["bpp"] == pytest.approx(8 * len(model.encode(picture)) / (180 * 190))
@@ -287,16 +299,62 @@ def test_gray_pictures_are_coded_as_gray_by_all(codecs, tmp_path):
 
 def test_the_summary_of_codecs_is_of_their_mean_curves(codecs):
     table, _ = evaluate("codec", codecs, ["jpeg", "webp"], "mine", progress=False)
-    found = evaluation.summary(table).loc[("codec", "mine")]
+    found = comparison.summary(table).loc[("codec", "mine")]
     assert found.loc["jpeg", "BD-rate %"] == found.loc["jpeg", "without headers"] == 0
     part = table[table["method"] == "jpeg"]
     means = part.groupby("setting")[["bpp", "psnr"]].mean().sort_values("bpp")
-    points = evaluation.curve(part)
+    points = comparison.curve(part)
     assert [value for point in points for value in point] == pytest.approx(means.to_numpy().flatten().tolist())
-    expected = metrics.bd_rate(evaluation.curve(table[table["method"] == "webp"]), points, *evaluation.RATES)
+    expected = metrics.bd_rate(comparison.curve(table[table["method"] == "webp"]), points, *comparison.RATES)
     assert found.loc["webp", "BD-rate %"] == pytest.approx(expected, abs=0.01, nan_ok=True)
-    less = evaluation.curve(part, payload=True)
+    less = comparison.curve(part, payload=True)
     assert all(a < b for (a, _), (b, _) in zip(less, points, strict=True))
+
+
+@pytest.fixture
+def one(tmp_path):
+    return [images.save(tmp_path / "one.png", photograph(180, 190))]
+
+
+def test_gray_codecs_and_measurements_are_measured_on_the_luma(one):
+    names = ["jpeg", evaluation.SENSED]
+    table, failures = evaluate("codec-gray", one, names, "mine", progress=False)
+    assert failures == []
+    assert list(table.loc[table["method"] == "sensed", "setting"]) == list(evaluation.SENSED_RATIOS)
+    y = images.luma_uint8(images.load_uint8(one[0]))
+    row = table[(table["method"] == "jpeg") & (table["setting"] == 50)].iloc[0]
+    assert row["psnr"] == pytest.approx(
+        metrics.psnr(degradations.decode(codec.file_bytes(y, "jpeg", 50)).float()[:1], y.float(), 255)
+    )
+    data = sensing.sense(y, 0.1, evaluation.SENSED_BITS)
+    row = table[(table["method"] == "sensed") & (table["setting"] == 0.1)].iloc[0]
+    assert row["bpp"] == pytest.approx(metrics.bits_per_pixel(data, y))
+    assert row["psnr"] == pytest.approx(
+        metrics.psnr(images.to_uint8(sensing.recover(data)).float(), y.float(), 255), abs=1e-3
+    )
+    with pytest.raises(evaluation.EvaluationError, match="codec-gray"):
+        evaluate("codec", one, ["sensed"], progress=False)
+
+
+def test_a_restorer_behind_a_decoder_changes_the_picture_and_not_the_file(one):
+    table, failures = evaluate("codec", one, ["jpeg", evaluation.MENDED], "mine", progress=False)
+    assert failures == []
+    plain, mended = (table[table["method"] == name].set_index("setting") for name in ("jpeg", evaluation.MENDED))
+    assert list(plain["bpp"]) == list(mended["bpp"])
+    assert (plain["psnr"] != mended["psnr"]).all()
+    assert set(mended["parameters"]) == {zoo.card("jpeg-blind")["parameters"]}
+
+
+def test_seconds_are_the_median_of_the_repeats(shelf, files, monkeypatch):
+    clock, steps = [0], iter([0, 1, 0, 1, 0, 9, 0, 2, 0, 3] * 2)
+
+    def tick():
+        clock[0] += next(steps)
+        return clock[0]
+
+    monkeypatch.setattr(evaluation, "time", SimpleNamespace(perf_counter=tick))
+    table, _ = evaluate("sr-x2", files[:1], ["bicubic"], progress=False, repeats=4)
+    assert table["seconds"][0] == 2.5  # of 1, 9, 2, 3, after a warm-up of 1
 
 
 def test_small_pictures_and_other_networks_are_refused_as_codecs(codecs, shelf, tmp_path):

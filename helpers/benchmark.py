@@ -1,0 +1,226 @@
+"""All tables of `data/results`, measured by one command and not measured twice; and what each method costs.
+
+A table is TASK-SET.csv, a row per picture and method. `provenance.json` beside them says of each method in each table
+when, from which commit and on what kind of machine it was measured, and holds a fingerprint of its weights and of the
+code that it ran through. Only what has changed since is measured again, so a benchmark that was stopped goes on.
+"""
+
+import ast
+import datetime
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from . import classical, datasets, degradations, evaluation, images, sensing, zoo
+
+RESULTS = datasets.DATA / "results"
+COSTS, COSTS_PICTURE = "costs.csv", "flower"
+PROTOCOL = ("images", "degradations", "metrics", "evaluation")  # the code that every method runs through
+PEAK = """
+import resource, sys
+from helpers import benchmark, evaluation, images
+def peak():
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)
+task, name, picture = sys.argv[1:]
+small, whole = (images.load_uint8(picture)[:, :side, :side] for side in (192, 2**15))
+benchmark.run_once(task, name, small)
+before = peak()
+benchmark.run_once(task, name, whole)
+print(peak() - before)
+"""
+
+
+def tables() -> list[tuple[str, str]]:
+    """(task, set) of all tables."""
+    return [(task, name) for task in evaluation.TASKS for name in (*evaluation.test_sets(task), "bundled")]
+
+
+def run(
+    tasks: list[str] | None = None, folder: str | os.PathLike = RESULTS, again: bool = False
+) -> Iterator[tuple[str, str, str, float | None]]:
+    """Measure what is not measured yet: yields (task, set, method, seconds), None for the seconds of what was skipped.
+
+    `again`: all of `tasks`, whatever is there. Raises EvaluationError for a picture that cannot be measured.
+    """
+    for task, name in tables():
+        if tasks and task not in tasks:
+            continue
+        try:
+            files = datasets.folder(name)
+        except datasets.DatasetError:
+            yield task, name, "", None  # a set that is not here
+            continue
+        for method in evaluation.methods_for(task):
+            if not again and _is_current(folder, task, name, method):
+                continue
+            start = time.perf_counter()
+            measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
+            if failures:
+                raise evaluation.EvaluationError(failures[0])
+            _keep(Path(folder), task, name, method, measured, [file.name for file in files])
+            yield task, name, method, time.perf_counter() - start
+
+
+def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> bool:
+    """Write the table of costs on a bundled photograph, if a method of it has changed; True if it did.
+
+    Seconds are those of a quiet machine: let nothing else run.
+    """
+    tasks, path = ("sr-x3", "jpeg-q10", "cs-10", "codec"), Path(folder) / COSTS
+    about = {f"costs/{task}/{name}": fingerprint(task, name) for task in tasks for name in evaluation.methods_for(task)}
+    known = _provenance(Path(folder))
+    if not again and path.is_file() and all(known.get(key, {}).get("fingerprint") == about[key] for key in about):
+        return False
+    found = pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks])
+    with images.atomic(path) as temporary:
+        found.to_csv(temporary, index=False)
+    _note(Path(folder), about)
+    return True
+
+
+def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFrame:
+    """What the methods of a task cost on one picture, a row each: the median of the seconds after a warm-up, and of
+    those for a megapixel; parameters, multiply-adds per pixel; the MiB of memory at the peak, beyond what the program
+    and its weights take (on the CPU, in a process of its own; not on Windows).
+    """
+    table, failures = evaluation.evaluate(task, [picture], dataset="costs", progress=False, repeats=repeats)
+    if failures:
+        raise evaluation.EvaluationError(failures[0])
+    middle = table.groupby("method", sort=False)[["seconds", "psnr", "parameters"]].median().reset_index()
+    pixels = images.load_uint8(picture)[0].numel()
+    middle.insert(0, "task", task)
+    middle["seconds per megapixel"] = middle["seconds"] * 1e6 / pixels
+    middle["multiply-adds"] = [_multiply_adds(name) for name in middle["method"]]
+    middle["peak MiB"] = [_peak(task, name, picture) for name in middle["method"]]
+    return middle
+
+
+def run_once(task: str, name: str, picture: torch.Tensor) -> None:
+    """One method on one uint8 picture, without measuring its quality; of a codec, its middle setting."""
+    model = evaluation.load_method(name, task)
+    if task.startswith("codec"):
+        picture = images.luma_uint8(picture) if task == "codec-gray" else picture
+        model.decode(model.encode(picture, model.settings[len(model.settings) // 2]))
+    elif task.startswith("cs-"):
+        recover = model.reconstruct if model else degradations.keep_low_frequencies
+        recover(images.luma_uint8(picture), degradations.ratio_of(task))
+    else:
+        scale = degradations.scale_of(task)
+        given = degradations.for_task(task)(images.crop_to_multiple(images.luma_uint8(picture), scale))
+        model.restore(given) if model else evaluation.baseline(given, scale)
+
+
+def fingerprint(task: str, name: str) -> str:
+    """A hash of what a method's figures depend on: weights or settings, and code without comments and docstrings."""
+    parts = [*PROTOCOL]
+    if name in classical.METHODS:
+        parts += ["classical", json.dumps(classical.find(name, task).settings)]
+    weights = name.partition("+")[2] or (sensing.DEFAULT if name == evaluation.SENSED else name)
+    if (zoo.WEIGHTS / f"{weights}.json").is_file():
+        parts += [*_modules_of(zoo.load(weights)), zoo.card(weights)["sha256"]]
+    if task.startswith("codec"):
+        parts += ["codec", "sensing"]
+    code = [_code(part) if importlib.util.find_spec(f"helpers.{part}") else part for part in parts]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+
+
+def machine() -> str:
+    """The kind of machine, in words that name no one's: processor, cores, PyTorch."""
+    kind = platform.machine()
+    return f"{platform.system()} {kind}, {os.cpu_count()} cores, PyTorch {torch.__version__.partition('+')[0]}"
+
+
+def _modules_of(model: torch.nn.Module) -> list[str]:
+    """The modules of `helpers` that a network's parts are defined in."""
+    found = {type(part).__module__ for part in model.modules()}
+    return sorted(name.removeprefix("helpers.") for name in found if name.startswith("helpers."))
+
+
+@functools.cache
+def _code(module: str) -> str:
+    return syntax(Path(importlib.util.find_spec(f"helpers.{module}").origin))
+
+
+def syntax(path: Path) -> str:
+    """A module as its syntax tree, without docstrings: comments, line breaks and words do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0].value.value = ""
+    return ast.dump(tree)
+
+
+def _is_current(folder: str | os.PathLike, task: str, name: str, method: str) -> bool:
+    about = _provenance(Path(folder)).get(f"{task}/{name}/{method}")
+    table = Path(folder) / f"{task}-{name}.csv"
+    if not about or not table.is_file() or about["fingerprint"] != fingerprint(task, method):
+        return False
+    return method in set(pd.read_csv(table)["method"])
+
+
+def _keep(folder: Path, task: str, name: str, method: str, rows: pd.DataFrame, order: list[str]) -> None:
+    """Put one method's rows into their table, in the order of pictures and methods, and say where they come from."""
+    path, methods = folder / f"{task}-{name}.csv", evaluation.methods_for(task)
+    if path.is_file():
+        before = pd.read_csv(path)
+        before = before[(before["method"] != method) & before["method"].isin(methods) & before["image"].isin(order)]
+        rows = pd.concat([before, rows]) if len(before) else rows
+    places = {"image": order, "method": methods}
+    keys = [key for key in ("image", "method", "setting") if key in rows]
+    rows = rows.sort_values(keys, key=lambda column: column.map(_places(places.get(column.name), column)))
+    folder.mkdir(parents=True, exist_ok=True)
+    with images.atomic(path) as temporary:
+        rows.to_csv(temporary, index=False)
+    _note(folder, {f"{task}/{name}/{method}": fingerprint(task, method)})
+
+
+def _note(folder: Path, fingerprints: dict[str, str]) -> None:
+    """Say of what was measured when, from which commit and where."""
+    about = {"date": datetime.date.today().isoformat(), "commit": zoo.commit(), "machine": machine()}
+    known = _provenance(folder) | {key: {"fingerprint": value} | about for key, value in fingerprints.items()}
+    with images.atomic(folder / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def _places(order: list[str] | None, column: pd.Series) -> dict:
+    """A number for each value, by which a column is sorted."""
+    return {value: place for place, value in enumerate(order or sorted(set(column)))}
+
+
+def _provenance(folder: Path) -> dict[str, dict]:
+    path = folder / "provenance.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _multiply_adds(name: str) -> int | None:
+    """Of a network, per output pixel; None for what is no network, or a codec around one."""
+    if not (zoo.WEIGHTS / f"{name}.json").is_file():
+        return None
+    return evaluation.multiply_adds(zoo.load(name))
+
+
+def _peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
+    """MiB that one more picture takes at its peak, in a process of its own; None where it cannot be told."""
+    if sys.platform == "win32":
+        return None
+    command = [sys.executable, "-c", PEAK, task, name, str(picture)]
+    asked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    return round(float(asked.stdout.split()[-1]), 1) if asked.returncode == 0 else None

@@ -1,0 +1,107 @@
+"""What a table of measured rows says: means, rate–distortion curves and BD-rates, paired differences with an interval.
+
+A table has a row per task, dataset, picture and method, as `evaluation.evaluate` returns and `data/results` keeps it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from . import metrics
+
+SCORES = {"psnr": 2, "ssim": 4, "ssim_uniform": 4, "measured": 4, "psnr_b": 2}  # digits in summaries
+SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
+RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
+
+
+class Paired(NamedTuple):
+    """How much one method is above another, picture by picture."""
+
+    mean: float
+    low: float  # the interval that holds the mean with a confidence of 95 %
+    high: float
+    wins: int  # pictures on which the first method scores higher
+    pictures: int
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over pictures, a row per method, the best last; of codecs, `curves`."""
+    if "setting" in table:
+        return curves(table)
+    keys = ["task", "dataset", "method"]
+    table = table.reindex(columns=[*keys, *SCORES, "seconds", "parameters"])
+    means = table.groupby(keys, sort=False)[[*SCORES, "seconds", "parameters"]].mean()
+    means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
+    return means.astype({"parameters": int}).round(SCORES | {"seconds": 3})
+
+
+def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") -> Paired:
+    """The mean difference of a score over the same pictures, and its interval by a bootstrap of 10,000 draws (BCa;
+    Efron 1987). Raises ValueError where the methods share fewer than two pictures.
+    """
+    from scipy.stats import bootstrap
+
+    scores = table.pivot_table(index=["dataset", "image"], columns="method", values=score)
+    missing = {method, other} - set(scores.columns)
+    shared = scores[[method, other]].dropna() if not missing else []
+    if len(shared) < 2:
+        raise ValueError(f"{method!r} and {other!r} were not measured on two pictures or more that both share.")
+    differences = (shared[method] - shared[other]).to_numpy()
+    if np.ptp(differences) < 1e-12:  # nothing to draw from
+        low = high = differences[0]
+    else:
+        found = bootstrap((differences,), np.mean, n_resamples=10_000, random_state=0)
+        low, high = found.confidence_interval
+    return Paired(differences.mean(), low, high, int((differences > 0).sum()), len(differences))
+
+
+def curves(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per codec: dB at some rates, and BD-rates in percent against JPEG, with file headers and without.
+
+    A point of a curve is the mean of bits and decibels over all pictures at one setting.
+    """
+    rows = []
+    for (task, dataset, method), part in table.groupby(["task", "dataset", "method"], sort=False):
+        row = {"task": task, "dataset": dataset, "method": method}
+        row |= {f"psnr at {rate}": metrics.at_rate(curve(part), rate) for rate in SHOWN_RATES}
+        jpeg = table[(table["dataset"] == dataset) & (table["task"] == task) & (table["method"] == "jpeg")]
+        if len(jpeg):
+            row["BD-rate %"] = metrics.bd_rate(curve(part), curve(jpeg), *RATES)
+            if part["header_bpp"].any():
+                row["without headers"] = metrics.bd_rate(*(curve(t, payload=True) for t in (part, jpeg)), *RATES)
+            row["BD-rate % of MS-SSIM"] = metrics.bd_rate(*(curve(t, "ms_ssim") for t in (part, jpeg)), *RATES)
+            row["BD-PSNR"] = metrics.bd_psnr(curve(part), curve(jpeg), *RATES)
+        rows.append(row | {"seconds": part["seconds"].mean(), "parameters": part["parameters"].iloc[0]})
+    return pd.DataFrame(rows).set_index(["task", "dataset", "method"]).round(2)
+
+
+def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> list[tuple[float, float]]:
+    """The (bits per pixel, dB) points of one codec's rows, means over pictures; MS-SSIM in dB, −10·log₁₀(1 − MS-SSIM).
+
+    `payload`: without the headers of the files.
+    """
+    rates = table["bpp"] - table["header_bpp"] * payload
+    scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
+    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean()
+    return list(points.sort_values("rate").itertuples(index=False, name=None))
+
+
+def bd_rates(table: pd.DataFrame, method: str, anchor: str = "jpeg") -> pd.Series:
+    """The BD-rate in percent against `anchor` of each picture by itself; NaN where their qualities do not meet."""
+    found = {}
+    for image, part in table.groupby("image", sort=False):
+        ours, theirs = (curve(part[part["method"] == name]) for name in (method, anchor))
+        found[image] = metrics.bd_rate(ours, theirs, *RATES)
+    return pd.Series(found, name=method)
+
+
+def figures_of(table: pd.DataFrame) -> dict[str, float]:
+    """What a card says of one method's rows: mean PSNR and SSIM; of a codec, dB at some rates, or its one point."""
+    if "setting" not in table:
+        means = table[["psnr", "ssim"]].mean()
+        return {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
+    points = curve(table)
+    if len(points) == 1:
+        return {"bpp": round(points[0][0], 3), "psnr": round(points[0][1], 3)}
+    return {f"psnr at {rate}": round(metrics.at_rate(points, rate), 3) for rate in SHOWN_RATES}

@@ -1,0 +1,131 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+from builders import photograph, pictures, recipe, shipped
+
+from helpers import benchmark, datasets, evaluation, images, models, zoo
+from helpers.__main__ import main
+
+TASK = "sr-x2"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Two networks, a set of two pictures under the name of each set, and a folder for tables."""
+    monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", recipe("one-x2"), recipe("two-x2")))
+    files = images.listing(pictures(tmp_path / "set", count=2))
+    monkeypatch.setattr(datasets, "folder", lambda name: files)
+    monkeypatch.setattr(evaluation.classical, "for_task", lambda task: [])
+    monkeypatch.setattr(benchmark, "tables", lambda: [(TASK, "mine")])
+    return tmp_path / "results"
+
+
+def measured(folder, **options) -> list[str]:
+    return [method for _, _, method, _ in benchmark.run(folder=folder, **options)]
+
+
+def test_what_is_measured_is_not_measured_again(bench):
+    assert measured(bench) == ["bicubic", "one-x2", "two-x2"]
+    before = (bench / f"{TASK}-mine.csv").read_bytes()
+    assert measured(bench) == []
+    assert (bench / f"{TASK}-mine.csv").read_bytes() == before
+    assert measured(bench, again=True) == ["bicubic", "one-x2", "two-x2"]
+    one, two = (
+        pd.read_csv(t).drop(columns="seconds") for t in (bench / f"{TASK}-mine.csv", bench / f"{TASK}-mine.csv")
+    )
+    assert one.equals(two)
+
+
+def test_a_benchmark_that_was_stopped_goes_on(bench):
+    first = next(benchmark.run(folder=bench))
+    assert first[2] == "bicubic"
+    assert measured(bench) == ["one-x2", "two-x2"]
+    table = pd.read_csv(bench / f"{TASK}-mine.csv")
+    assert list(table["method"]) == ["bicubic", "one-x2", "two-x2"] * 2
+    assert list(table["image"]) == ["000.png"] * 3 + ["001.png"] * 3
+
+
+def test_other_weights_are_measured_again_and_theirs_alone(bench):
+    measured(bench)
+    torch.manual_seed(5)
+    zoo.write(recipe("two-x2"), models.build(**recipe("two-x2").network), zoo.WEIGHTS, steps=1, seconds=1.0)
+    assert measured(bench) == ["two-x2"]
+
+
+def test_code_counts_and_comments_do_not(bench, monkeypatch, tmp_path):
+    measured(bench)
+    for text, again in (('"""Other words."""\nx = 1  # other', []), ("x = 2", ["bicubic", "one-x2", "two-x2"])):
+        one, two = tmp_path / "one.py", tmp_path / "two.py"
+        one.write_text('"""Words."""\nx = 1')
+        two.write_text(text)
+        trees = [benchmark.syntax(path) for path in (one, two)]
+        assert (trees[0] == trees[1]) == (again == [])
+    monkeypatch.setattr(benchmark, "_code", lambda module: f"other {module}")
+    assert measured(bench) == ["bicubic", "one-x2", "two-x2"]
+
+
+def test_methods_that_are_gone_leave_the_table(bench):
+    measured(bench)
+    (zoo.WEIGHTS / "one-x2.json").unlink()
+    measured(bench, again=True)
+    assert set(pd.read_csv(bench / f"{TASK}-mine.csv")["method"]) == {"bicubic", "two-x2"}
+
+
+def test_provenance_says_when_and_from_what(bench):
+    measured(bench)
+    about = json.loads((bench / "provenance.json").read_text())
+    assert set(about) == {f"{TASK}/mine/{name}" for name in ("bicubic", "one-x2", "two-x2")}
+    one = about[f"{TASK}/mine/one-x2"]
+    assert set(one) == {"fingerprint", "date", "commit", "machine"}
+    assert "PyTorch" in one["machine"]
+
+
+def test_a_picture_that_cannot_be_measured_stops_and_keeps_what_is_there(bench, monkeypatch, tmp_path):
+    measured(bench)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    monkeypatch.setattr(datasets, "folder", lambda name: [bad])
+    with pytest.raises(evaluation.EvaluationError, match=r"bad\.png"):
+        measured(bench, again=True)
+    assert len(pd.read_csv(bench / f"{TASK}-mine.csv")) == 6
+
+
+def test_sets_that_are_not_there_are_said_and_skipped(bench, monkeypatch, capsys):
+    def folder(name):
+        raise datasets.DatasetError("not there")
+
+    monkeypatch.setattr(datasets, "folder", folder)
+    assert main(["benchmark", TASK, "--out", str(bench)]) == 0
+    assert "skipped" in capsys.readouterr().out
+
+
+def test_the_command_names_the_tables_that_there_are(capsys):
+    assert main(["benchmark", "sr-x9"]) == 2
+    assert "'sr-x9'" in capsys.readouterr().err
+
+
+def test_costs_are_of_each_method(bench, tmp_path, monkeypatch):
+    picture = images.save(tmp_path / "p.png", photograph(64, 64))
+    monkeypatch.setattr(benchmark, "_peak", lambda *_: 1.0)  # a process of its own would not see the fixture
+    found = benchmark.costs(TASK, picture, repeats=2).set_index("method")
+    assert found.loc["bicubic", "parameters"] == 0 and pd.isna(found.loc["bicubic", "multiply-adds"])
+    assert found.loc["one-x2", "multiply-adds"] == evaluation.multiply_adds(zoo.load("one-x2"))
+    ratio = found["seconds per megapixel"] / found["seconds"]
+    assert ratio.tolist() == pytest.approx([1e6 / 64**2] * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "name"), [("sr-x3", "fsrcnn-x3"), ("cs-10", "dct-zonal"), ("codec", "jpeg")])
+def test_the_peak_of_memory_is_a_number_of_a_process_of_its_own(task, name):
+    peak = benchmark._peak(task, name, datasets.bundled("flower"))
+    assert 0 <= peak < 2000
+
+
+def test_every_table_of_the_repository_is_where_its_provenance_says():
+    about = json.loads((benchmark.RESULTS / "provenance.json").read_text())
+    for task, name in benchmark.tables():
+        for method in evaluation.methods_for(task):
+            found = about[f"{task}/{name}/{method}"]
+            assert found["fingerprint"] == benchmark.fingerprint(task, method), (task, name, method)
