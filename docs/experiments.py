@@ -175,6 +175,7 @@ def classical_table(_: int) -> pd.DataFrame:
 
 
 EXPERIMENTS = {
+    "rows": (rows_table, 1000),
     "losses": (losses_table, 1000),
     "batch-norm": (batch_norm_table, 200),
     "demos": (demos_table, 0),

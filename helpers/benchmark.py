@@ -124,16 +124,17 @@ def run_once(task: str, name: str, picture: torch.Tensor) -> None:
 
 def fingerprint(task: str, name: str) -> str:
     """A hash of what a method's figures depend on: weights or settings, and code without comments and docstrings."""
-    parts = [*PROTOCOL]
+    modules, facts = [*PROTOCOL], []
     if name in classical.METHODS:
-        parts += ["classical", json.dumps(classical.find(name, task).settings)]
+        modules.append("classical")
+        facts.append(json.dumps(classical.find(name, task).settings))
     weights = name.partition("+")[2] or (sensing.DEFAULT if name == evaluation.SENSED else name)
     if (zoo.WEIGHTS / f"{weights}.json").is_file():
-        parts += [*_modules_of(zoo.load(weights)), zoo.card(weights)["sha256"]]
+        modules += _modules_of(zoo.load(weights))
+        facts.append(zoo.card(weights)["sha256"])
     if task.startswith("codec"):
-        parts += ["codec", "sensing"]
-    code = [_code(part) if importlib.util.find_spec(f"helpers.{part}") else part for part in parts]
-    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
+        modules += ["codec", "sensing"]
+    return hashlib.sha256("\n".join([*map(_code, modules), *facts]).encode()).hexdigest()[:16]
 
 
 def machine() -> str:

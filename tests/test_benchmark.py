@@ -66,6 +66,14 @@ def test_code_counts_and_comments_do_not(bench, monkeypatch, tmp_path):
     assert measured(bench) == ["bicubic", "one-x2", "two-x2"]
 
 
+def test_the_strength_of_a_classical_method_counts(monkeypatch):
+    before = benchmark.fingerprint("sr-x3", "unsharp")
+    assert before == benchmark.fingerprint("sr-x3", "unsharp") != benchmark.fingerprint("sr-x3", "wavelet")
+    other = evaluation.classical.Classical("unsharp", {"radius": 9, "amount": 0.1}, 3)
+    monkeypatch.setattr(evaluation.classical, "find", lambda *_: other)
+    assert benchmark.fingerprint("sr-x3", "unsharp") != before
+
+
 def test_methods_that_are_gone_leave_the_table(bench):
     measured(bench)
     (zoo.WEIGHTS / "one-x2.json").unlink()
