@@ -4,6 +4,7 @@ import pytest
 import torch
 from builders import photograph
 from skimage import metrics as reference
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from helpers import degradations, metrics
 
@@ -44,13 +45,21 @@ def test_psnr_of_a_picture_that_is_no_number_is_not_infinite():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("peak", [1.0, 255.0])
-def test_gaussian_ssim_is_scikit_images(channels, peak):
-    noisy, clean = (t * peak for t in pair(channels))
-    expected = reference.structural_similarity(
-        last(clean), last(noisy), channel_axis=-1, data_range=peak, gaussian_weights=True, sigma=1.5,
-        use_sample_covariance=False,
-    )  # fmt: skip
-    assert metrics.ssim(noisy, clean, peak) == pytest.approx(expected, abs=1e-4)
+def test_gaussian_ssim_is_torchmetrics_without_the_border_that_it_mirrors(channels, peak):
+    noisy, clean = (t[None].double() * peak for t in pair(channels))
+    _, full = structural_similarity_index_measure(noisy, clean, data_range=peak, sigma=1.5, return_full_image=True)
+    assert metrics.ssim(noisy[0], clean[0], peak) == pytest.approx(full[..., 5:-5, 5:-5].mean().item(), abs=1e-9)
+
+
+def test_ssim_by_its_formula_in_one_window():
+    noisy, clean = (t[:, :11, :11].double() for t in pair(1))
+    offsets = torch.arange(-5, 6).double()
+    weights = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    x, y = ((weights * t).sum() for t in (noisy, clean))
+    xx, yy, xy = ((weights * a * b).sum() for a, b in ((noisy, noisy), (clean, clean), (noisy, clean)))
+    score = (2 * x * y + 1e-4) * (2 * (xy - x * y) + 9e-4) / ((x**2 + y**2 + 1e-4) * (xx - x**2 + yy - y**2 + 9e-4))
+    assert metrics.ssim(noisy, clean) == pytest.approx(score.item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
