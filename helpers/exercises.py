@@ -639,3 +639,119 @@ def quantizer(answer: Callable) -> None:
             worst = (value - right).abs().argmax()
             said = f"{y[worst]:.2f} becomes {value[worst]:.3f} where {right[worst]:.3f} was expected"
             raise Wrong(f"With {bits} bits {said}.")
+
+
+@exercise("6.1")
+def set_psnr(answer: Callable) -> None:
+    """my_set_psnr(pictures, references): the mean of the PSNR of each, uint8 pictures (1, H, W) of different size."""
+    generator = torch.Generator().manual_seed(0)
+    references = [torch.randint(40, 200, (1, side, side + 4), generator=generator) for side in (8, 16, 40)]
+    errors = [
+        torch.randint(-e, e + 1, r.shape, generator=generator) for e, r in zip((2, 8, 30), references, strict=True)
+    ]
+    pictures = [(r + e).to(torch.uint8) for r, e in zip(references, errors, strict=True)]
+    mses = [e.double().square().mean().item() for e in errors]
+    each = [10 * math.log10(255**2 / mse) for mse in mses]
+    value = _number(_call(answer, pictures, [r.to(torch.uint8) for r in references]))
+    pooled = sum(e.double().square().sum().item() for e in errors) / sum(e.numel() for e in errors)
+    wrapped = [e.to(torch.uint8).to(torch.uint8).pow(2).double().mean().item() for e in errors]
+    mistakes = {
+        sum(each): "That is the sum; the set has the mean.",
+        10 * math.log10(255**2 * 3 / sum(mses)): "That is the PSNR of the mean error: the worst picture decides alone.",
+        10
+        * math.log10(
+            255**2 / pooled
+        ): "All errors are in one pot: large and bad pictures decide. Each picture counts once.",
+        sum(each) / 3 - 20 * math.log10(255): "The peak of 8-bit pictures is 255.",
+        sum(10 * math.log10(255**2 / w) for w in wrapped)
+        / 3: "uint8 wraps round: 3 − 5 is 254. Make floats of them first.",
+    }
+    _known(value, mistakes)
+    if abs(value - sum(each) / 3) > 0.01:
+        raise Wrong(f"It gives {value:.2f} dB where {sum(each) / 3:.2f} dB is right.")
+
+
+def _known(value: float, mistakes: dict[float, str], tolerance: float = 0.01) -> None:
+    """Wrong, where a value is that of a usual mistake."""
+    for mistaken, said in mistakes.items():
+        if abs(value - mistaken) < tolerance:
+            raise Wrong(said)
+
+
+@exercise("6.2")
+def copies(answer: Callable) -> None:
+    """my_copies(train, test): the places in `test`, uint8 (1, 32, 32) each, of pictures that are in `train`, too."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.rand(9, 1, 8, 8, generator=generator)
+    pictures = [images.to_uint8(p) for p in torch.nn.functional.interpolate(whole, size=32, mode="bicubic").clamp(0, 1)]
+    coded = images.to_uint8(degradations.jpeg(images.to_float(pictures[4]), 60))
+    brighter = (pictures[8].float() * 0.8 + 40).to(torch.uint8)  # as another picture may be: not a copy pixel by pixel
+    train, test = pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], brighter]
+    value = _call(answer, train, test)
+    try:
+        found = {operator.index(place) for place in value}
+    except TypeError:
+        raise Wrong("Return the places as whole numbers, such as [0, 2].") from None
+    if isinstance(value, list | tuple) and len(value) == len(test) and all(isinstance(v, bool) for v in value):
+        raise Wrong("Those are truths, one for each picture; return the places of the true ones.")
+    if found == {1}:
+        raise Wrong("One copy went through JPEG, and no longer has the same bytes. Ask for a small difference.")
+    if found == {2, 4}:
+        raise Wrong("Those are places in `train`; where in `test` are they?")
+    if missed := {1, 3} - found:
+        raise Wrong(f"Picture {min(missed)} of the test set is in the training set, too, and was not found.")
+    if found != {1, 3}:
+        raise Wrong(f"Picture {min(found - {1, 3})} is no copy: it differs by far more than a file format would.")
+
+
+@exercise("6.3")
+def bd_rate(answer: Callable) -> None:
+    """my_bd_rate(curve, anchor): Bjøntegaard's delta rate in percent, of (bits per pixel, dB) points that rise."""
+    theirs = [(0.1 * 2 ** ((q - 30) / 6), float(q)) for q in (30, 31, 33, 36, 38)]
+    ours = [(0.06 * 2 ** ((q - 30) / 5), float(q)) for q in (31, 32, 34, 36, 37, 42)]
+    low, high = 31.0, 38.0
+
+    def difference(q: float) -> float:  # of the logarithms of the rates, which are straight lines
+        return math.log(0.06 / 0.1) + math.log(2) * (q - 30) * (1 / 5 - 1 / 6)
+
+    right = 100 * (math.exp(difference((low + high) / 2)) - 1)
+    value = _number(_call(answer, ours, theirs))
+    swapped = 100 * (math.exp(-difference((low + high) / 2)) - 1)
+    rates = [
+        [k * 2 ** ((low + (high - low) * i / 1000 - 30) / w) for i in range(1001)] for k, w in ((0.06, 5), (0.1, 6))
+    ]
+    mistakes = {
+        swapped: "That is how many more bits the anchor takes; the sign tells which of the two is asked.",
+        math.log(
+            1 + right / 100
+        ): "That is the mean difference of the logarithms; make percent of it: 100·(exp(…) − 1).",
+        100 * math.log(1 + right / 100): "Percent of a logarithm are no percent: 100·(exp(…) − 1).",
+        100
+        * (sum(rates[0]) / sum(rates[1]) - 1): "The mean is over the *logarithm* of the rate; else large files decide.",
+        100
+        * (
+            math.exp(difference((30 + 42) / 2)) - 1
+        ): "Only qualities that both curves reach may count, 31 to 38 dB here.",
+    }
+    _known(value, mistakes, 0.15)
+    if abs(value - right) > 0.3:
+        raise Wrong(f"It gives {value:.1f} % where {right:.1f} % is right.")
+
+
+@exercise("6.4")
+def bootstrap(answer: Callable) -> None:
+    """my_bootstrap(differences): the limits between which the mean of (n,) numbers lies with a confidence of 95 %."""
+    numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
+    low, high = (_number(limit) for limit in _two(_call(answer, numbers), "limits"))
+    if low > high:
+        raise Wrong("The lower limit is above the upper one.")
+    if not low < mean < high:
+        raise Wrong(f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.")
+    share = (high - low) / (2 * 1.96 * error)
+    if share > 4:
+        raise Wrong("It is as wide as the numbers are spread; asked is how surely their *mean* is known.")
+    if share < 0.05:
+        raise Wrong("It has no width: draw *with* replacement, or each sample is the same numbers in another order.")
+    if not 0.8 < share < 1.25:
+        raise Wrong(f"It is {share:.2f} times as wide as it should be; 95 % lie between the quantiles 0.025 and 0.975.")

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.fft import dctn
@@ -280,6 +281,94 @@ WRONG += [
     ("quantizer", lambda y, largest, bits: y, "was expected"),
     ("quantizer", lambda y, largest, bits: levels_of(y, largest, 2**bits), "tell 8 apart"),
     ("quantizer", lambda y, largest, bits: y, "was expected"),
+]
+
+
+def decibels_of(pictures, references, peak=255.0):
+    return [metrics.psnr(p.float(), r.float(), peak) for p, r in zip(pictures, references, strict=True)]
+
+
+def mse_of(pictures, references):
+    return [(p.float() - r.float()).square().mean() for p, r in zip(pictures, references, strict=True)]
+
+
+def near(train, test, limit):
+    return [i for i, t in enumerate(test) if any((t.float() - p.float()).abs().mean() < limit for p in train)]
+
+
+def log_rates(curve, anchor, limits=None, rate=np.log):
+    shared = limits or (max(curve[0][1], anchor[0][1]), min(curve[-1][1], anchor[-1][1]))
+    qualities = np.linspace(*shared, 1000)
+    ours, theirs = (np.interp(qualities, [q for _, q in c], [rate(r) for r, _ in c]) for c in (curve, anchor))
+    return ours, theirs
+
+
+def delta(curve, anchor):
+    ours, theirs = log_rates(curve, anchor)
+    return np.mean(ours - theirs)
+
+
+def beyond(curve, anchor):
+    """The same over all qualities that either has, both lines drawn on."""
+    qualities = np.linspace(anchor[0][1], curve[-1][1], 1000)
+    ours, theirs = (
+        np.polyval(np.polyfit([q for _, q in c], np.log([r for r, _ in c]), 1), qualities) for c in (curve, anchor)
+    )
+    return np.mean(ours - theirs)
+
+
+def resampled(numbers, quantiles=(0.025, 0.975), draws=4000):
+    drawn = numbers[torch.randint(len(numbers), (draws, len(numbers)), generator=torch.Generator().manual_seed(1))]
+    return drawn.mean(1).quantile(torch.tensor(quantiles, dtype=torch.float64))
+
+
+RIGHT |= {
+    "set_psnr": lambda p, r: sum(decibels_of(p, r)) / len(p),
+    "copies": lambda train, test: near(train, test, 8),
+    "bd_rate": lambda curve, anchor: 100 * (np.exp(delta(curve, anchor)) - 1),
+    "bootstrap": lambda numbers: tuple(resampled(numbers)),
+}
+WRONG += [
+    ("set_psnr", lambda p, r: sum(decibels_of(p, r)), "the sum"),
+    ("set_psnr", lambda p, r: 10 * math.log10(255**2 / (sum(mse_of(p, r)) / 3)), "worst picture"),
+    (
+        "set_psnr",
+        lambda p, r: decibels_of(
+            [torch.cat([t.flatten() for t in p])[None]], [torch.cat([t.flatten() for t in r])[None]]
+        )[0],
+        "one pot",
+    ),
+    ("set_psnr", lambda p, r: sum(decibels_of(p, r, 1.0)) / 3, "peak"),
+    (
+        "set_psnr",
+        lambda p, r: (
+            sum(10 * math.log10(255**2 / ((a - b) ** 2).double().mean()) for a, b in zip(p, r, strict=True)) / 3
+        ),
+        "wraps round",
+    ),
+    ("set_psnr", lambda p, r: 12.0, "is right"),
+    ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),
+    ("copies", lambda train, test: near(train, test, 300), "no copy"),
+    ("copies", lambda train, test: near(test, train, 8), "where in `test`"),
+    ("copies", lambda train, test: [], "not found"),
+    ("copies", lambda train, test: [i in near(train, test, 8) for i in range(len(test))], "truths"),
+    ("copies", lambda train, test: 3, "whole numbers"),
+    ("bd_rate", lambda c, a: 100 * (np.exp(-delta(c, a)) - 1), "the anchor takes"),
+    ("bd_rate", lambda c, a: delta(c, a), "make percent"),
+    ("bd_rate", lambda c, a: 100 * delta(c, a), "Percent of a logarithm"),
+    (
+        "bd_rate",
+        lambda c, a: 100 * (np.divide(*(sum(t) for t in log_rates(c, a, rate=lambda r: r))) - 1),
+        "large files",
+    ),
+    ("bd_rate", lambda c, a: 100 * (np.exp(beyond(c, a)) - 1), "both curves reach"),
+    ("bd_rate", lambda c, a: 7.0, "is right"),
+    ("bootstrap", lambda n: tuple(n.quantile(torch.tensor([0.025, 0.975], dtype=n.dtype))), "their *mean*"),
+    ("bootstrap", lambda n: (n.mean() - 1e-9, n.mean() + 1e-9), "with* replacement"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.16, 0.84))), "times as wide"),
+    ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
+    ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
+    ("bootstrap", lambda n: n.mean(), "return two limits"),
 ]
 
 
