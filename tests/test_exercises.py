@@ -296,10 +296,10 @@ def near(train, test, limit):
     return [i for i, t in enumerate(test) if any((t.float() - p.float()).abs().mean() < limit for p in train)]
 
 
-def log_rates(curve, anchor, limits=None, rate=np.log):
-    shared = limits or (max(curve[0][1], anchor[0][1]), min(curve[-1][1], anchor[-1][1]))
+def log_rates(curve, anchor):
+    shared = (max(curve[0][1], anchor[0][1]), min(curve[-1][1], anchor[-1][1]))
     qualities = np.linspace(*shared, 1000)
-    ours, theirs = (np.interp(qualities, [q for _, q in c], [rate(r) for r, _ in c]) for c in (curve, anchor))
+    ours, theirs = (np.interp(qualities, [q for _, q in c], np.log([r for r, _ in c])) for c in (curve, anchor))
     return ours, theirs
 
 
@@ -358,7 +358,7 @@ WRONG += [
     ("bd_rate", lambda c, a: 100 * delta(c, a), "Percent of a logarithm"),
     (
         "bd_rate",
-        lambda c, a: 100 * (np.divide(*(sum(t) for t in log_rates(c, a, rate=lambda r: r))) - 1),
+        lambda c, a: 100 * (np.divide(*(np.exp(t).sum() for t in log_rates(c, a))) - 1),
         "large files",
     ),
     ("bd_rate", lambda c, a: 100 * (np.exp(beyond(c, a)) - 1), "both curves reach"),
