@@ -1,10 +1,10 @@
-"""Write what the README shows but does not say itself: the results tables and the picture.
+"""Write what the README shows but does not say itself: its table and its picture; and docs/results.md, all tables.
 
     python docs/update_readme.py [--check]
 
-The tables come from `data/results/*.csv` (one row per picture and method, by `python -m helpers evaluate`) and, for the
-rows in italics, from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check`
-writes nothing and exits with 1 where the README's tables are not those that the results give.
+The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in italics,
+from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check` writes nothing and
+exits with 1 where a table is not that which the results give.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "data" / "results", ROOT / "docs" / "teaser.png"
-PUBLISHED = ROOT / "docs" / "published.csv"
+PUBLISHED, PAGE = ROOT / "docs" / "published.csv", ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 ORDER = ["Set11", "BSD68_gray", "Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
 FAMILIES = {  # what the task of a row begins with: heading, how its scores are written
@@ -24,30 +24,74 @@ FAMILIES = {  # what the task of a row begins with: heading, how its scores are 
     "jpeg-color": ("JPEG, colour", "PSNR in dB / SSIM / PSNR-B in dB"),
     "cs-": ("Compressed sensing, luma", "PSNR in dB / SSIM with the 7×7 window of that literature"),
 }
+HEADLINES = {  # what the README shows of it: the task in words, and the set
+    "sr-x2": ("enlarge ×2", "Set5"),
+    "sr-x3": ("enlarge ×3", "Set5"),
+    "sr-x4": ("enlarge ×4", "Set5"),
+    "jpeg-q10": ("restore JPEG, quality 10", "Classic5"),
+    "jpeg-q40": ("restore JPEG, quality 40", "Classic5"),
+    "jpeg-color-q10": ("the same in colour, quality 10", "LIVE1"),
+    "cs-10": ("recover from a tenth of the numbers", "Set11"),
+    "cs-25": ("recover from a quarter", "Set11"),
+}
 SAME = {"deblock-q20": "jpeg-q20"}  # one task under two names: both are luma through libjpeg at quality 20
 SAVINGS = ("BD-rate %", "without headers", "BD-rate % of MS-SSIM")
 SCORES = {"psnr": ".2f", "ssim": ".4f", "psnr_b": ".2f"}
 
 
-def table() -> str:
+def all_tables() -> str:
     """Markdown: a table per family of tasks, a row per task and method, means over each set."""
-    rows = pd.concat([pd.read_csv(path) for path in sorted(RESULTS.glob("*.csv")) if "codec" not in path.name])
-    codecs = [pd.read_csv(path) for path in sorted(RESULTS.glob("codec-*.csv"))]
+    paths = sorted(RESULTS.glob("*-*.csv"))
+    rows = pd.concat([pd.read_csv(path) for path in paths if not path.name.startswith("codec")])
+    codecs = [pd.read_csv(path) for path in paths if path.name.startswith("codec")]
     return "\n\n".join([tables(rows, pd.read_csv(PUBLISHED)), *(codec_table(rows) for rows in codecs)])
+
+
+def headlines() -> str:
+    """Markdown: a row per task on one set: what costs nothing, the best without learning, published, and ours."""
+    from helpers import classical, comparison, zoo
+
+    lines = ["| task | test set | input | classical | published | ours | by |", "|---|---|--:|--:|---|--:|---|"]
+    published = pd.read_csv(PUBLISHED)
+    for task, (words, dataset) in HEADLINES.items():
+        means = pd.read_csv(RESULTS / f"{task}-{dataset}.csv").groupby("method")["psnr"].mean()
+        ours = means[[name for name in means.index if (zoo.WEIGHTS / f"{name}.json").is_file()]]
+        known = means.reindex(classical.METHODS).dropna()
+        start = means.drop([*ours.index, *known.index]).item()
+        there = published[(published["task"] == task) & (published["dataset"] == dataset)].sort_values("psnr")
+        theirs = f"{there['psnr'].iloc[-1]:.2f} ({there['method'].iloc[-1]})" if len(there) else ""
+        best = f"`{ours.idxmax()}`, {zoo.card(ours.idxmax())['parameters']:,} parameters"
+        cells = [
+            words,
+            dataset,
+            f"{start:.2f}",
+            f"{known.max():.2f}" if len(known) else "",
+            theirs,
+            f"**{ours.max():.2f}**",
+        ]
+        lines.append(f"| {' | '.join([*cells, best])} |")
+    found = comparison.curves(pd.read_csv(RESULTS / "codec-LIVE1.csv")).loc[("codec", "LIVE1")]
+    scores = found["psnr at 0.25"]
+    best = found["BD-rate %"].idxmin()
+    by = f"`{best}`, {_number(found.loc[best, 'BD-rate %'], '+.0f', ' %')} bits against JPEG"
+    cells = ["compress to 0.25 bits per pixel", "LIVE1", f"{scores['jpeg']:.2f}", f"{scores['avif']:.2f} (AVIF)", ""]
+    lines.append(f"| {' | '.join([*cells, f'**{scores[best]:.2f}**', by])} |")
+    return "\n".join(lines)
 
 
 def codec_table(rows: pd.DataFrame) -> str:
     """Markdown: a row per codec on one set, the most bits for the same quality first; those far off in a sentence."""
     from helpers import comparison
 
+    gray = " in gray" if rows["task"].iloc[0] == "codec-gray" else ""
     found = comparison.curves(rows).reset_index().sort_values("BD-rate %", ascending=False, na_position="first")
     rates = comparison.SHOWN_RATES
     heads = ["codec", "parameters", *(f"{rate} bpp" for rate in rates), "bits", "without headers", "for MS-SSIM"]
     lowest = comparison.curve(rows[rows["method"] == "jpeg"])[0][0]  # JPEG has no smaller files
     span = f"{max(lowest, comparison.RATES[0]):.2f} to {comparison.RATES[1]:g}"
     lines = [
-        f"**Codecs, {found['dataset'][0]}** (PSNR of RGB in dB at a file size; then BD-rate: how many more bits than "
-        f"JPEG for the PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel)",
+        f"**Codecs{gray}, {found['dataset'][0]}** (PSNR{'' if gray else ' of RGB'} in dB at a file size; then BD-rate: "
+        f"how many more bits than JPEG for the PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel)",
         "",
         f"| {' | '.join(heads)} |",
         "|---|" + "--:|" * (len(heads) - 1),
@@ -115,11 +159,11 @@ def _line(task: str, method: str, published: bool, rows: pd.DataFrame, sets: lis
     return f"| {' | '.join([task, *cells])} |"
 
 
-def with_table(readme: str) -> str:
-    """The README with the current tables between its markers."""
-    before, _, rest = readme.partition(BEGIN)
+def between_markers(page: str, table: str) -> str:
+    """A page with a table between its markers."""
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
 
 
 def picture(path: Path) -> None:
@@ -148,12 +192,16 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check
-    found = README.read_text(encoding="utf-8")
-    wanted = with_table(found)
+    drifted = []
+    for path, table in ((README, headlines()), (PAGE, all_tables())):
+        found = path.read_text(encoding="utf-8")
+        wanted = between_markers(found, table)
+        drifted += [path.name] if found != wanted else []
+        if not check:
+            path.write_text(wanted, encoding="utf-8")
     if check:
-        print("README: the tables are those of data/results" if found == wanted else "README: the tables have drifted")
-        return int(found != wanted)
-    README.write_text(wanted, encoding="utf-8")
+        print(f"drifted from data/results: {', '.join(drifted)}" if drifted else "all tables are those of data/results")
+        return int(bool(drifted))
     picture(PICTURE)
     return 0
 
