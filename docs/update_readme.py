@@ -3,8 +3,8 @@
     python docs/update_readme.py [--check]
 
 The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in
-italics, from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check` writes nothing and
-exits with 1 where a table is not that which the results give.
+italics, from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check` writes
+nothing and exits with 1 where a table is not that which the results give.
 """
 
 import argparse
