@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -28,17 +28,19 @@ RESULTS = datasets.DATA / "results"
 COSTS, COSTS_PICTURE = "costs.csv", "flower"
 PROTOCOL = ("images", "degradations", "metrics", "evaluation")  # the code that every method runs through
 PEAK = """
-import resource, sys
-from helpers import benchmark, evaluation, images
-def peak():
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**20 if sys.platform == "darwin" else 2**10)
+import sys
+from helpers import benchmark, images
+def status(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) / 1024
 task, name, picture = sys.argv[1:]
-small, whole = (images.load_uint8(picture)[:, :side, :side] for side in (192, 2**15))
-benchmark.run_once(task, name, small)
-before = peak()
-benchmark.run_once(task, name, whole)
-print(peak() - before)
+picture = images.load_uint8(picture)
+benchmark.action(task, name, picture[:, :192, :192])()
+work = benchmark.action(task, name, benchmark.enlarged(picture))
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # forget the peak so far
+before = status("VmRSS")
+work()
+print(status("VmHWM") - before)
 """
 
 
@@ -91,35 +93,40 @@ def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> boo
 
 
 def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFrame:
-    """What the methods of a task cost on one picture, a row each: the median of the seconds after a warm-up, and of
-    those for a megapixel; parameters, multiply-adds per pixel; the MiB of memory at the peak, beyond what the program
-    and its weights take (on the CPU, in a process of its own; not on Windows).
+    """What the methods of a task cost on one picture, a row each: seconds for a megapixel, the median of `repeats`
+    after a warm-up; parameters; multiply-adds per pixel; and the MiB of memory that a picture of four times as many
+    pixels takes at the peak, beyond program and weights (on Linux, in a process of its own).
     """
-    table, failures = evaluation.evaluate(task, [picture], dataset="costs", progress=False, repeats=repeats)
-    if failures:
-        raise evaluation.EvaluationError(failures[0])
-    middle = table.groupby("method", sort=False)[["seconds", "psnr", "parameters"]].median().reset_index()
-    pixels = images.load_uint8(picture)[0].numel()
-    middle.insert(0, "task", task)
-    middle["seconds per megapixel"] = middle["seconds"] * 1e6 / pixels
-    middle["multiply-adds"] = [_multiply_adds(name) for name in middle["method"]]
-    middle["peak MiB"] = [_peak(task, name, picture) for name in middle["method"]]
-    return middle
+    pixels = images.load_uint8(picture)
+    rows = []
+    for name in evaluation.methods_for(task):
+        work = action(task, name, pixels)
+        work()
+        seconds = evaluation._timed(work, repeats)[1] * 1e6 / pixels[0].numel()
+        row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
+        row |= {"parameters": _parameters(name), "multiply-adds": _multiply_adds(name)}
+        rows.append(row | {"peak MiB": _peak(task, name, picture)})
+    return pd.DataFrame(rows)
 
 
-def run_once(task: str, name: str, picture: torch.Tensor) -> None:
-    """One method on one uint8 picture, without measuring its quality; of a codec, its middle setting."""
+def action(task: str, name: str, picture: torch.Tensor) -> Callable:
+    """One method on one uint8 picture, ready to run, without measuring its quality; of a codec, a middle setting."""
     model = evaluation.load_method(name, task)
     if task.startswith("codec"):
         picture = images.luma_uint8(picture) if task == "codec-gray" else picture
-        model.decode(model.encode(picture, model.settings[len(model.settings) // 2]))
-    elif task.startswith("cs-"):
+        setting = model.settings[len(model.settings) // 2]
+        return lambda: model.decode(model.encode(picture, setting))
+    if task.startswith("cs-"):
         recover = model.reconstruct if model else degradations.keep_low_frequencies
-        recover(images.luma_uint8(picture), degradations.ratio_of(task))
-    else:
-        scale = degradations.scale_of(task)
-        given = degradations.for_task(task)(images.crop_to_multiple(images.luma_uint8(picture), scale))
-        model.restore(given) if model else evaluation.baseline(given, scale)
+        return functools.partial(recover, images.luma_uint8(picture), degradations.ratio_of(task))
+    scale = degradations.scale_of(task)
+    given = degradations.for_task(task)(images.crop_to_multiple(images.luma_uint8(picture), scale))
+    return functools.partial(model.restore, given) if model else functools.partial(evaluation.baseline, given, scale)
+
+
+def enlarged(picture: torch.Tensor) -> torch.Tensor:
+    """A picture twice as high and wide: itself, four times."""
+    return picture.repeat(1, 2, 2)
 
 
 def fingerprint(task: str, name: str) -> str:
@@ -211,6 +218,12 @@ def _provenance(folder: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def _parameters(name: str) -> int:
+    """Of the network in a method; 0 where there is none."""
+    about = zoo.WEIGHTS / f"{name.partition('+')[2] or name}.json"
+    return zoo.card(about.stem)["parameters"] if about.is_file() else 0
+
+
 def _multiply_adds(name: str) -> int | None:
     """Of a network, per output pixel; None for what is no network, or a codec around one."""
     if not (zoo.WEIGHTS / f"{name}.json").is_file():
@@ -220,8 +233,10 @@ def _multiply_adds(name: str) -> int | None:
 
 def _peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
     """MiB that one more picture takes at its peak, in a process of its own; None where it cannot be told."""
-    if sys.platform == "win32":
+    if not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, "-c", PEAK, task, name, str(picture)]
-    asked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    given_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # what is freed is not kept
+    environment = os.environ | given_back
+    asked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, env=environment)
     return round(float(asked.stdout.split()[-1]), 1) if asked.returncode == 0 else None
