@@ -5,7 +5,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = (
+_MODULES = (  # each imports only what stands before it
     "images",
     "degradations",
     "wavelets",
@@ -15,11 +15,15 @@ _MODULES = (
     "datasets",
     "downloads",
     "training",
+    "environment",
     "recipes",
     "zoo",
+    "classical",
     "codec",
     "sensing",
+    "comparison",
     "evaluation",
+    "benchmark",
     "plots",
     "widgets",
     "exercises",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import helpers
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = re.search(r"`(images → [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8")).group(1)
 LEVELS = [part.strip().split(", ") for part in CHAIN.split("→")]
@@ -29,6 +31,10 @@ def test_a_module_imports_only_what_stands_before_it(path):
     assert path.stem in LEVEL, "it has no place in the README's order"
     for name in imported(path) - {"_MODULES"}:  # a name of the package itself
         assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}"
+
+
+def test_the_package_offers_its_modules_in_that_order():
+    assert list(helpers._MODULES) == [name for names in LEVELS for name in names]
 
 
 def test_every_place_of_the_order_is_a_module():
