@@ -17,7 +17,19 @@ from builders import photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
 
 from helpers import __main__ as command
-from helpers import codec, datasets, degradations, environment, images, models, recipes, sensing, training, zoo
+from helpers import (
+    classical,
+    codec,
+    datasets,
+    degradations,
+    environment,
+    images,
+    models,
+    recipes,
+    sensing,
+    training,
+    zoo,
+)
 from helpers.training import Plan
 
 ROOT = Path(command.__file__).resolve().parent.parent
@@ -489,7 +501,7 @@ def test_evaluate_writes_a_table(place, capsys):
     assert list(rows[0]) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds",
                              "parameters", "psnr_b"]  # fmt: skip
     assert [(row["image"], row["method"]) for row in rows] == [
-        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", "good-x2")
+        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", *classical.METHODS, "good-x2")
     ]
     assert {row["dataset"] for row in rows} == {"few"}
     assert {row["bpp"] for row in rows} == {""}
