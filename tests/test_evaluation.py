@@ -7,6 +7,7 @@ import torch
 from builders import photograph, pictures, recipe, shipped
 
 from helpers import (
+    classical,
     codec,
     comparison,
     degradations,
