@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
     evaluate.add_argument(
-        "task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, codec, cs-01 to cs-25"
+        "task",
+        metavar="TASK",
+        help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, cs-01 to cs-25, codec, codec-gray",
     )
     evaluate.add_argument("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')")
     evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
@@ -229,11 +231,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import comparison, datasets, evaluation, images, training
+    from . import comparison, datasets, evaluation, images, training, zoo
 
     if options.out:
         _check_folder(options.out)
-    methods = options.methods or evaluation.methods_for(options.task)
+    known = evaluation.methods_for(options.task)
+    methods = options.methods or known
+    for name in methods:  # networks of other tasks are refused by what they are for
+        if name not in known and not name.endswith(".json") and not (zoo.WEIGHTS / f"{name}.json").is_file():
+            raise evaluation.EvaluationError(f"{name!r} is no method for {options.task}; there are {', '.join(known)}.")
     device = training.check_device(options.device)
     files = datasets.folder(options.images)
     name = Path(options.images).name

@@ -326,7 +326,7 @@ RIGHT |= {
     "set_psnr": lambda p, r: sum(decibels_of(p, r)) / len(p),
     "copies": lambda train, test: near(train, test, 8),
     "bd_rate": lambda curve, anchor: 100 * (np.exp(delta(curve, anchor)) - 1),
-    "bootstrap": lambda numbers: tuple(resampled(numbers)),
+    "bootstrap": resampled,
 }
 WRONG += [
     ("set_psnr", lambda p, r: sum(decibels_of(p, r)), "the sum"),
@@ -353,6 +353,15 @@ WRONG += [
     ("copies", lambda train, test: [], "not found"),
     ("copies", lambda train, test: [i in near(train, test, 8) for i in range(len(test))], "truths"),
     ("copies", lambda train, test: 3, "whole numbers"),
+    (
+        "copies",
+        lambda train, test: [
+            i for i, t in enumerate(test) if min(abs(t.float().mean() - p.float().mean()) for p in train) < 2
+        ],
+        "no copy",
+    ),
+    ("set_psnr", decibels_of, "for each picture"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.05, 0.95))), "on either side"),
     ("bd_rate", lambda c, a: 100 * (np.exp(-delta(c, a)) - 1), "the anchor takes"),
     ("bd_rate", lambda c, a: delta(c, a), "make percent"),
     ("bd_rate", lambda c, a: 100 * delta(c, a), "Percent of a logarithm"),
@@ -368,7 +377,7 @@ WRONG += [
     ("bootstrap", lambda n: tuple(resampled(n, (0.16, 0.84))), "times as wide"),
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
     ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
-    ("bootstrap", lambda n: n.mean(), "return two limits"),
+    ("bootstrap", lambda n: n.mean(), "return two limits|not a number"),
 ]
 
 
