@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from . import degradations, images, metrics
@@ -710,34 +711,38 @@ def copies(answer: Callable) -> None:
 @exercise("6.3")
 def bd_rate(answer: Callable) -> None:
     """my_bd_rate(curve, anchor): Bjøntegaard's delta rate in percent, of (bits per pixel, dB) points that rise."""
-    theirs = [(0.1 * 2 ** ((q - 30) / 6), float(q)) for q in (30, 31, 33, 36, 38)]
-    ours = [(0.06 * 2 ** ((q - 30) / 5), float(q)) for q in (31, 32, 34, 36, 37, 42)]
-    low, high = 31.0, 38.0
+    theirs = [(0.1, 30.0), (0.115, 31.0), (0.15, 33.0), (0.24, 36.0), (0.45, 38.0)]
+    ours = [(0.06, 31.0), (0.064, 32.0), (0.09, 34.0), (0.15, 36.0), (0.23, 37.0), (0.7, 42.0)]
+    shared, union = np.linspace(31, 38, 7001), np.linspace(30, 42, 7001)
 
-    def difference(q: float) -> float:  # of the logarithms of the rates, which are straight lines
-        return math.log(0.06 / 0.1) + math.log(2) * (q - 30) * (1 / 5 - 1 / 6)
+    def logs(qualities: np.ndarray) -> list[np.ndarray]:
+        return [np.interp(qualities, [q for _, q in c], np.log([r for r, _ in c])) for c in (ours, theirs)]
 
-    right = 100 * (math.exp(difference((low + high) / 2)) - 1)
-    value = _number(_call(answer, ours, theirs))
-    swapped = 100 * (math.exp(-difference((low + high) / 2)) - 1)
-    rates = [
-        [k * 2 ** ((low + (high - low) * i / 1000 - 30) / w) for i in range(1001)] for k, w in ((0.06, 5), (0.1, 6))
-    ]
+    first, second = logs(shared)
+    difference = np.mean(first - second)
+    value, right = _number(_call(answer, ours, theirs)), 100 * (np.exp(difference) - 1)
+    rates = [np.interp(shared, [q for _, q in c], [r for r, _ in c]) for c in (ours, theirs)]
+    middle = logs(np.array([34.5]))
     mistakes = {
-        swapped: "That is how many more bits the anchor takes; the sign tells which of the two is asked.",
-        math.log(
-            1 + right / 100
-        ): "That is the mean difference of the logarithms; make percent of it: 100·(exp(…) − 1).",
-        100 * math.log(1 + right / 100): "Percent of a logarithm are no percent: 100·(exp(…) − 1).",
+        100 * (np.exp(-difference) - 1): "That is how many more bits the anchor takes; which of the two is asked?",
+        difference: "That is the mean difference of the logarithms; make percent of it: 100·(exp(…) − 1).",
+        100 * difference: "Percent of a logarithm are no percent: 100·(exp(…) − 1).",
+        100 * (np.exp(first).sum() / np.exp(second).sum() - 1): "Average the *logarithms*; else large files decide.",
         100
-        * (sum(rates[0]) / sum(rates[1]) - 1): "The mean is over the *logarithm* of the rate; else large files decide.",
+        * (np.exp(first - second).mean() - 1): "That is the mean of ratios; average their logarithms, then take exp.",
+        100
+        * (np.exp(np.mean(np.log(rates[0] / rates[1]))) - 1): "The lines are straight in log(rate), not in the rate.",
         100
         * (
-            math.exp(difference((30 + 42) / 2)) - 1
-        ): "Only qualities that both curves reach may count, 31 to 38 dB here.",
+            np.exp(np.subtract(*logs(union)).mean()) - 1
+        ): "Only qualities that both curves reach may count, 31 to 38 dB.",
+        100
+        * (
+            np.exp(middle[0] - middle[1]).item() - 1
+        ): "That is the middle alone; it is to be a mean over all qualities.",
     }
-    _known(value, mistakes, 0.15)
-    if abs(value - right) > 0.3:
+    _known(value, mistakes, 0.1)
+    if abs(value - right) > 0.2:
         raise Wrong(f"It gives {value:.1f} % where {right:.1f} % is right.")
 
 
@@ -758,5 +763,7 @@ def bootstrap(answer: Callable) -> None:
         raise Wrong("It is as wide as the numbers are spread; asked is how surely their *mean* is known.")
     if share < 0.05:
         raise Wrong("It has no width: draw *with* replacement, or each sample is the same numbers in another order.")
-    if not 0.9 < share < 1.12:
+    if not 0.9 < share < 1.1:
         raise Wrong(f"It is {share:.2f} times as wide as it should be: of 95 %, how many per cent lie on either side?")
+    if max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error:
+        raise Wrong("It is as wide as it should be, but lopsided: as many means should lie below it as above it.")

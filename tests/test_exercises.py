@@ -309,12 +309,17 @@ def delta(curve, anchor):
 
 
 def beyond(curve, anchor):
-    """The same over all qualities that either has, both lines drawn on."""
-    qualities = np.linspace(anchor[0][1], curve[-1][1], 1000)
-    ours, theirs = (
-        np.polyval(np.polyfit([q for _, q in c], np.log([r for r, _ in c]), 1), qualities) for c in (curve, anchor)
-    )
+    """The same over all qualities that either has."""
+    qualities = np.linspace(min(curve[0][1], anchor[0][1]), max(curve[-1][1], anchor[-1][1]), 5000)
+    ours, theirs = (np.interp(qualities, [q for _, q in c], np.log([r for r, _ in c])) for c in (curve, anchor))
     return np.mean(ours - theirs)
+
+
+def by_rate(curve, anchor):
+    """The same with lines that are straight in the rate."""
+    qualities = np.linspace(max(curve[0][1], anchor[0][1]), min(curve[-1][1], anchor[-1][1]), 5000)
+    ours, theirs = (np.interp(qualities, [q for _, q in c], [r for r, _ in c]) for c in (curve, anchor))
+    return np.mean(np.log(ours / theirs))
 
 
 def resampled(numbers, quantiles=(0.025, 0.975), draws=4000):
@@ -362,6 +367,8 @@ WRONG += [
     ),
     ("set_psnr", decibels_of, "for each picture"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.05, 0.95))), "on either side"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.01, 0.99))), "on either side"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.005, 0.93))), "lopsided"),
     ("bd_rate", lambda c, a: 100 * (np.exp(-delta(c, a)) - 1), "the anchor takes"),
     ("bd_rate", lambda c, a: delta(c, a), "make percent"),
     ("bd_rate", lambda c, a: 100 * delta(c, a), "Percent of a logarithm"),
@@ -371,6 +378,10 @@ WRONG += [
         "large files",
     ),
     ("bd_rate", lambda c, a: 100 * (np.exp(beyond(c, a)) - 1), "both curves reach"),
+    ("bd_rate", lambda c, a: 100 * (np.exp(by_rate(c, a)) - 1), "not in the rate"),
+    ("bd_rate", lambda c, a: 100 * (np.exp(np.subtract(*log_rates(c, a))).mean() - 1), "mean of ratios"),
+    ("bd_rate", lambda c, a: 100 * (np.exp(np.subtract(*log_rates(c, a))[499:501].mean()) - 1), "middle alone"),
+    ("bd_rate", lambda c, a: 100 * (np.exp(np.median(np.subtract(*log_rates(c, a)))) - 1), "middle alone|is right"),
     ("bd_rate", lambda c, a: 7.0, "is right"),
     ("bootstrap", lambda n: tuple(n.quantile(torch.tensor([0.025, 0.975], dtype=n.dtype))), "their *mean*"),
     ("bootstrap", lambda n: (n.mean() - 1e-9, n.mean() + 1e-9), "with* replacement"),
