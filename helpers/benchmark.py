@@ -89,6 +89,7 @@ def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> boo
     if not again and path.is_file() and all(known.get(key, {}).get("fingerprint") == about[key] for key in about):
         return False
     found = pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with images.atomic(path) as temporary:
         found.to_csv(temporary, index=False)
     _note(Path(folder), about)
@@ -154,8 +155,8 @@ def machine() -> str:
 
 
 def _modules_of(model: torch.nn.Module) -> list[str]:
-    """The modules of `helpers` that a network's parts are defined in."""
-    found = {type(part).__module__ for part in model.modules()}
+    """The modules of `helpers` that a network's parts, and the classes which those build on, are defined in."""
+    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__}
     return sorted(name.removeprefix("helpers.") for name in found if name.startswith("helpers."))
 
 

@@ -64,6 +64,10 @@ def test_code_counts_and_comments_do_not(bench, monkeypatch, tmp_path):
     assert measured(bench) == ["bicubic", "one-x2", "two-x2"]
 
 
+def test_the_code_of_a_network_is_that_of_its_base_classes_too():
+    assert {"models.srcnn", "models.base"} <= set(benchmark._modules_of(models.build("srcnn", scale=2)))
+
+
 def test_the_strength_of_a_classical_method_counts(monkeypatch):
     before = benchmark.fingerprint("sr-x3", "unsharp")
     assert before == benchmark.fingerprint("sr-x3", "unsharp") != benchmark.fingerprint("sr-x3", "wavelet")
