@@ -27,6 +27,7 @@ _MODULES = (  # each imports only what stands before it
     "plots",
     "widgets",
     "exercises",
+    "quizzes",
 )
 
 
