@@ -9,10 +9,10 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed format clean
+.PHONY: help setup course lab test unit lint notebooks test-browser readme benchmark speed format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## install all that the course needs into .venv
 
@@ -34,7 +34,7 @@ lint: $(READY)
 notebooks: $(READY)  ## execute the committed notebooks in place
 	@$(BIN)/python notebooks/run.py --in-place
 
-browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
+test-browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
 	@$(BIN)/python tests/browser.py
 
 readme: $(READY)  ## write the README's results table and picture again

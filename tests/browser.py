@@ -3,7 +3,8 @@
     python tests/browser.py [NOTEBOOK ...]
 
 nbval runs the cells, but knows nothing of what the browser makes of them; widgets are only alive here. The notebooks
-(all of them by default) run in a temporary copy of the course, so nothing is written back. One line per notebook.
+(all of them by default) run in a temporary copy of the course, so nothing is written back: sliders are moved, a picture
+is uploaded, a question of the quiz answered. One line per notebook, and a screenshot under build/browser.
 Exit code 0, or 1 where a notebook fails, or 2 where playwright or Chromium is missing (`pip install playwright`; any
 Chromium or Chrome on the PATH, or its path in CHROMIUM).
 """
@@ -23,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "data" / "images" / "rocket.png"  # uploaded; no notebook begins with it
+SHOTS = ROOT / "build" / "browser"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "downloads", "__pycache__", ".*_cache")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -51,6 +54,13 @@ CHANGED = """([box, before]) => {
 }"""
 ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback (most recent')"
 BOXES = ".jp-NotebookPanel .widget-interact:has(.noUi-handle):has(.widget-output img)"
+UPLOADS = ".jp-NotebookPanel .widget-upload"
+LAST_CHANGED = """([area, before]) => {
+    const pictures = area.querySelectorAll('.widget-output img');
+    const picture = pictures[pictures.length - 1];
+    return picture && picture.src && picture.src !== before;
+}"""
+CHOICES = ".jp-NotebookPanel .widget-button:has-text('A')"
 
 
 class Failure(Exception):
@@ -190,20 +200,47 @@ def move_slider(page, box) -> str:
     return f"{value} → {handle.get_attribute('aria-valuetext')}"
 
 
-def try_notebook(page, address: str) -> str:
+def upload(page, picture: Path) -> str:
+    """Give the notebook's last cell for one's own picture a file. Raises Failure where it shows the old picture."""
+    from playwright.sync_api import TimeoutError as TooLong
+
+    button = page.locator(UPLOADS).last
+    area = button.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea ')]").last
+    before = area.locator(".widget-output img").last.get_attribute("src")
+    with page.expect_file_chooser() as chooser:
+        button.click()
+    chooser.value.set_files(picture)
+    try:
+        page.wait_for_function(LAST_CHANGED, arg=[area.element_handle(), before], timeout=120_000)
+    except TooLong:
+        assert_sound(page)
+        raise Failure("a picture was uploaded, and the old one is still shown") from None
+    page.wait_for_function(READY)
+    return "uploaded a picture"
+
+
+def answer(page) -> str:
+    """Click the quiz's first choice. Raises Failure where no explanation comes."""
+    page.locator(CHOICES).first.click()
+    reply = page.locator(".jp-NotebookPanel").get_by_text("right at the first click")
+    reply.wait_for(timeout=30_000)
+    return "answered the quiz"
+
+
+def try_notebook(page, address: str, picture: Path) -> str:
     """What was seen, in a few words. Raises Failure."""
     start = time.monotonic()
     run_all(page, address)
-    seen = f"ran in {time.monotonic() - start:.0f} s"
+    seen = [f"ran in {time.monotonic() - start:.0f} s"]
     boxes = page.locator(BOXES)
     last = boxes.count() - 1
     if last < 0:
-        return f"{seen}, no slider"
-    for which, index in {"first": 0, "last": last}.items():
-        if which == "first" or last:
-            seen += f"; {which} slider {move_slider(page, boxes.nth(index))}, new picture"
+        raise Failure("it has no slider under a picture")
+    for index, which in {0: "first", last: "last"}.items():
+        seen.append(f"{which} slider {move_slider(page, boxes.nth(index))}, new picture")
+    seen += [upload(page, picture), answer(page)]
     assert_sound(page)
-    return seen
+    return "; ".join(seen)
 
 
 # -------------------------------------------------------------------------------------- command line
@@ -216,12 +253,14 @@ def check(browser, url: str, notebook: str, patience: float) -> bool:
     page = browser.new_page(viewport={"width": 1300, "height": 1500})
     page.set_default_timeout(patience * 1000)
     try:
-        print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset')}", flush=True)
+        print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset', PICTURE)}", flush=True)
         return True
     except (Failure, Error) as why:
         print(f"{notebook}: FAILED: {str(why).splitlines()[0]}", flush=True)
         return False
     finally:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / f"{Path(notebook).stem}.png")
         page.close()
 
 
