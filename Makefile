@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help setup course lab test unit lint notebooks test-browser readme benchmark speed format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## install all that the course needs into .venv
 

@@ -184,6 +184,7 @@ EXPERIMENTS = {
 
 
 def main() -> None:
+    """Run the experiment that is named on the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("name", choices=EXPERIMENTS)
     options.add_argument("--steps", type=int, help="of each training")

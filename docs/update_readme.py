@@ -189,6 +189,7 @@ def picture(path: Path) -> None:
 
 
 def main() -> int:
+    """Write the tables and the picture, or compare them; 1 where they have drifted."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check

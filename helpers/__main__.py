@@ -1,5 +1,4 @@
-"""The command line: python -m helpers check | download | train | evaluate | benchmark | restore | compress |
-decompress | sense | recover | publish.
+"""The command line, `python -m helpers COMMAND`; with `--help` it lists the commands.
 
 At the top it imports the standard library alone: `check` must run where packages are missing or broken.
 """
@@ -35,10 +34,12 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, as all else here."""
 
     def error(self, message: str):
+        """Leave with exit code 2."""
         self.exit(2, f"error: {message} (python -m helpers --help lists the commands)\n")
 
 
 def parser() -> argparse.ArgumentParser:
+    """All commands with their arguments."""
     top = Parser(prog="python -m helpers", description="Tools of the course on image restoration.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 

@@ -97,9 +97,11 @@ def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> boo
 
 
 def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFrame:
-    """What the methods of a task cost on one picture, a row each: seconds for a megapixel, the median of `repeats`
-    after a warm-up; parameters; multiply-adds per pixel; and the MiB of memory that a picture of four times as many
-    pixels takes at the peak, beyond program and weights (on Linux, in a process of its own).
+    """What the methods of a task cost on one picture, a row each.
+
+    Seconds for a megapixel, the median of `repeats` after a warm-up; parameters; multiply-adds per pixel; and the MiB
+    of memory that a picture of four times as many pixels takes at the peak, beyond program and weights (on Linux, in
+    a process of its own).
     """
     pixels = images.load_uint8(picture)
     rows = []

@@ -37,8 +37,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") -> Paired:
-    """The mean difference of a score over the same pictures, and its interval by a bootstrap of 10,000 draws (BCa;
-    Efron 1987). Raises ValueError where the methods share fewer than two pictures.
+    """The mean difference of a score over the same pictures, and its interval by a bootstrap of 10,000 draws.
+
+    BCa, Efron 1987. Raises ValueError where the methods share fewer than two pictures.
     """
     from scipy.stats import bootstrap
 

@@ -265,6 +265,7 @@ class RandomJPEG:
         self.shifted, self.twice, self.untouched = shifted, twice, untouched
 
     def __call__(self, batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Code uint8 patches, (N, C, H, W), each with a draw of its own; the same shape and type."""
         draws = [rng.random(4) for _ in batch]  # as many for each patch, whatever becomes of it
         grids = rng.integers(8, size=(len(batch), 2, 2))
         qualities = self.low + (self.high - self.low) * rng.random((len(batch), 2)) ** 1.6

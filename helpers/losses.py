@@ -23,6 +23,7 @@ class PSNRLoss(nn.Module):
         self.floor = floor
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) twice, in [0, 1] → a number."""
         mse = (prediction - target).square().mean(dim=(1, 2, 3))
         return 10 * torch.log10(mse + self.floor).mean()
 
@@ -31,6 +32,7 @@ class SSIMLoss(nn.Module):
     """1 − SSIM. Raises ValueError for patches smaller than the window."""
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) twice, in [0, 1] → a number."""
         from torchmetrics.functional.image import structural_similarity_index_measure
 
         if min(prediction.shape[-2:]) < 11:
@@ -45,6 +47,7 @@ class MSSSIMLoss(nn.Module):
     WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, table of β
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) twice, in [0, 1] → a number. Raises ValueError for patches smaller than the window."""
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
         side = min(prediction.shape[-2:])
@@ -72,6 +75,7 @@ class WeightedLoss(nn.Module):
         self.terms = nn.ModuleList([nn.MSELoss(), PSNRLoss(), SSIMLoss()])
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) twice, in [0, 1] → a number."""
         mse, negative_psnr, dissimilarity = (term(prediction, target) for term in self.terms)
         a, b, c = self.weights
         return a * mse + b * (100 + negative_psnr) / 100 + c * dissimilarity
@@ -90,6 +94,7 @@ class FrobeniusDWSSIMLoss(nn.Module):
         self.similarity = partial(wavelets.dw_ssim, absolute=absolute, joint=joint)
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) twice, in [0, 1] → a number."""
         relative = 2 * (prediction - target).norm() / ((2 * target - 1).norm() + 1e-8)
         return self.frobenius * relative + self.dw_ssim * (1 - self.similarity(prediction, target))
 
@@ -102,6 +107,7 @@ class SparseCodeLoss(nn.Module):
         self.penalty = penalty
 
     def forward(self, coded, target: torch.Tensor) -> torch.Tensor:
+        """A code with its picture, and the target (N, 3, H, W) in [0, 1] → a number."""
         return (coded.picture.float() - target).square().mean() + self.penalty * coded.code.float().square().mean()
 
 
@@ -112,6 +118,7 @@ class RateDistortionLoss(nn.Module):
     """
 
     def forward(self, coded, target: torch.Tensor) -> torch.Tensor:
+        """A code with picture and bits, and the target (N, 3, H, W) in [0, 1] → a number."""
         distortion = (255 * (coded.picture.float() - target)).square().mean((1, 2, 3))
         return (coded.bits_per_pixel + coded.trade_off * distortion).log().mean()
 

@@ -29,6 +29,7 @@ class Choice:
 
     @property
     def reply(self) -> str:
+        """What a click on it says."""
         return f"{_VERDICTS[self.right]} {self.why}"
 
 

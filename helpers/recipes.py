@@ -47,9 +47,11 @@ class Recipe:
 
     @property
     def scale(self) -> int:
+        """How many times larger the output is than the input."""
         return degradations.scale_of(self.task)
 
     def as_dict(self) -> dict:
+        """The recipe as plain data, as cards keep it."""
         return dataclasses.asdict(self)
 
 

@@ -43,13 +43,16 @@ class TrainingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to train. `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×`factor` after `patience`
-    validations without a PSNR that is better by the share `threshold`), or "constant".
+    """How to train.
+
+    `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×`factor` after `patience` validations without
+    a PSNR that is better by the share `threshold`), or "constant".
     `shave`: border pixels of the output that the loss leaves out.
     `float32_steps`: so many steps at the end run in full precision. Weights that were only ever used rounded to
     bfloat16 make pictures a gray level too dark (seen on FSRCNN); networks that add to their input are spared.
     `averaging`: decay of the exponential moving average of the weights; 0 keeps the last weights as they are.
-    `every`: steps between validations, each with a log line and a checkpoint."""
+    `every`: steps between validations, each with a log line and a checkpoint.
+    """
 
     steps: int
     learning_rate: float = 1e-3
@@ -251,6 +254,7 @@ class Run:
         self.clock = time.perf_counter()
 
     def save(self, step: int) -> None:
+        """Write `last.pt`, all that resuming needs, whole or not at all."""
         parts = ("model", "average", "optimizer", "schedule", "scaler")
         state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds}
@@ -355,6 +359,7 @@ class Run:
                 (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
 
     def bar(self, start: int, progress: bool) -> tqdm:
+        """The progress bar; the first process alone shows it."""
         self.progress = progress
         hidden = None if progress and not self.rank else True  # None: hidden where stderr is no terminal
         return tqdm(initial=start, total=self.plan.steps, unit="step", disable=hidden)

@@ -85,9 +85,9 @@ def _windows(image: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def _window_basis(wavelet: str) -> tuple[torch.Tensor, list[int]]:
-    """A window's wavelet coefficients as inner products: a row for each, (coefficients, 225), and how many of them
-    there are of each band, the low one first.
+    """A window's wavelet coefficients as inner products.
 
+    A row for each, (coefficients, 225), and how many of them there are of each band, the low one first.
     The transform is linear, so those of the 225 windows that hold a single one are its columns.
     """
     with torch.inference_mode(False), torch.autocast("cpu", enabled=False):  # it is kept, wherever it was first wanted

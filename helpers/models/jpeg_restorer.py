@@ -33,6 +33,7 @@ class ConvUnits(Restorer):
                 nn.init.normal_(weight, std=std)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """JPEG's pixels, (N, 3, H, W) in [0, 1] → restored, of the same shape."""
         x = self.last(self.reduce(self.units(y)))  # (N, 3, H, W)
         return y + x if self.residual else x
 
@@ -62,6 +63,7 @@ class ARCNN(Restorer):
         self.layers = nn.Sequential(first, nn.ReLU(), enhance, nn.ReLU(), shrink, nn.ReLU(), last)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """JPEG's luma, (N, 1, H, W) in [0, 1] → restored, of the same shape."""
         return self.layers(y)
 
     def start_from_interpolation(self) -> None:
@@ -111,6 +113,7 @@ class DRUNet(Restorer):
         return super().restore(image, tile, progress, half)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """JPEG's pixels, (N, 3, H, W) in [0, 1] → restored, of the same shape."""
         height, width = y.shape[-2:]
         x = F.pad(y, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         x = F.pixel_unshuffle(images.rgb_to_ycbcr(x, studio=False), 2)  # (N, 12, H/2, W/2)
@@ -134,4 +137,5 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(convolution.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width, H, W) → the same shape."""
         return x + self.second(F.relu(self.first(x)))

@@ -113,8 +113,11 @@ class ResCSNetAny(nn.Module):
         return (q * r.diagonal().sign()).T.view_as(self.raw_rows)
 
     def forward(self, x: torch.Tensor, ratio: float = 0.1) -> torch.Tensor:
-        """Sense and recover (N, 1, H, W) in [0, 1]. In training each picture has a ratio of its own, and a quarter of
-        the batches an edge within a block, beyond which x comes back as it is."""
+        """Sense and recover (N, 1, H, W) in [0, 1].
+
+        In training each picture has a ratio of its own, and a quarter of the batches an edge within a block, beyond
+        which x comes back as it is.
+        """
         height, width = x.shape[-2:]
         if not self.training:
             size, counts = self.geometry(height, width, ratio, x.device)

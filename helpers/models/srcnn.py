@@ -33,6 +33,7 @@ class SRCNN(Restorer):
         self.conv3 = nn.Conv2d(32, channels, third)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """The small picture, (N, C, H, W) in [0, 1] → (N, C, sH, sW)."""
         x = degradations.upscale(y, self.scale) if self.scale > 1 else y  # (N, C, sH, sW)
         x = F.pad(x, (self.reach,) * 4, mode="replicate")  # once: zeros around each layer would darken the border
         x = F.relu(self.conv1(x))  # (N, 64, …): each layer takes k - 1 pixels away again
@@ -71,6 +72,7 @@ class SkylineSRCNN(Restorer):
             nn.init.zeros_(self.conv3.bias)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """JPEG's luma, (N, 1, H, W) in [0, 1] → restored, of the same shape."""
         height, width = y.shape[-2:]
         missing = self.conv1.kernel_size[0] - 2 * self.conv1.padding[0] - min(height, width)
         if missing > 0:  # smaller than the first filter: repeat the edge until it fits
@@ -99,6 +101,7 @@ class FSRCNN(Restorer):
         self.deconv = nn.ConvTranspose2d(d, channels, 9, stride=scale, padding=4, output_padding=scale - 1)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """The small picture, (N, C, H, W) in [0, 1] → (N, C, sH, sW)."""
         x = F.pad(self.body(y), (2, 2, 2, 2), mode="replicate")  # the 9×9 kernel reaches 4 / s small pixels beyond
         return images.shave(self.deconv(x), 2 * self.scale)  # (N, C, sH, sW)
 
@@ -153,6 +156,7 @@ class EDSR(Restorer):
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """The small picture, (N, C, H, W) in [0, 1] → (N, C, sH, sW)."""
         first = x = self.head(y)  # (N, width, H, W)
         for block in self.blocks:
             x = x + block(x)
