@@ -10,12 +10,14 @@ import datetime
 import functools
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,22 +166,22 @@ def _modules_of(model: torch.nn.Module) -> list[str]:
 
 @functools.cache
 def _code(module: str) -> str:
-    return syntax(Path(importlib.util.find_spec(f"helpers.{module}").origin))
+    path = Path(importlib.util.find_spec(f"helpers.{module}").origin)
+    return without_words(path.read_text(encoding="utf-8"))
 
 
-def syntax(path: Path) -> str:
-    """A module as its syntax tree, without docstrings: comments, line breaks and words do not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body[0].value.value = ""
-    return ast.dump(tree)
+def without_words(source: str) -> str:
+    """Code without comments, docstrings and blank lines, as every Python reads it."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _is_current(folder: str | os.PathLike, task: str, name: str, method: str) -> bool:
