@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     benchmark = commands.add_parser("benchmark", help="measure all tables of data/results that are not up to date")
     benchmark.add_argument("tasks", nargs="*", metavar="TASK", help="by default all; 'costs' is the table of costs")
     benchmark.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables instead of data/results")
-    benchmark.add_argument("--again", action="store_true", help="measure what is up to date, too")
+    how = benchmark.add_mutually_exclusive_group()
+    how.add_argument("--again", action="store_true", help="measure what is up to date, too")
+    how.add_argument("--spot-check", action="store_true", help="keep a table of which one picture scores as before")
     benchmark.set_defaults(run=_benchmark)
 
     restore = commands.add_parser("restore", help="restore one picture of any size")
@@ -266,13 +268,13 @@ def _benchmark(options: argparse.Namespace) -> int:
         if task not in (*evaluation.TASKS, "costs"):
             raise evaluation.EvaluationError(f"no table is called {task!r}; try {', '.join(evaluation.TASKS)}, costs.")
     out, count = options.out or benchmark.RESULTS, 0
-    for task, name, method, seconds in benchmark.run(options.tasks, out, options.again):
+    for task, name, method, seconds in benchmark.run(options.tasks, out, options.again, options.spot_check):
         if seconds is None:
             print(f"{task:<14} {name:<11} skipped: the set is not in COURSE_DATA", flush=True)
             continue
         count += 1
         print(f"{task:<14} {name:<11} {method:<20} {seconds:6.1f} s", flush=True)
-    if not options.tasks or "costs" in options.tasks:
+    if "costs" in options.tasks or not (options.tasks or options.spot_check):  # seconds cannot be spot-checked
         count += benchmark.write_costs(out, options.again)
     print(f"{out}: {count} measured, the others up to date" if count else f"{out}: all up to date")
     return 0

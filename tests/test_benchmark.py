@@ -86,6 +86,24 @@ def test_other_code_is_measured_again(bench, monkeypatch):
     assert measured(bench) == ["bicubic", "one-x2", "two-x2"]
 
 
+def test_a_spot_check_keeps_a_table_that_still_holds_and_no_other(bench, monkeypatch):
+    measured(bench)
+    path = bench / f"{TASK}-mine.csv"
+    before = path.read_bytes()
+    monkeypatch.setattr(benchmark, "_code", lambda module: f"other {module}")
+    assert measured(bench, spot_check=True) == []
+    assert path.read_bytes() == before
+    about = json.loads((bench / "provenance.json").read_text())[f"{TASK}/mine/one-x2"]
+    assert about["spot_checked"]["image"] == "001.png"
+    assert measured(bench) == []  # it counts as current
+    table = pd.read_csv(path)
+    table.loc[(table["method"] == "one-x2") & (table["image"] == "001.png"), "psnr"] += 0.001
+    table.to_csv(path, index=False)
+    monkeypatch.setattr(benchmark, "_code", lambda module: f"yet other {module}")
+    assert measured(bench, spot_check=True) == ["one-x2"]
+    assert "spot_checked" not in json.loads((bench / "provenance.json").read_text())[f"{TASK}/mine/one-x2"]
+
+
 def test_the_code_of_a_network_is_that_of_its_base_classes_too():
     assert {"models.srcnn", "models.base"} <= set(benchmark._modules_of(models.build("srcnn", scale=2)))
 
