@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split("\n\n")[2])
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per student and exercise, with hints")
@@ -135,12 +136,12 @@ def with_examinations(book, checks: dict[str, str], sign: str, quick: bool) -> n
 
 
 def untold(cell: nbformat.NotebookNode) -> bool:
-    """Is it a cell whose output depends on the machine (training, timings, widgets)?"""
+    """Whether its output depends on the machine (training, timings, widgets)."""
     return "nbval-ignore-output" in cell.metadata.get("tags", [])
 
 
 def names_it(cell: nbformat.NotebookNode, answer: str) -> bool:
-    """Does the cell define or use the answer?"""
+    """Whether the cell defines or uses the answer."""
     return re.search(rf"\b{answer}\b", cell.source) is not None
 
 
