@@ -19,13 +19,17 @@ class Wrong(Exception):
 
 
 def exercise(label: str) -> Callable:
-    """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`"."""
+    """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`".
+
+    The check has the `label`, and a `verdict(answer)` that returns the sentence, for whoever grades many answers.
+    """
 
     def decorate(examine: Callable) -> Callable:
         @functools.wraps(examine)
         def check(answer) -> None:
-            print(f"Exercise {label}: {_verdict(examine, answer)}")
+            print(f"Exercise {label}: {check.verdict(answer)}")
 
+        check.label, check.verdict = label, functools.partial(_verdict, examine)
         return check
 
     return decorate

@@ -23,6 +23,8 @@ UNWANTED = {
     "a traceback": re.compile(r"Traceback \(most recent call last\)"),
 }
 NO_ALT = re.compile(r"!\[\s*\][(\[]|<img\b(?![^>]*\balt\s*=\s*[\"']\s*[^\"'\s])[^>]*>", re.IGNORECASE)
+FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)  # a `# comment` in it is no heading
+HEADING = re.compile(r"^(#{1,6})[ \t]+(.*)$", re.MULTILINE)
 ELLIPSIS = re.compile(r"\.\.\.(?!\s*[,\]])")  # the stub's `...`, not the index x[..., 0]
 
 Notebook = nbformat.NotebookNode
@@ -158,6 +160,19 @@ def alt(notebook: Notebook) -> Iterator[str]:
             yield f"{name_of(cell)} holds a picture without alt text"
 
 
+def headings(notebook: Notebook) -> Iterator[str]:
+    """One title, at the top, and below it no level skipped: contents and screen readers go by them."""
+    words = [FENCED.sub("", cell.source) for cell in notebook.cells if cell.cell_type == "markdown"]
+    found = [(len(marks), text) for source in words for marks, text in HEADING.findall(source)]
+    if [level for level, _ in found[:1]] != [1]:
+        yield "it does not begin with a title, a heading of level 1"
+    for (above, _), (level, text) in zip(found, found[1:], strict=False):
+        if level == 1:
+            yield f"{text!r} is a second title"
+        elif level > above + 1:
+            yield f"{text!r} has level {level} right below level {above}"
+
+
 def short(notebook: Notebook) -> Iterator[str]:
     """A cell that fits on the screen."""
     for cell in code(notebook):
@@ -201,6 +216,6 @@ RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         *(valid, kernelspec, metadata, ids, executed, tags),
-        *(errors, clean, alt, short, semicolons, solutions),
+        *(errors, clean, alt, headings, short, semicolons, solutions),
     )
 }

@@ -6,7 +6,8 @@ import nbformat
 import notebook_lint as lint
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "docs" / "template.ipynb"]
 RULES = [*lint.RULES, "size", "setup"]
 
 
@@ -119,8 +120,13 @@ BROKEN = {
     ),
     "a drawing without alt text": ("alt", shows("image/svg+xml", "<svg/>")),
     "a Markdown picture without alt text": ("alt", source(TITLE, "# Title\n\n![](badge.svg)")),
-    "an HTML picture without alt text": ("alt", source(TITLE, '<img src="badge.svg">')),
-    "an HTML picture with empty alt text": ("alt", source(TITLE, '<img src="badge.svg" alt="">')),
+    "an HTML picture without alt text": ("alt", source(TITLE, '# Title\n\n<img src="badge.svg">')),
+    "an HTML picture with empty alt text": ("alt", source(TITLE, '# Title\n\n<img src="badge.svg" alt="">')),
+    "no title": ("headings", source(TITLE, "![a badge](badge.svg)")),
+    "a section before the title": ("headings", source(TITLE, "## Section\n\n# Title")),
+    "a second title": ("headings", source(HINT, "# Another")),
+    "a level skipped": ("headings", source(HINT, "### Too deep")),
+    "a level skipped in one cell": ("headings", source(TITLE, "# Title\n\n## Section\n\n#### Too deep")),
     "a long cell": ("short", source(PICTURE, "\n".join(["x = 1"] * 26))),
     "a semicolon at the end": ("semicolons", source(PICTURE, "show(x);")),
     "a semicolon within": ("semicolons", source(PICTURE, "show(x);  \nshow(y)")),
@@ -149,6 +155,15 @@ def test_a_rule_notices(rule, change, tmp_path):
 
 def test_every_rule_is_broken_once():
     assert {rule for rule, _ in BROKEN.values()} == set(RULES)
+
+
+@pytest.mark.parametrize(
+    "text", ["## Section\n\n### Part\n\n## Section", "```sh\n# a comment\n```", "#1 is no heading"]
+)
+def test_a_heading_in_its_place_passes(text, tmp_path):
+    notebook = sound()
+    source(HINT, text)(notebook)
+    assert lint.problems(stored(notebook, tmp_path), SETUP) == {}
 
 
 @pytest.mark.parametrize("tag", sorted(lint.TAGS))
