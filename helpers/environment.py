@@ -10,8 +10,9 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from . import _MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements.txt"
+HOSTED = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # by these variables Kaggle's own kagglehub knows the two
 _REINSTALL = "pip install -r requirements.txt; if nothing changes, pip install --force-reinstall the package named here"
 
 
@@ -135,3 +137,42 @@ def _sets() -> Finding:
     told = bool(os.environ.get("COURSE_DATA"))  # an empty one counts as unset, as in `course_data`
     found = f"{place} is not there" + ("" if told else " (needed only to train or measure on the standard sets)")
     return Finding(not told, "image sets", found, "set COURSE_DATA to an existing folder of image sets, or unset it")
+
+
+# ------------------------------------------------------------------------------- hosted notebooks
+
+
+def complete() -> None:
+    """On Colab and Kaggle, install the packages that they lack; elsewhere do nothing, and touch no network."""
+    if any(name in os.environ for name in HOSTED):
+        _install(_runtime())
+
+
+def _runtime() -> list[str]:
+    """What `helpers` needs, such as "torch>=2.4", without the tools of a laptop."""
+    import tomllib  # Python 3.11, which the hosts have; a laptop's 3.10 never comes here
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+
+
+def _install(requirements: list[str]) -> None:
+    """Install what is missing among these; RuntimeError if pip cannot, or could only by changing what is there."""
+    here = {line: _installed(re.match(r"[\w-]+", line)[0]) for line in requirements}
+    missing = [line for line, found in here.items() if not found]
+    if not missing:
+        return
+    wanted = [found or line for line, found in here.items()]  # "torch==2.11.0+cu128" keeps the host's own build
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        raise RuntimeError(f"pip could not install {' '.join(missing)} ({why}); is the internet switched on here?")
+    invalidate_caches()  # so that this process sees them
+
+
+def _installed(name: str) -> str:
+    """The requirement that keeps what is installed, "torch==2.11.0+cu128"; an empty one where there is none."""
+    try:
+        return f"{name}=={version(name)}"
+    except PackageNotFoundError:
+        return ""
