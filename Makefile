@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, ea
 	@$(BIN)/python tests/benchmark_restoring.py
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
+
+badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
+	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
 
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
