@@ -9,10 +9,10 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed badges format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed test-colab badges format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## install all that the course needs into .venv
 
@@ -50,6 +50,9 @@ speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, ea
 	@$(BIN)/python tests/benchmark_restoring.py
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
+
+test-colab: $(READY)  ## run notebooks 1 and 2 with Colab's versions, as after a click on a badge (6 GB, once)
+	@$(BIN)/python tests/colab.py
 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
 	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
