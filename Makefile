@@ -9,7 +9,8 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed test-colab badges format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed test-colab test-floors \
+  test-newest badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -53,6 +54,12 @@ speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, ea
 
 test-colab: $(READY)  ## run notebooks 1 and 2 with Colab's versions, as after a click on a badge (6 GB, once)
 	@$(BIN)/python tests/colab.py
+
+test-floors: $(READY)  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
+	@$(BIN)/python tests/versions.py floors
+
+test-newest: $(READY)  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
+	@$(BIN)/python tests/versions.py newest
 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
 	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'

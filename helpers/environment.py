@@ -23,7 +23,12 @@ from . import _MODULES
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements.txt"
 DATA = ROOT / "data"
-MODULES = {"pillow": "PIL", "pywavelets": "pywt", "scikit-image": "skimage"}  # imported by another name
+MODULES = {
+    "ipython": "IPython",
+    "pillow": "PIL",
+    "pywavelets": "pywt",
+    "scikit-image": "skimage",
+}  # imported by another name
 HOSTED = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # by these variables Kaggle's own kagglehub knows the two
 _REINSTALL = "pip install -r requirements.txt; if nothing changes, pip install --force-reinstall the package named here"
 
@@ -187,7 +192,7 @@ def complete() -> None:
 
 
 def _runtime() -> list[str]:
-    """What `helpers` needs, such as "torch>=2.4", without the tools of a laptop."""
+    """What `helpers` needs, such as "torch>=2.6", without the tools of a laptop."""
     import tomllib  # Python 3.11, which the hosts have; a laptop's 3.10 never comes here
 
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 HELD = [Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if "==" in line]
 COLAB = {held.name: str(held.specifier).removeprefix("==") for held in HELD}
-IMPORTED_AS = {"pillow": "PIL", "scikit-image": "skimage", "pywavelets": "pywt", "ipython": "IPython"}
 SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 
@@ -57,8 +56,9 @@ def runtime() -> dict[str, Requirement]:
 
 
 def test_what_is_imported_is_what_a_host_gets(runtime):
-    got = {IMPORTED_AS.get(name, name) for name in (*runtime, "ipython", "ipywidgets")}  # a notebook's own two
-    assert everything() | {"tensorboard"} == got  # which torch.utils.tensorboard imports
+    got = {environment.MODULES.get(name, name) for name in (*runtime, "ipython", "ipywidgets")}  # a notebook's own two
+    apart = {"packaging"}  # which `check` does without
+    assert everything() - apart | {"tensorboard"} == got  # which torch.utils.tensorboard imports
 
 
 def test_colab_lacks_two_packages_and_its_own_are_new_enough(runtime):

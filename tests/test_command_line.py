@@ -718,7 +718,7 @@ sys.platform = {platform!r}
 """
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
-        [sys.executable, "-c", f"import helpers.recipes\n{without}\n{benchmark_memory.RUN}", "train"],
+        [sys.executable, "-c", f"import helpers.recipes, helpers.zoo\n{without}\n{benchmark_memory.RUN}", "train"],
         check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
