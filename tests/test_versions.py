@@ -1,5 +1,7 @@
-"""Floors and deprecations: which versions the course promises to run with."""
+"""Floors, lock and deprecations: which versions the course promises to run with, and with which CI runs it."""
 
+import re
+import subprocess
 import sys
 import warnings
 
@@ -7,7 +9,9 @@ import pytest
 import venvs
 import versions
 from packaging.requirements import Requirement
+from packaging.version import Version
 
+LOCK = venvs.ROOT / "requirements.lock"
 LAPTOP = {"ipython", "ipywidgets", "jupyterlab", "nbval"}  # tools that a hosted notebook has, or does without
 
 
@@ -27,6 +31,27 @@ def test_two_floors_of_a_package_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(venvs, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match=r"torch has the floor 2.4 in requirements.txt, 2.5 in pyproject.toml"):
         versions.floors()
+
+
+def test_the_lock_holds_exact_versions_above_the_floors_and_nothing_else():
+    locked = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    found = {}
+    for line in locked:
+        name, version = re.fullmatch(
+            r"([\w-]+)==([\d.]+(?:post\d+)?)(?: ; [^/:@]+)?", line
+        ).groups()  # no label, no path
+        found.setdefault(name, []).append(Version(version))
+    for name, floor in versions.floors().items():
+        assert min(found[name]) >= Version(floor)
+
+
+def test_ci_installs_the_lock_and_a_learner_does_not():
+    def says(*options: str) -> str:
+        return subprocess.run(["make", "-nB", "setup", *options], cwd=venvs.ROOT, capture_output=True, text=True).stdout
+
+    assert "export LOCK=requirements.lock" in (venvs.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "-c requirements.lock" in says("LOCK=requirements.lock")
+    assert ".lock" not in says("LOCK=")
 
 
 @pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
