@@ -5,11 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# A file of exact versions to install: CI names requirements.lock; without it, the newest above the floors are taken.
+LOCK ?=
 # Two torch threads that wait actively on a busy machine are ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks test-browser readme benchmark speed format clean
+.PHONY: help setup course lab test unit lint notebooks test-browser readme benchmark speed test-colab test-floors \
+  test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -51,16 +54,34 @@ speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, ea
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
 
+test-colab: $(READY)  ## run notebooks 1 and 2 with Colab's versions, as after a click on a badge (6 GB, once)
+	@$(BIN)/python tests/colab.py
+
+test-floors: $(READY)  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
+	@$(BIN)/python tests/versions.py floors
+
+test-newest: $(READY)  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
+	@$(BIN)/python tests/versions.py newest
+
+lock: $(READY)  ## write requirements.lock again: the newest versions, which CI then installs
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-annotate --extra dev \
+	  --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt pyproject.toml
+
+badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
+	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
+
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean:  ## remove what the targets made, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "error: the course wants Python 3.10 or newer; name one with make PYTHON=python3.12"; exit 2; }
 	@echo "setting up $(VENV) (about 6 GB with PyTorch, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]' \
+	  $(if $(LOCK),-c $(LOCK))
 	@touch $@

@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="is this machine ready? versions, device, memory, and remedies")
+    check.add_argument("--start", action="store_true", help="start torch and every module, too: finds what is broken")
     check.set_defaults(run=_check)
 
     download = commands.add_parser("download", help="get an image set by its name; after a break, call it again")
@@ -153,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> int:
     from . import environment
 
-    findings = environment.check()
+    findings = environment.check(options.start)
     print(*findings, sep="\n")
     return 0 if all(finding.ok for finding in findings) else 1
 

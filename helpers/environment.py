@@ -1,6 +1,7 @@
 """Is this machine ready for the course? Versions, device, memory, pictures, each with what to do about it.
 
-It must run where things are broken: at the top it imports the standard library alone, and all else as it is looked at.
+It must run where things are broken, and at once: it looks at files and versions, and starts torch and the modules of
+the course only where that is asked for. At the top it imports the standard library alone.
 """
 
 from __future__ import annotations  # `str | None` is read by Pythons that are too old, and these must be told so
@@ -10,15 +11,25 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import _MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements.txt"
+DATA = ROOT / "data"
+MODULES = {
+    "ipython": "IPython",
+    "pillow": "PIL",
+    "pywavelets": "pywt",
+    "scikit-image": "skimage",
+}  # imported by another name
+HOSTED = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # by these variables Kaggle's own kagglehub knows the two
 _REINSTALL = "pip install -r requirements.txt; if nothing changes, pip install --force-reinstall the package named here"
 
 
@@ -36,11 +47,17 @@ class Finding:
         return line if self.ok else f"{line}\n      → {self.remedy}"
 
 
-def check() -> list[Finding]:
-    """Everything that a notebook needs, looked at once."""
-    findings = [_python(), *_packages(), _memory(), _disk()]
+def check(start: bool = False) -> list[Finding]:
+    """Everything that a notebook needs, looked at once: a second's work, or with `start` some seconds.
+
+    start: import torch and every module, and ask torch for its device; only so a broken installation is noticed.
+    """
+    findings = [_python(), *_packages(), _memory(), _disk(), _pictures(), _sets()]
+    if not start:
+        told = "not tried; check --start imports torch and all modules, in some seconds"
+        return [*findings, _driver(), Finding(True, "start", told)]
     broken = _start()
-    return [*findings, broken] if broken else [*findings, _device(), _pictures(), _sets()]
+    return [*findings, broken] if broken else [*findings, _device()]
 
 
 def _python() -> Finding:
@@ -67,11 +84,25 @@ def _package(name: str, floor: str) -> Finding:
         found = None
     if not found:  # None, too, where an installation broke off
         return Finding(False, name, "not installed", remedy)
-    return Finding(_release(found) >= _release(floor), name, f"{found} (at least {floor})", remedy)
+    if find_spec(MODULES.get(name, name.replace("-", "_"))) is None:
+        return Finding(
+            False, name, f"{found}, but its files are gone", f"pip install --force-reinstall '{name}>={floor}'"
+        )
+    return Finding(_reaches(found, floor), name, f"{found} (at least {floor})", remedy)
+
+
+def _reaches(found: str, floor: str) -> bool:
+    """Is a version the floor or above it? Without `packaging`, by the numbers alone: "2.11.0rc1" is then 2.11."""
+    try:
+        from packaging.version import Version
+
+        return Version(found) >= Version(floor)
+    except Exception:  # whatever a broken package raises, and what it says of a version that is none
+        return _release(found) >= _release(floor)
 
 
 def _release(text: str) -> list[int]:
-    """The numbers that begin a version, [2, 11, 1] of "2.11.1+cu128"; `packaging`, which knows more, may be missing."""
+    """The numbers that begin a version: [2, 11, 1] of "2.11.1+cu128"."""
     return [int(number) for number in re.match(r"[\d.]*", text)[0].split(".") if number]
 
 
@@ -87,6 +118,26 @@ def _start() -> Finding | None:
 
 def _reason(why: Exception) -> str:
     return f"{type(why).__name__}: {' '.join(str(why).split())[:300]}"
+
+
+def _driver() -> Finding:
+    """The device by what the system tells of it, without torch."""
+    gpus = _gpus()
+    idle = "" if "+cpu" not in _installed("torch") else ", idle: this torch is built for the CPU alone"
+    if gpus:
+        return Finding(True, "device", f"{', '.join(gpus)}{idle}")
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return Finding(True, "device", "Apple GPU" if apple else f"CPU, {os.cpu_count()} threads; no GPU was found")
+
+
+def _gpus() -> list[str]:
+    """The names of NVIDIA's GPUs whose driver answers."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.split("\n")[:-1] if done.returncode == 0 else []
 
 
 def _device() -> Finding:
@@ -118,20 +169,53 @@ def _disk() -> Finding:
 
 
 def _pictures() -> Finding:
-    from . import datasets
-
-    try:
-        return Finding(True, "pictures", f"{len(datasets.bundled())} bundled")
-    except ValueError as why:
-        return Finding(False, "pictures", str(why), "get the repository again")
+    count = len([*(DATA / "images").glob("*.png")])
+    return Finding(count > 0, "pictures", f"{count} bundled", "get the repository again")
 
 
 def _sets() -> Finding:
-    from . import datasets
-
-    place = datasets.course_data()
+    told = os.environ.get("COURSE_DATA")  # an empty one counts as unset; as in `datasets.course_data`, without torch
+    place = Path(told or DATA / "downloads").expanduser()
     if place.is_dir():
         return Finding(True, "image sets", str(place))
-    told = bool(os.environ.get("COURSE_DATA"))  # an empty one counts as unset, as in `course_data`
     found = f"{place} is not there" + ("" if told else " (needed only to train or measure on the standard sets)")
     return Finding(not told, "image sets", found, "set COURSE_DATA to an existing folder of image sets, or unset it")
+
+
+# ------------------------------------------------------------------------------- hosted notebooks
+
+
+def complete() -> None:
+    """On Colab and Kaggle, install the packages that they lack; elsewhere do nothing, and touch no network."""
+    if any(name in os.environ for name in HOSTED):
+        _install(_runtime())
+
+
+def _runtime() -> list[str]:
+    """What `helpers` needs, such as "torch>=2.6", without the tools of a laptop."""
+    import tomllib  # Python 3.11, which the hosts have; a laptop's 3.10 never comes here
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+
+
+def _install(requirements: list[str]) -> None:
+    """Install what is missing among these; RuntimeError if pip cannot, or could only by changing what is there."""
+    here = {line: _installed(re.match(r"[\w-]+", line)[0]) for line in requirements}
+    missing = [line for line, found in here.items() if not found]
+    if not missing:
+        return
+    wanted = [found or line for line, found in here.items()]  # "torch==2.11.0+cu128" keeps the host's own build
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+        raise RuntimeError(f"pip could not install {' '.join(missing)} ({why}); is the internet switched on here?")
+    invalidate_caches()  # so that this process sees them
+
+
+def _installed(name: str) -> str:
+    """The requirement that keeps what is installed, "torch==2.11.0+cu128"; an empty one where there is none."""
+    try:
+        return f"{name}=={version(name)}"
+    except PackageNotFoundError:
+        return ""

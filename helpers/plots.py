@@ -39,7 +39,7 @@ def show(figure: Figure, alt: str, dpi: int = 100) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
-    display(Image(data=_compact(buffer), alt=alt))
+    display(Image(data=_compact(buffer), metadata={"alt": alt}))  # `alt=` would need IPython 8; Colab has 7.34
 
 
 def _compact(png: io.BytesIO) -> bytes:

@@ -36,7 +36,7 @@ def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
     array = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     buffer = io.BytesIO()
     Pillow.fromarray(array.contiguous().numpy()).save(buffer, "PNG", optimize=True)
-    display(Image(data=buffer.getvalue(), alt=alt, width=width))
+    display(Image(data=buffer.getvalue(), width=width, metadata={"alt": alt}))  # as in `plots.show`
 
 
 def before_after(before: torch.Tensor, after: torch.Tensor, alt: str = "Before and after.", width: int = 600) -> None:

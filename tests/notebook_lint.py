@@ -16,6 +16,7 @@ TAGS = {
     *("raises-exception", "hide-input"),
 }
 MOST_LINES = 25
+MOST_SETUP_LINES = 6  # what a learner has to scroll past before the first lesson
 MOST_BYTES = 2_000_000
 UNWANTED = {
     "a machine path": re.compile(r"(?<![\w.])/(home|root|tmp|work|Users)/|\b[A-Z]:\\+Users\\"),
@@ -44,8 +45,7 @@ def problems(path: Path, setup: str | None = None) -> dict[str, list[str]]:
     notebook = load(path)
     found = {name: list(rule(notebook)) for name, rule in RULES.items()}
     found["size"] = list(size(path))
-    if setup is not None and setup_of(notebook) != setup:
-        found["setup"] = ["the first code cell is not that of the other notebooks"]
+    found["setup"] = list(setup_cell(notebook, setup))
     return {name: sentences for name, sentences in found.items() if sentences}
 
 
@@ -204,6 +204,16 @@ def _unsolved(answer: Notebook | None) -> Iterator[str]:
         yield "its solution is not folded"
     if not any("passed." in text_of(output) for output in answer.outputs):
         yield "its solution does not say 'passed.'"
+
+
+def setup_cell(notebook: Notebook, wanted: str | None) -> Iterator[str]:
+    """The same few lines in all notebooks: who has understood them once never reads them again."""
+    found = setup_of(notebook)
+    if wanted is not None and found != wanted:
+        yield "the first code cell is not that of the other notebooks"
+    lines = sum(bool(line.strip()) for line in found.splitlines())
+    if lines > MOST_SETUP_LINES:
+        yield f"the first code cell has {lines} lines, more than {MOST_SETUP_LINES}"
 
 
 def size(path: Path) -> Iterator[str]:

@@ -1,21 +1,23 @@
-"""On Colab the setup cell installs exactly what the course imports and Colab lacks, and nothing anywhere else."""
+"""The setup cell fetches the course on Colab and Kaggle, adds what they lack, and does nothing anywhere else."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import notebook_lint as lint
 import pytest
+from packaging.requirements import Requirement
+
+from helpers import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# What Colab carries of the packages that we use, by the names they are imported under: googlecolab/backend-info,
-# 19 August 2026 (torch 2.11, torchvision 0.26, NumPy 2.1, scikit-image 0.25, ipywidgets 7.7, IPython 7.34, …).
-COLAB = {
-    *("torch", "torchvision", "numpy", "PIL", "matplotlib", "skimage", "pywt", "scipy", "pandas", "tqdm"),
-    *("IPython", "ipywidgets", "safetensors", "tensorboard"),
-}
+HELD = [Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if "==" in line]
+COLAB = {held.name: str(held.specifier).removeprefix("==") for held in HELD}
+SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 
 def imported(source: str) -> set[str]:
@@ -30,43 +32,10 @@ def imported(source: str) -> set[str]:
     return found - sys.stdlib_module_names - {"helpers"}
 
 
-def installed(setup: str) -> set[str]:
-    return {name for line in re.findall(r"pip install -q (.+)", setup) for name in line.split()}
-
-
 def everything() -> set[str]:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")]
     sources += [cell.source for path in NOTEBOOKS for cell in lint.code(lint.load(path))]
     return set().union(*map(imported, sources))
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_setup_cell_installs_what_colab_lacks(path):
-    setup = lint.setup_of(lint.load(path))
-    assert installed(setup) == everything() - COLAB
-    assert "torch" not in installed(setup)
-    assert all(f'"{name}"' in setup for name in installed(setup))  # looked for; the next test runs it
-
-
-def test_setup_installs_on_colab_only(monkeypatch, tmp_path):
-    """The cell run here, with its shell lines counted instead of run."""
-    source = lint.setup_of(lint.load(NOTEBOOKS[0]))
-    counted = re.sub(r"^(\s*)([!%].*)$", r"\1shell.append(r'''\2''')", source, flags=re.MULTILINE)
-    counted = counted.replace("/content/course", str(tmp_path / "course"))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(ROOT / "notebooks")
-    for modules, missing, wanted in (
-        ({}, True, []),
-        ({"google.colab": None}, False, ["!git"]),
-        ({"google.colab": None}, True, ["!git", "%pip"]),
-    ):
-        shell = []
-        monkeypatch.setattr("importlib.util.find_spec", lambda name, missing=missing: None if missing else object())
-        with monkeypatch.context() as patch:
-            for name in modules:
-                patch.setitem(sys.modules, name, sys)
-            exec(counted, {"shell": shell})
-        assert [line.split()[0] for line in shell] == wanted
 
 
 def test_imports_are_found_anywhere():
@@ -74,3 +43,117 @@ def test_imports_are_found_anywhere():
         "import os, torch.nn as nn\n!git clone x\nif os:\n    %pip install y\ndef f():\n    from lightning.x import y\n"
     )
     assert imported(source) == {"torch", "lightning"}
+
+
+# --------------------------------------------------------------------------------------- the packages
+
+
+@pytest.fixture
+def runtime() -> dict[str, Requirement]:
+    """What `helpers` needs, by name, as Colab's setup reads it."""
+    pytest.importorskip("tomllib", reason="Python 3.10 cannot read it")
+    return {needed.name: needed for needed in map(Requirement, environment._runtime())}
+
+
+def test_what_is_imported_is_what_a_host_gets(runtime):
+    got = {environment.MODULES.get(name, name) for name in (*runtime, "ipython", "ipywidgets")}  # a notebook's own two
+    apart = {"packaging"}  # which `check` does without
+    assert everything() - apart | {"tensorboard"} == got  # which torch.utils.tensorboard imports
+
+
+def test_colab_lacks_two_packages_and_its_own_are_new_enough(runtime):
+    assert {*runtime} - {*COLAB} == {"constriction", "torchmetrics"}  # the README says two
+    for name in {*runtime} & {*COLAB}:
+        assert runtime[name].specifier.contains(COLAB[name])
+
+
+@pytest.fixture
+def pip(monkeypatch) -> list[list[str]]:
+    """The commands of pip that are run from here on, counted instead of run."""
+    commands = []
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: commands.append(command) or done)
+    for name in environment.HOSTED:
+        monkeypatch.delenv(name, raising=False)
+    return commands
+
+
+@pytest.mark.parametrize("host", environment.HOSTED)
+def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, pip, host):
+    monkeypatch.setattr(environment, "_runtime", lambda: ["torch>=2.4", "no-such-package>=0.4"])
+    environment.complete()
+    assert pip == []
+    monkeypatch.setenv(host, "2026")
+    environment.complete()
+    [command] = pip
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert command[-2:] == [f"torch=={environment.version('torch')}", "no-such-package>=0.4"]
+
+
+def test_a_complete_host_gets_nothing(monkeypatch, pip):
+    monkeypatch.setattr(environment, "_runtime", lambda: ["torch>=99"])  # old, but the host's own
+    monkeypatch.setenv(environment.HOSTED[0], "2026")
+    environment.complete()
+    assert pip == []
+
+
+@pytest.mark.parametrize("said", ["", "WARNING: x\nERROR: No matching distribution found\n"])
+def test_pip_that_fails_is_told_in_a_sentence(monkeypatch, said):
+    failed = subprocess.CompletedProcess([], 1, "", said)
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(RuntimeError, match=f"not install no-such.*{said.splitlines()[-1] if said else 'not say why'}"):
+        environment._install(["no-such-package>=0.4"])
+
+
+# ------------------------------------------------------------------------------------------- the cell
+
+
+def run_cell(monkeypatch, folder: Path, host: Path = Path("/nowhere"), clones: bool = True) -> list[str]:
+    """The cell run in `folder`, on a host whose working folder is `host`; its shell lines are counted, not run."""
+    lines = []
+
+    def shell(line: str) -> None:
+        lines.append(line)
+        if line.startswith("!git clone") and clones:
+            start = Path(line.split()[-1], "notebooks", "start.py")
+            start.parent.mkdir(parents=True)
+            start.touch()
+
+    counted = re.sub(r"^(\s*)([!%].*)$", r"\1shell(f'''\2''')", SETUP, flags=re.MULTILINE)
+    monkeypatch.chdir(folder)
+    exec(counted.replace('"/content"', repr(str(host))), {"shell": shell})
+    return lines
+
+
+@pytest.mark.parametrize("place", [".", "notebooks", "docs"])
+def test_here_the_cell_finds_the_course_and_fetches_nothing(monkeypatch, place):
+    assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
+
+
+def test_a_host_fetches_the_course_once(monkeypatch, tmp_path):
+    start = f'%run "{tmp_path}/course/notebooks/start.py"'
+    clone, first = run_cell(monkeypatch, tmp_path, host=tmp_path)
+    assert clone.startswith("!git clone -q --depth 1 --branch ")
+    assert first == start
+    assert run_cell(monkeypatch, tmp_path, host=tmp_path) == [start]
+    assert run_cell(monkeypatch, tmp_path / "course" / "notebooks", host=tmp_path) == [start]  # after a `%cd`
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path, hosted):
+    """Elsewhere than in the course's folder, and on a host where the clone failed."""
+    with pytest.raises(AssertionError, match="^The course is not here: open this notebook inside the course's folder"):
+        run_cell(monkeypatch, tmp_path, host=tmp_path if hosted else Path("/nowhere"), clones=False)
+
+
+def test_starting_makes_the_nearest_helpers_importable(tmp_path):
+    """As `%run` runs it, in a process that knows another `helpers` first."""
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").touch()
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); import helpers; print(helpers.__file__)"
+    bare = {name: value for name, value in os.environ.items() if name not in environment.HOSTED}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")],
+        check=True, cwd=tmp_path, env=bare | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(ROOT / "helpers" / "__init__.py")]

@@ -13,20 +13,29 @@ def finding(what: str) -> environment.Finding:
     return next(found for found in environment.check() if found.what == what)
 
 
-def test_everything_is_looked_at():
-    whats = [found.what for found in environment.check()]
+@pytest.mark.parametrize("start", [False, True])
+def test_everything_is_looked_at(start):
+    findings = environment.check(start)
+    whats = [found.what for found in findings]
     assert {"Python", "torch", "numpy", "device", "memory", "disk", "pictures", "image sets"} <= set(whats)
+    assert ("start" in whats) != start  # which says that it was not tried
     assert len(whats) == len(set(whats))
-    assert all(found.found for found in environment.check())
+    assert all(found.found for found in findings)
+
+
+def test_what_is_looked_at_without_torch_is_what_the_course_finds(monkeypatch, tmp_path):
+    assert finding("pictures").found == f"{len(datasets.bundled())} bundled"
+    for told in ("", str(tmp_path), "~"):
+        monkeypatch.setenv("COURSE_DATA", told)
+        assert finding("image sets").found.startswith(str(datasets.course_data()))
 
 
 def test_what_fails_has_a_remedy(monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("torch>=99.0\n# a comment\nnot-a-package-at-all>=1\npillow>=1\n")
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "requirements.txt")
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "none"))
-    assert environment._start() is None  # imported here: packages dislike the version that follows
     monkeypatch.setattr(sys, "version_info", (3, 9))
-    monkeypatch.setattr(datasets, "DATA", tmp_path)
+    monkeypatch.setattr(environment, "DATA", tmp_path)
     found = {one.what: one for one in environment.check()}
     for what in ("torch", "not-a-package-at-all", "image sets", "Python", "pictures"):
         assert not found[what].ok
@@ -37,18 +46,56 @@ def test_what_fails_has_a_remedy(monkeypatch, tmp_path):
     assert found["pillow"].ok
 
 
-def test_versions_are_compared_as_numbers(monkeypatch):
-    monkeypatch.setattr(environment, "version", lambda _: "2.10.1")
-    assert environment._package("x", "2.9").ok
-    assert not environment._package("x", "2.11").ok
-    monkeypatch.setattr(environment, "version", lambda _: "2.11.0rc1+cu128")
-    assert environment._package("x", "2.11").ok
+@pytest.mark.parametrize("packaging", [True, False])
+def test_versions_are_compared_as_numbers(monkeypatch, packaging):
+    if not packaging:
+        monkeypatch.setitem(sys.modules, "packaging.version", None)
+    for found, floor, reaches in (
+        ("2.10.1", "2.9", True),
+        ("2.10.1", "2.11", False),
+        ("2.11.0+cu128", "2.11", True),
+        ("2.11.dev20260801+cpu", "2.10", True),
+        ("2.11.0rc1", "2.11", not packaging),  # a version before 2.11, which the numbers alone do not say
+        ("2.11-of-our-own", "2.11", True),  # no version by the rules: the numbers it is
+    ):
+        assert environment._reaches(found, floor) == reaches
+
+
+def test_a_package_without_its_files_is_not_there(monkeypatch):
+    monkeypatch.setattr(environment, "version", lambda _: "2.11.0")
+    assert environment._package("pillow", "2.11").ok
+    gone = environment._package("no-such-package", "2.11")
+    assert not gone.ok
+    assert gone.found == "2.11.0, but its files are gone"
+    assert "--force-reinstall 'no-such-package>=2.11'" in gone.remedy
     monkeypatch.setattr(environment, "version", lambda _: None)  # what an installation that broke off leaves
-    assert environment._package("x", "2.11").found == "not installed"
+    assert environment._package("pillow", "2.11").found == "not installed"
+
+
+@pytest.mark.parametrize(
+    ("says", "torch", "found"),
+    [
+        ("echo NVIDIA T4", "2.11.0+cu128", "NVIDIA T4"),
+        ("echo NVIDIA T4; echo NVIDIA T4", "2.11.0", "NVIDIA T4, NVIDIA T4"),
+        ("echo NVIDIA T4", "2.11.0+cpu", "NVIDIA T4, idle: this torch is built for the CPU alone"),
+        ("echo NVIDIA-SMI has failed; exit 9", "2.11.0", "CPU, 4 threads; no GPU was found"),
+        ("", "2.11.0", "CPU, 4 threads; no GPU was found"),
+    ],
+)
+def test_the_device_is_told_without_torch(monkeypatch, tmp_path, says, torch, found):
+    """With an `nvidia-smi` on the PATH that says this, or with none."""
+    if says:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(environment, "version", lambda _: torch)
+    monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(environment.os, "cpu_count", lambda: 4)
+    assert environment._driver().found == found
 
 
 def test_a_set_that_was_not_asked_for_may_be_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "DATA", tmp_path)
+    monkeypatch.setattr(environment, "DATA", tmp_path)
     monkeypatch.delenv("COURSE_DATA", raising=False)
     assert environment._sets().ok
     monkeypatch.setenv("COURSE_DATA", "")  # `course_data` takes an empty one for none
@@ -66,13 +113,13 @@ def test_little_memory_is_said(monkeypatch, gigabytes):
 # ------------------------------------------------------------------------------- a machine that is broken
 
 
-def check_with(stubs: dict[str, str], folder) -> subprocess.CompletedProcess:
+def check_with(stubs: dict[str, str], folder, *options: str) -> subprocess.CompletedProcess:
     """`python -m helpers check` in a process that finds these modules before the installed ones."""
     for name, source in stubs.items():
         (folder / f"{name}.py").write_text(source)
     path = os.pathsep.join([str(folder), str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-m", "helpers", "check"],
+        [sys.executable, "-m", "helpers", "check", *options],
         check=False, cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -87,7 +134,7 @@ def check_with(stubs: dict[str, str], folder) -> subprocess.CompletedProcess:
     ],
 )
 def test_check_tells_of_packages_that_do_not_start(tmp_path, missing, hint):
-    result = check_with({name: f"raise ImportError('no {name}\\nhere')" for name in missing}, tmp_path)
+    result = check_with({name: f"raise ImportError('no {name}\\nhere')" for name in missing}, tmp_path, "--start")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     lines = result.stdout.splitlines()
@@ -96,6 +143,17 @@ def test_check_tells_of_packages_that_do_not_start(tmp_path, missing, hint):
     assert lines[at].startswith("FAIL")
     assert hint in lines[at]
     assert lines[at + 1].startswith("      → pip install")
+
+
+def test_check_alone_starts_no_package(tmp_path):
+    """So it is quick, and looks at the rest of a machine where every package is broken."""
+    broken = ["torch", "torchvision", "numpy", "tqdm", "PIL", "packaging", "pandas", "scipy", "skimage", "matplotlib"]
+    result = check_with({name: f"raise ImportError('no {name}')" for name in broken}, tmp_path)
+    assert "Traceback" not in result.stderr
+    lines = result.stdout.splitlines()
+    assert not [line for line in lines if line.startswith("FAIL")]
+    assert "check --start" in lines[-1]
+    assert result.returncode == 0
 
 
 def test_the_command_line_and_the_check_want_the_standard_library_alone(tmp_path):

@@ -136,6 +136,7 @@ BROKEN = {
     "a solution without metadata": ("solutions", lambda nb: nb.cells[SOLUTION].update(metadata={})),
     "a solution that fails": ("solutions", lambda nb: nb.cells[SOLUTION].update(outputs=[printed("not yet")])),
     "another setup": ("setup", source(FIRST, "import os")),
+    "a long setup": ("setup", source(FIRST, "\n\n".join(["import sys"] * 7))),
     "a large file": ("size", shows("image/png", "A" * lint.MOST_BYTES)),
 }
 

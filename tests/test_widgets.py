@@ -59,7 +59,7 @@ def test_uploaded_reads_ipywidgets_7_and_8():
 def test_show_displays_a_png_with_alt_text(shown, channels):
     widgets.show(photograph(12, 14, channels), "a cat", width=99)
     (picture,) = shown
-    assert picture.alt == "a cat"
+    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "a cat"
     assert picture.width == 99
     assert Image.open(io.BytesIO(picture.data)).size == (14, 12)
 

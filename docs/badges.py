@@ -1,0 +1,190 @@
+"""Make badges, setup cells and links name another repository or branch: make badges REPO=owner/name BRANCH=main.
+
+    python docs/badges.py [--repository OWNER/NAME] [--branch BRANCH] [--root FOLDER]
+
+What they name is said once, in pyproject.toml under [tool.course]. Outputs of notebooks stay as they are. All is made
+before anything is written, and pyproject.toml is written last: after a break, run it again. Exit code 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = {".cff", ".ipynb", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+LEFT_OUT = {".git", ".venv", "build", "runs", "downloads", "__pycache__", "tests"}  # tests link to no place of ours
+TABLE = re.compile(r'(\[tool\.course\]\nrepository = ")(.+)("\nbranch = ")(.+)(")')
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.+$)[\w.-]{1,100}(?<!\.git)", re.ASCII)
+BRANCH = re.compile(r"\w(?:[\w-]|\.(?!\.|$))*(?<!\.lock)", re.ASCII)
+# What only this course's own links look like; a link to anybody else's repository looks like neither.
+BADGE = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/([\w.-]+)/notebooks/(\w+\.ipynb)")
+CLONE = re.compile(r"git clone (?:.* --branch ([\w.-]+) )?https://github\.com/([\w.-]+/[\w.-]+)\.git")
+
+
+class BadgeError(ValueError):
+    """A repository or branch that no badge can name, or a file that says none."""
+
+
+class Course(NamedTuple):
+    """Where the course lives on GitHub: "owner/name", and the branch or tag that badges open."""
+
+    repository: str
+    branch: str
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+def said(root: Path = ROOT) -> Course:
+    """What pyproject.toml says."""
+    table = TABLE.search((root / "pyproject.toml").read_text(encoding="utf-8"))
+    if not table:
+        raise BadgeError("pyproject.toml has no [tool.course] with repository and branch; restore it with git.")
+    return Course(table[2], table[4])
+
+
+def named(text: str) -> tuple[set[str], set[str]]:
+    """The repositories and the branches that the badges and the clone commands of a text name."""
+    badges, clones = BADGE.findall(text), CLONE.findall(text)
+    repositories = {repository for repository, _, _ in badges} | {repository for _, repository in clones}
+    return repositories, {branch for _, branch, _ in badges} | {branch for branch, _ in clones if branch}
+
+
+def files(root: Path) -> list[Path]:
+    """The course's files of text, pyproject.toml last."""
+    found = [path for path in sorted(root.rglob("*")) if path.suffix in KINDS and path.is_file()]
+    found = [path for path in found if not LEFT_OUT.intersection(path.relative_to(root).parts)]
+    return sorted(found, key=lambda path: path.name == "pyproject.toml")
+
+
+def origin(root: Path) -> str | None:
+    """OWNER/NAME of the remote `origin`, where that is on GitHub."""
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    try:
+        address = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git
+        return None
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", address)
+    return found[1] if found else None
+
+
+def faults(root: Path = ROOT) -> list[str]:
+    """Where the course names another repository or branch than pyproject.toml does, in sentences."""
+    course, sentences = said(root), []
+    for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
+        cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        badges = BADGE.findall("\n".join(cells))
+        if badges != [(*course, path.name)]:
+            sentences.append(f"{path.name}: its badge opens {badges or 'nothing'}.")
+        clones = CLONE.findall("\n".join(cells))
+        if clones != [(course.branch, course.repository)]:
+            sentences.append(f"{path.name}: its setup cell clones {clones or 'nothing'}.")
+        if f"/{path.name})" not in (root / "README.md").read_text(encoding="utf-8"):
+            sentences.append(f"README.md: no badge opens {path.name}.")
+    for path in files(root):
+        others = named(path.read_text(encoding="utf-8"))[0] - {course.repository}
+        sentences += [f"{path.relative_to(root)}: it names {other}." for other in sorted(others)]
+    return sentences
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def renamed(text: str, repository: str, branches: set[str], new: Course) -> str:
+    """A text whose links to a repository, and to one of these branches in it, lead to the new ones."""
+    owner, name = map(re.escape, repository.split("/"))
+    new_owner, new_name = new.repository.split("/")
+    link = rf"(github(?:usercontent)?(?:\.com)?/){owner}/{name}"
+    end = r"(?=\.git\b|\.?(?![\w.-]))"  # not "owner/name-of-another"
+    branch = rf"(?:{'|'.join(map(re.escape, sorted(branches)))})(?![\w-]|\.\w)"
+    text = re.sub(rf"--branch {branch}(?= https://github\.com/{owner}/{name}\.git)", f"--branch {new.branch}", text)
+    text = re.sub(rf"({link}/(?:blob/|tree/|raw/|)){branch}", rf"\g<1>{new.branch}", text)
+    text = re.sub(rf"({link}\.git && cd ){name}(?![\w.-])", rf"\g<1>{new_name}", text)
+    text = re.sub(rf"\b{owner}\.github\.io/{name}{end}", f"{new_owner.lower()}.github.io/{new_name}", text)
+    return re.sub(link + end, rf"\g<1>{new.repository}", text)
+
+
+def changed(path: Path, repositories: set[str], branches: set[str], new: Course) -> str:
+    """The new text of a file; of a notebook, its cells' sources alone change."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        for old in repositories:
+            text = renamed(text, old, branches, new)
+        return TABLE.sub(rf"\g<1>{new.repository}\g<3>{new.branch}\g<5>", text) if path.suffix == ".toml" else text
+    book = json.loads(text)
+    if as_stored(book) != text:
+        raise BadgeError(f"{path}: not as Jupyter stores a notebook; open and save it there, then try again.")
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        for old in repositories:
+            source = renamed(source, old, branches, new)
+        cell["source"] = source.splitlines(keepends=True)
+    return as_stored(book)
+
+
+def as_stored(book: dict) -> str:
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+
+
+def rewrite(root: Path, new: Course) -> list[Path]:
+    """Make all files name `new`; those that were changed."""
+    known = files(root)
+    olds = [({said(root).repository}, {said(root).branch})]
+    olds += [named(path.read_text(encoding="utf-8")) for path in known]
+    repositories, branches = (set().union(*found) for found in zip(*olds, strict=True))
+    texts = {path: changed(path, repositories, branches, new) for path in known}
+    texts = {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
+    for path, text in texts.items():
+        write(path, text)
+    return list(texts)
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repository", default="", metavar="OWNER/NAME")  # empty: as it is, for make's sake
+    parser.add_argument("--branch", default="")
+    parser.add_argument("--root", type=Path, default=ROOT, help="another copy of the course")
+    options = parser.parse_args(arguments)
+    try:
+        done = rewrite(options.root, wanted(options.repository, options.branch, options.root))
+    except (BadgeError, OSError) as why:
+        print(f"error: {why}", file=sys.stderr)
+        return 2
+    print(*(path.relative_to(options.root) for path in done), sep="\n", end="\n" if done else "")
+    print(f"all name {' at '.join(said(options.root))}" + ("" if done else ", as before"))
+    return 0
+
+
+def wanted(repository: str, branch: str, root: Path) -> Course:
+    """The course that is asked for; BadgeError where it cannot be one."""
+    now = said(root)
+    if not repository and not branch:
+        raise BadgeError(f"name the repository: make badges REPO={origin(root) or 'owner/name'}")
+    if repository and not NAME.fullmatch(repository):
+        raise BadgeError(f"{repository!r} is no repository on GitHub; write REPO=owner/name.")
+    if branch and not BRANCH.fullmatch(branch):
+        raise BadgeError(f"{branch!r} is no branch or tag for a badge; it may have letters, digits, '_', '-' and '.'.")
+    return Course(repository or now.repository, branch or now.branch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
