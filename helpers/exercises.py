@@ -116,7 +116,7 @@ def psnr(answer: Callable) -> None:
         raise Wrong("The sign is wrong: a small error is a high PSNR. Divide peak² by the error, not the error by it.")
     if abs(value - expected / 2) < 0.01:
         raise Wrong("It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.")
-    if abs(value - expected) > 0.01:
+    if not abs(value - expected) <= 0.01:
         raise Wrong(f"It gives {value:.2f} dB where {expected:.2f} dB was expected: 10·log₁₀(peak² / MSE).")
     at_255, wanted = _number(_call(answer, noisy, clean, 255.0)), metrics.psnr(noisy, clean, 255)
     if abs(at_255 - value) < 0.01:
@@ -551,7 +551,7 @@ def signed_psnr(answer: Callable) -> None:
         raise Wrong("The peak enters squared.")
     if abs(value + right) < 1e-2:
         raise Wrong("The sign is wrong.")
-    if abs(value - right) > 1e-2:
+    if not abs(value - right) <= 1e-2:
         raise Wrong(f"It gives {value:.2f} dB where {right:.2f} dB is right.")
 
 
@@ -574,7 +574,7 @@ def similarity(answer: Callable) -> None:
         plain = (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item()
         if abs(value - plain) < 1e-5 < abs(value - expected(a, b)):
             raise Wrong("K is missing: it is added above and below, and two empty bands would divide zero by zero.")
-        if abs(value - expected(a, b)) > 1e-4:
+        if not abs(value - expected(a, b)) <= 1e-4:
             raise Wrong(f"For {case} it gives {value:.4f} where {expected(a, b):.4f} is right.")
     empty = torch.zeros(2, 3)
     if not abs(_number(_call(answer, empty, empty)) - 1) < 1e-6:
@@ -671,7 +671,7 @@ def set_psnr(answer: Callable) -> None:
         / 3: "uint8 wraps round: 3 − 5 is 254. Make floats of them first.",
     }
     _known(value, mistakes)
-    if abs(value - sum(each) / 3) > 0.01:
+    if not abs(value - sum(each) / 3) <= 0.01:
         raise Wrong(f"It gives {value:.2f} dB where {sum(each) / 3:.2f} dB is right.")
 
 
@@ -742,7 +742,7 @@ def bd_rate(answer: Callable) -> None:
         ): "That is the middle alone; it is to be a mean over all qualities.",
     }
     _known(value, mistakes, 0.1)
-    if abs(value - right) > 0.2:
+    if not abs(value - right) <= 0.2:
         raise Wrong(f"It gives {value:.1f} % where {right:.1f} % is right.")
 
 
