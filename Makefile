@@ -11,8 +11,8 @@ LOCK ?=
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks test-browser readme benchmark speed test-colab test-floors \
-  test-newest lock badges format clean
+.PHONY: help setup course lab student solutions test unit lint notebooks test-browser readme benchmark speed \
+  test-colab test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -24,6 +24,12 @@ course: $(READY)  ## run all notebooks end to end: copies, HTML and a results ta
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_preparation.ipynb
+
+student: $(READY)  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
+	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)")
+
+solutions: $(READY)  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere)
+	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)")
 
 test: $(READY) lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q

@@ -18,10 +18,11 @@ class Wrong(Exception):
     """An answer is wrong; the message says what was seen, and a hint."""
 
 
-def exercise(label: str) -> Callable:
+def exercise(label: str, course: Callable | None = None) -> Callable:
     """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`".
 
     The check has the `label`, and a `verdict(answer)` that returns the sentence, for whoever grades many answers.
+    course: a right answer, where cells below the exercise call it; see `usable`.
     """
 
     def decorate(examine: Callable) -> Callable:
@@ -29,7 +30,7 @@ def exercise(label: str) -> Callable:
         def check(answer) -> None:
             print(f"Exercise {label}: {check.verdict(answer)}")
 
-        check.label, check.verdict = label, functools.partial(_verdict, examine)
+        check.label, check.course, check.verdict = label, course, functools.partial(_verdict, examine)
         return check
 
     return decorate
@@ -46,6 +47,11 @@ def _verdict(examine: Callable, answer) -> str:
     except Exception as why:  # whatever a learner's function raises is an answer to explain, not a crash
         return f"not yet. {name} raised {type(why).__name__}: {why}"
     return "passed."
+
+
+def usable(check: Callable, answer: Callable) -> Callable:
+    """The learner's function where it passes, else the course's: what a student's notebook goes on with."""
+    return answer if _verdict(check.__wrapped__, answer) == "passed." else check.course
 
 
 class NotAttempted(Exception):
@@ -120,7 +126,7 @@ def psnr(answer: Callable) -> None:
         raise Wrong("The sign is wrong: a small error is a high PSNR. Divide peak² by the error, not the error by it.")
     if abs(value - expected / 2) < 0.01:
         raise Wrong("It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.")
-    if abs(value - expected) > 0.01:
+    if not abs(value - expected) <= 0.01:
         raise Wrong(f"It gives {value:.2f} dB where {expected:.2f} dB was expected: 10·log₁₀(peak² / MSE).")
     at_255, wanted = _number(_call(answer, noisy, clean, 255.0)), metrics.psnr(noisy, clean, 255)
     if abs(at_255 - value) < 0.01:
@@ -137,16 +143,26 @@ def psnr(answer: Callable) -> None:
         raise Wrong(f"Two equal pictures give {value}; they have no error at all: return math.inf.")
 
 
-@exercise("1.3")
+def _count(side: int, size: int, stride: int) -> int:
+    return (side - size) // stride + 1
+
+
+@exercise("1.3", course=_count)
 def patch_count(answer: Callable) -> None:
     """my_count(side, size, stride): how many windows of `size` fit along one side."""
     for side, size, stride in ((10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1)):
-        value = _number(_call(answer, side, size, stride))
-        expected = (side - size) // stride + 1
+        value, expected = _number(_call(answer, side, size, stride)), _count(side, size, stride)
+        case = f"side {side}, size {size}, stride {stride}:"
         if value == expected - 1:
-            raise Wrong(f"side {side}, size {size}, stride {stride}: one too few; the first window counts, too.")
+            raise Wrong(f"{case} one too few; the first window counts, too.")
+        if value == expected + 1:
+            raise Wrong(f"{case} one too many; the last of them hangs over the end.")
+        if value == side // size != expected:
+            raise Wrong(f"{case} {value:g} fit side by side; these overlap.")
+        if value % 1 > 0:
+            raise Wrong(f"{case} {value:.2f}; a part of a window is none.")
         if value != expected:
-            raise Wrong(f"side {side}, size {size}, stride {stride}: {value:g}, but {expected} fit.")
+            raise Wrong(f"{case} {value:g}, but {expected} fit.")
 
 
 @exercise("1.4")
@@ -186,8 +202,14 @@ def tiles(answer: Callable) -> None:
     value = _picture(_call(answer, image, 4), tuple(expected.shape), "2 rows of 3 tiles")
     if torch.equal(value, expected.view(2, 3, 2, 4, 4).transpose(0, 1).reshape(6, 2, 4, 4)):
         raise Wrong("The tiles come column by column; go row by row, as one reads.")
-    if not torch.equal(value, expected):
+    if torch.equal(value, image.reshape(6, 2, 4, 4)):
         raise Wrong("The pixels are mixed up: a reshape alone cuts across rows. Unfold, or slice in two loops.")
+    if torch.equal(value, image.unfold(1, 4, 4).unfold(2, 4, 4).reshape(6, 2, 4, 4)):
+        raise Wrong("Channels and tiles are mixed up: unfolded, the picture has its channels still in front.")
+    if torch.equal(value, expected.transpose(2, 3)):
+        raise Wrong("Each tile lies on its side: its rows have become columns.")
+    if not torch.equal(value, expected):
+        raise Wrong("Its tiles are not those of the picture; each should be equal to a slice of it.")
 
 
 @exercise("1.6")
@@ -225,6 +247,11 @@ def parameters(answer: Callable) -> None:
         seen = f"{kernels}: {value:,.0f}, but there are {expected:,}."
         if value == expected - 97:
             raise Wrong(f"{seen} The biases are missing: each layer has one per output channel, 64 + 32 + 1.")
+        layers = list(zip((1, 64, 32), (64, 32, 1), kernels, strict=True))  # inputs, outputs, k
+        if value == sum(i * o * k + o for i, o, k in layers):
+            raise Wrong(f"{seen} A kernel is a square: one of size 9 has 81 weights, not 9.")
+        if value == sum(o * k * k + o for _, o, k in layers):
+            raise Wrong(f"{seen} A kernel looks at every channel of the layer below, with weights for each.")
         if value != expected:
             raise Wrong(f"{seen} Each layer has inputs × outputs × k² weights and a bias per output.")
 
@@ -237,6 +264,12 @@ def receptive_field(answer: Callable) -> None:
         seen = f"{kernels}: {value:g}, but it is {expected}."
         if value == sum(kernels) != expected:
             raise Wrong(f"{seen} Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.")
+        if value == expected - 1:
+            raise Wrong(f"{seen} Before any layer, a pixel sees one already: itself.")
+        if value == max(kernels) != expected:
+            raise Wrong(f"{seen} The second layer looks at pixels each of which has seen a square of the first.")
+        if value == (expected + 1) / 2:
+            raise Wrong(f"{seen} A kernel reaches out from the middle to both sides.")
         if value != expected:
             raise Wrong(f"{seen} Start at 1 and add k − 1 for each layer.")
 
@@ -273,6 +306,10 @@ def multiply_adds(answer: Callable) -> None:
             raise Wrong("A network on the small picture runs once per small pixel, which makes scale² output pixels.")
         if small and abs(value - weights / scale) < 1e-6:
             raise Wrong("The picture shrinks on both sides: divide by scale², not by scale.")
+        if small and value == weights * scale**2:
+            raise Wrong("Working on the small picture should make it cheaper, not dearer.")
+        if not small and abs(value - weights / scale**2) < 1e-6:
+            raise Wrong("A network on the enlarged picture runs once for each output pixel: nothing is saved.")
         if not abs(value - expected) <= 1e-6:
             raise Wrong(f"{weights:,} weights, ×{scale}, small={small}: {value:g}, but it is {expected:,}.")
 
@@ -308,12 +345,16 @@ def _block() -> torch.Tensor:
     return 20 + 11 * rows + 3 * columns + 90.0 * (rows + columns < 5)
 
 
-@exercise("3.1")
+def _dct(block: torch.Tensor) -> torch.Tensor:
+    return _dct_matrix() @ block @ _dct_matrix().T
+
+
+@exercise("3.1", course=_dct)
 def dct(answer: Callable) -> None:
     """my_dct(block): the DCT coefficients of an 8×8 block, columns and rows."""
     matrix, block = _dct_matrix(), _block() - 128
     value = _tensor(_call(answer, block), (8, 8))
-    expected = matrix @ block @ matrix.T
+    expected = _dct(block)
     if _close(value, matrix @ block, 0.1) or _close(value, block @ matrix.T, 0.1):
         raise Wrong("That transforms in one direction only: D on the left does the columns, D.T on the right the rows.")
     if _close(value, matrix.T @ block @ matrix, 0.1):
@@ -327,32 +368,36 @@ def dct(answer: Callable) -> None:
         )
 
 
-@exercise("3.2")
+def _back(coefficients: torch.Tensor) -> torch.Tensor:
+    return _dct_matrix().T @ coefficients @ _dct_matrix()
+
+
+def _round_trip(block: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    return _back((_dct(block - 128) / table).round() * table) + 128
+
+
+@exercise("3.2", course=_round_trip)
 def round_trip(answer: Callable) -> None:
     """my_round_trip(block, table): an 8×8 block, 0 to 255, as it comes back from a JPEG file with this table."""
-    matrix, block = _dct_matrix(), _block()
+    block = _block()
     table = 23 + 9 * torch.arange(8.0)[:, None] + 7 * torch.arange(8.0)
     value = _tensor(_call(answer, block, table), (8, 8))
-
-    def back(coefficients: torch.Tensor) -> torch.Tensor:
-        return matrix.T @ coefficients @ matrix
-
-    coefficients = matrix @ (block - 128) @ matrix.T
+    expected, coefficients = _round_trip(block, table), _dct(block - 128)
     stored = (coefficients / table).round()
     if _close(value, stored, 0.01):
         raise Wrong("Those are the stored integers. Multiply by the table again and transform back.")
-    if _close(value, back(stored * table), 0.6):
+    if _close(value, expected - 128, 0.6):
         raise Wrong("It is too dark by 128: undo the centring at the end.")
-    if _close(value, back(stored) + 128, 0.6):
+    if _close(value, _back(stored) + 128, 0.6):
         raise Wrong("The integers must be multiplied by the table before they are transformed back.")
     if _close(value, block, 0.6):
         raise Wrong("Nothing is lost: divide by the table and round before you multiply again.")
-    if _close(value, back((matrix @ block @ matrix.T / table).round() * table), 0.6):
+    if _close(value, _back((_dct(block) / table).round() * table), 0.6):
         raise Wrong("Subtract 128 from the pixels first, and add it at the end: JPEG rounds centred numbers.")
-    cut = [back(f(coefficients / table) * table) + 128 for f in (torch.floor, torch.trunc)]
+    cut = [_back(f(coefficients / table) * table) + 128 for f in (torch.floor, torch.trunc)]
     if any(_close(value, wrong, 0.6) for wrong in cut):
         raise Wrong("The quotients were cut off; round them to the nearest integer.")
-    if not _close(value, back(stored * table) + 128, 0.6):  # 0.6: rounded to whole gray levels is right, too
+    if not _close(value, expected, 0.6):  # 0.6: rounded to whole gray levels is right, too
         raise Wrong("Centre, transform, divide, round, multiply, transform back, undo the centring: one is amiss.")
 
 
@@ -409,14 +454,18 @@ def learning_rate(answer: Callable) -> None:
         raise Wrong(f"For 3 epochs it begins at {first:g} times the start; the first epoch has the full rate.")
 
 
-@exercise("3.5")
+def _bounded(restored: torch.Tensor, decoded: torch.Tensor, tau: float) -> torch.Tensor:
+    return restored.clamp(decoded - tau, decoded + tau)
+
+
+@exercise("3.5", course=_bounded)
 def bounded(answer: Callable) -> None:
     """my_bounded(restored, decoded, tau): the picture nearest to `restored` within `tau` of `decoded` everywhere."""
     decoded = torch.linspace(0.3, 0.7, 40).view(1, 5, 8)
     change = 0.1 * torch.sin(torch.arange(40.0)).view(1, 5, 8)
     tau = 0.05
     value = _tensor(_call(answer, decoded + change, decoded, tau), (1, 5, 8))
-    expected = decoded + change.clamp(-tau, tau)
+    expected = _bounded(decoded + change, decoded, tau)
     if _close(value, change.clamp(-tau, tau), 1e-5):
         raise Wrong("That is the allowed change alone; it belongs on top of `decoded`.")
     if _close(value, (decoded + change).clamp(-tau, tau), 1e-5):
@@ -430,14 +479,17 @@ def bounded(answer: Callable) -> None:
         raise Wrong("Pixels beyond the limit should come to lie on it: clamp between decoded − tau and decoded + tau.")
 
 
-@exercise("3.6")
+def _interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    return coefficients.clamp((stored - 0.5) * table, (stored + 0.5) * table)
+
+
+@exercise("3.6", course=_interval)
 def interval(answer: Callable) -> None:
     """my_interval(coefficients, stored, table): (N, 8, 8) moved to where JPEG rounds to the stored integers."""
     table = 10.0 + 3 * torch.arange(64.0).view(8, 8)
     stored = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
     coefficients = (stored + 1.6 * torch.cos(7 * torch.arange(128.0)).view(2, 8, 8)) * table
     value = _tensor(_call(answer, coefficients, stored, table), (2, 8, 8))
-    low, high = (stored - 0.5) * table, (stored + 0.5) * table
     if _close(value, stored * table, 0.01):
         raise Wrong("That is the decoded file again; what the network found inside the intervals should stay.")
     if _close(value, coefficients.clamp(stored - 0.5, stored + 0.5), 0.01):
@@ -446,18 +498,22 @@ def interval(answer: Callable) -> None:
         raise Wrong("The interval is twice too wide: rounding moves a quotient by at most one half.")
     if _close(value, coefficients.clamp(stored * table - 0.5, stored * table + 0.5), 0.01):
         raise Wrong("Half a step is half of the *table entry*, not 0.5.")
-    if not _close(value, coefficients.clamp(low, high), 0.01):
+    if not _close(value, _interval(coefficients, stored, table), 0.01):
         raise Wrong("Clamp each coefficient between (stored − ½)·table and (stored + ½)·table.")
 
 
 # --------------------------------------------------------------------------- notebook 4: bits and codecs
 
 
-@exercise("4.1")
+def _entropy(p: torch.Tensor) -> torch.Tensor:
+    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
+
+
+@exercise("4.1", course=_entropy)
 def entropy(answer: Callable) -> None:
     """my_entropy(p): bits that a binary symbol costs, for a tensor of shares of ones; 0 where p is 0 or 1."""
     p = torch.tensor([0.5, 0.1, 0.02, 0.9])
-    expected = -(p * p.log2() + (1 - p) * (1 - p).log2())
+    expected = _entropy(p)
     value = _tensor(_call(answer, p), (4,))
     if _close(value, expected * math.log(2), 1e-3):
         raise Wrong("Those are nats: bits want the logarithm to base 2.")
@@ -472,39 +528,50 @@ def entropy(answer: Callable) -> None:
         raise Wrong("For p = 0 and 1 it should give 0: a bit that is always the same tells nothing. Mind 0 · log 0.")
 
 
-@exercise("4.2")
+def _largest(coefficients: torch.Tensor, count: int, order: Callable = torch.abs) -> torch.Tensor:
+    sizes = order(coefficients)
+    smallest = sizes.flatten(1).topk(count).values[:, -1, None, None]  # that is kept, of each block
+    return torch.where(sizes >= smallest, coefficients, 0)
+
+
+@exercise("4.2", course=_largest)
 def largest(answer: Callable) -> None:
     """my_largest(coefficients, count): all but the `count` largest in absolute value set to zero, in each block."""
     blocks = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
     value = _tensor(_call(answer, blocks, 4), (2, 8, 8))
-
-    def keep(order: torch.Tensor) -> torch.Tensor:
-        return torch.where(order >= order.flatten(1).topk(4).values[:, -1, None, None], blocks, 0)
-
-    if _close(value, keep(blocks), 1e-6):
+    expected = _largest(blocks, 4)
+    if _close(value, _largest(blocks, 4, order=torch.clone), 1e-6):
         raise Wrong("Large negative coefficients matter as much as positive ones: compare absolute values.")
-    if _close(value, torch.where(keep(blocks.abs()) != 0, 1.0, 0.0), 1e-6):
+    if _close(value, expected.ne(0).float(), 1e-6):
         raise Wrong("That is a mask; return the coefficients themselves where it is one.")
     if value.ne(0).sum(dim=(1, 2)).tolist() == [0, 8] or value[0].abs().max() == 0:
         raise Wrong("Take the largest of each block, not of all blocks together.")
-    if not _close(value, keep(blocks.abs()), 1e-6):
+    if not _close(value, expected, 1e-6):
         kept = value.ne(0).sum(dim=(1, 2)).tolist()
         raise Wrong(f"Of blocks with 64 coefficients it keeps {kept}; the 4 largest of each were asked for.")
 
 
-@exercise("4.3")
+def _thermometer(level: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
+    return (level > thresholds).float()
+
+
+@exercise("4.3", course=_thermometer)
 def thermometer(answer: Callable) -> None:
     """my_thermometer(level, thresholds): a row of bits, one where the level is above the threshold."""
     thresholds = torch.arange(-2.5, 3.0)
-    for level, expected in ((1.2, [1, 1, 1, 1, 0, 0]), (-3.0, [0] * 6), (9.0, [1] * 6)):
-        value = _tensor(_call(answer, torch.tensor(level), thresholds), (6,))
-        wanted = torch.tensor(expected, dtype=torch.float32)
+    for level in torch.tensor([1.2, -3.0, 9.0]):
+        value = _tensor(_call(answer, level, thresholds), (6,))
+        wanted = _thermometer(level, thresholds)
         if _close(value, 1 - wanted, 1e-6):
             raise Wrong("It is upside down: bits below the level are one.")
         if value.sum() == 1 and wanted.sum() > 1:
             raise Wrong("Only one bit is set; a thermometer is filled from below up to the level.")
+        if ((value > 0) & (value < 1)).any():
+            raise Wrong("Some are neither 0 nor 1: those are shades, and a file holds bits.")
+        if value.min() == -1:
+            raise Wrong("Those are signs, −1 and 1; bits are 0 and 1.")
         if not _close(value, wanted, 1e-6):
-            raise Wrong(f"The level {level:g} gives {value.int().tolist()}; {expected} was expected.")
+            raise Wrong(f"The level {level:g} gives {value.int().tolist()}; {wanted.int().tolist()} was expected.")
 
 
 @exercise("4.4")
@@ -555,7 +622,7 @@ def signed_psnr(answer: Callable) -> None:
         raise Wrong("The peak enters squared.")
     if abs(value + right) < 1e-2:
         raise Wrong("The sign is wrong.")
-    if abs(value - right) > 1e-2:
+    if not abs(value - right) <= 1e-2:
         raise Wrong(f"It gives {value:.2f} dB where {right:.2f} dB is right.")
 
 
@@ -578,27 +645,31 @@ def similarity(answer: Callable) -> None:
         plain = (2 * (a * b).sum() / (a.square().sum() + b.square().sum())).item()
         if abs(value - plain) < 1e-5 < abs(value - expected(a, b)):
             raise Wrong("K is missing: it is added above and below, and two empty bands would divide zero by zero.")
-        if abs(value - expected(a, b)) > 1e-4:
+        if not abs(value - expected(a, b)) <= 1e-4:
             raise Wrong(f"For {case} it gives {value:.4f} where {expected(a, b):.4f} is right.")
     empty = torch.zeros(2, 3)
     if not abs(_number(_call(answer, empty, empty)) - 1) < 1e-6:
         raise Wrong("Two empty bands are equal and should score 1: that is what K is for, above and below.")
 
 
-@exercise("5.3")
+def _measurements(height: int, width: int, ratio: float, block: int) -> int:
+    return math.ceil(height / block) * math.ceil(width / block) * round(ratio * block**2)
+
+
+@exercise("5.3", course=_measurements)
 def measurements(answer: Callable) -> None:
     """my_measurements(height, width, ratio, block): numbers measured where every block is, those of padding too."""
     for height, width, ratio, block in ((100, 100, 0.1, 32), (256, 256, 0.1, 32), (33, 64, 0.04, 32)):
         blocks, each = -(-height // block) * -(-width // block), round(ratio * block**2)
-        value = _number(_call(answer, height, width, ratio, block))
+        value, expected = (_number(_call(f, height, width, ratio, block)) for f in (answer, _measurements))
         case = f"For {height}×{width} pixels at a ratio of {ratio:g}"
-        if value == (height // block) * (width // block) * each != blocks * each:
+        if value == (height // block) * (width // block) * each != expected:
             raise Wrong(f"{case} it leaves out the blocks that hang over the edge: round the number of blocks up.")
-        if abs(value - blocks * ratio * block**2) < 1 and value != blocks * each:
+        if abs(value - blocks * ratio * block**2) < 1 and value != expected:
             raise Wrong(f"{case} it gives {value:g}: *each* block has a whole number of measurements, round that.")
-        if value == round(ratio * height * width) != blocks * each:
+        if value == round(ratio * height * width) != expected:
             raise Wrong(f"{case} it counts pixels; the camera measures whole blocks, of padding as well.")
-        if value != blocks * each:
+        if value != expected:
             raise Wrong(f"{case} it gives {value:g}; {blocks} blocks of {each} were expected.")
 
 
@@ -675,7 +746,7 @@ def set_psnr(answer: Callable) -> None:
         / 3: "uint8 wraps round: 3 − 5 is 254. Make floats of them first.",
     }
     _known(value, mistakes)
-    if abs(value - sum(each) / 3) > 0.01:
+    if not abs(value - sum(each) / 3) <= 0.01:
         raise Wrong(f"It gives {value:.2f} dB where {sum(each) / 3:.2f} dB is right.")
 
 
@@ -746,7 +817,7 @@ def bd_rate(answer: Callable) -> None:
         ): "That is the middle alone; it is to be a mean over all qualities.",
     }
     _known(value, mistakes, 0.1)
-    if abs(value - right) > 0.2:
+    if not abs(value - right) <= 0.2:
         raise Wrong(f"It gives {value:.1f} % where {right:.1f} % is right.")
 
 

@@ -51,11 +51,10 @@ def run_one(path: Path, out: Path | None) -> bool:
     print(f"{path.stem:<32} ", end="", flush=True)
     start = time.perf_counter()
     try:
-        book = nbformat.read(path, as_version=4)
-        nbformat.validate(book)
-    except (ValueError, AttributeError, nbformat.ValidationError):
+        book = read(path)
+    except ValueError as why:
         print("failed", flush=True)
-        print(f"error: {path}: not a notebook, or a damaged one; restore it with git.", file=sys.stderr)
+        print(f"error: {path}: {why}", file=sys.stderr)
         return False
     failure = execute(book, path.parent)
     print("failed" if failure else f"{time.perf_counter() - start:5.0f} s", flush=True)
@@ -70,6 +69,16 @@ def run_one(path: Path, out: Path | None) -> bool:
         normalise(book)
         write(book, path)
     return not failure
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook; a file that is none raises ValueError."""
+    try:
+        book = nbformat.read(path, as_version=4)
+        nbformat.validate(book)
+    except (ValueError, AttributeError, nbformat.ValidationError):
+        raise ValueError("not a notebook, or a damaged one; restore it with git.") from None
+    return book
 
 
 def execute(book: nbformat.NotebookNode, folder: Path) -> str:

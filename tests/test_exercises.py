@@ -1,6 +1,7 @@
 """Every check: an untouched stub, a right answer, each planned wrong answer with its hint, and no exception ever."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -152,8 +153,11 @@ WRONG = [
     ("psnr", lambda a, b, peak: NAN, "not yet"),
     ("psnr", lambda a, b, peak: "40 dB", "not a number"),
     ("patch_count", lambda side, size, stride: (side - size) // stride, "one too few"),
-    ("patch_count", lambda side, size, stride: side // stride, "fit"),
-    ("patch_count", lambda side, size, stride: (side - size) / stride + 1, "fit"),
+    ("patch_count", lambda side, size, stride: side // stride, "one too many"),
+    ("patch_count", lambda side, size, stride: math.ceil((side - size) / stride) + 1, "hangs over the end"),
+    ("patch_count", lambda side, size, stride: side // size, "these overlap"),
+    ("patch_count", lambda side, size, stride: (side - size) / stride + 1, "a part of a window"),
+    ("patch_count", lambda side, size, stride: side, "10, but 4 fit"),
     ("turn", lambda x, y, k: (oriented(x, k), y), "differently"),
     ("turn", lambda x, y, k: (oriented(x, k % 4), oriented(y, k % 4)), "4 orientations"),
     ("turn", lambda x, y, k: (oriented(x, (k + 1) % 8), oriented(y, (k + 1) % 8)), "k = 0"),
@@ -162,6 +166,9 @@ WRONG = [
     ("turn", lambda x, y, k: (oriented(x, k), None), "NoneType, not a tensor"),
     ("tiles", lambda x, tile: cut(x, tile).reshape(2, 3, 2, 4, 4).transpose(0, 1).reshape(6, 2, 4, 4), "row by row"),
     ("tiles", lambda x, tile: x.reshape(6, 2, 4, 4), "mixed up"),
+    ("tiles", lambda x, tile: x.unfold(1, 4, 4).unfold(2, 4, 4).reshape(6, 2, 4, 4), "Channels and tiles"),
+    ("tiles", lambda x, tile: cut(x, tile).mT, "lies on its side"),
+    ("tiles", lambda x, tile: cut(x, tile).flip(1), "equal to a slice"),
     ("tiles", lambda x, tile: cut(x, tile)[:5], "2 rows of 3"),
     ("tiles", lambda x, tile: list(cut(x, tile)), "returned list, not a tensor"),
     ("split", lambda sources, held: by_photograph(sources, held)[::-1], "swapped"),
@@ -174,16 +181,23 @@ WRONG = [
     ("split", lambda sources, held: 9, "returned int; return two lists"),
     ("parameters", lambda kernels: weights(kernels) - 97, "8,032, but there are 8,129. The biases"),
     ("parameters", lambda kernels: 8_129, "8,129, but there are 57,281"),
+    ("parameters", lambda kernels: np.dot(kernels, (64, 64 * 32, 32)) + 97, "81 weights, not 9"),
+    ("parameters", lambda kernels: np.dot(np.square(kernels), (64, 32, 1)) + 97, "every channel"),
     ("parameters", lambda kernels: NAN, "not yet"),
     ("receptive_field", sum, "15, but it is 13. Each layer adds k − 1"),
-    ("receptive_field", max, "Start at 1"),
+    ("receptive_field", max, "each of which has seen"),
+    ("receptive_field", lambda kernels: sum(k - 1 for k in kernels), "itself"),
+    ("receptive_field", lambda kernels: 1 + sum(k // 2 for k in kernels), "both sides"),
+    ("receptive_field", math.prod, "Start at 1"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
     ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.250"),
     ("loss_border", lambda x, y, border: mse(inner(x, border), inner(y, border)).item(), "no gradient"),
     ("multiply_adds", lambda weights, scale, small: weights, "once per small pixel"),
     ("multiply_adds", lambda weights, scale, small: weights / scale if small else weights, "not by scale"),
-    ("multiply_adds", lambda weights, scale, small: weights / scale**2, "57,184"),
+    ("multiply_adds", lambda weights, scale, small: weights / scale**2, "nothing is saved"),
+    ("multiply_adds", lambda weights, scale, small: weights * scale**2 if small else weights, "not dearer"),
+    ("multiply_adds", lambda weights, scale, small: 1, "1, but it is 57,184"),
     ("multiply_adds", lambda weights, scale, small: NAN, "not yet"),
     ("dct", lambda block: D @ block, "one direction"),
     ("dct", lambda block: block @ D.T, "one direction"),
@@ -244,7 +258,9 @@ WRONG += [
     ("largest", lambda c, n: kept(c, c.abs(), n + 1), "keeps [5, 5]"),
     ("thermometer", lambda level, t: (level <= t).float(), "upside down"),
     ("thermometer", lambda level, t: ((level > t) & (level <= t + 1)).float(), "Only one bit"),
-    ("thermometer", lambda level, t: torch.sigmoid(level - t), "was expected"),
+    ("thermometer", lambda level, t: torch.sigmoid(level - t), "neither 0 nor 1"),
+    ("thermometer", lambda level, t: (level - t).sign(), "signs"),
+    ("thermometer", lambda level, t: (level > t + 1).float(), "[1, 1, 1, 1, 0, 0] was expected"),
     ("code_length", laplace_share, "Those are probabilities"),
     ("code_length", lambda *a: -laplace_share(*a).log(), "nats"),
     ("code_length", lambda x, m, s: -torch.distributions.Laplace(m, s).log_prob(x) / math.log(2), "density"),
@@ -436,6 +452,41 @@ def explode(*_):
 
 ODD = [explode, lambda: 1, 5, None, "text"]
 ODD += [lambda *_, v=v: v for v in ("text", [], {}, torch.zeros(0), torch.zeros(2, 2), object())]
+
+
+def without_numbers(said: str) -> str:
+    return re.sub(r"[−-]?\d+([,.]\d+)*(e[+-]\d+)?|nan", "#", said)
+
+
+def shifted(value, by):
+    """All numbers of an answer plus the same number, which is no mistake that a check could know."""
+    return type(value)(shifted(v, by) for v in value) if isinstance(value, tuple | list) else value + by
+
+
+@every_check
+def test_a_number_that_is_none_never_passes(capsys, name):
+    assert "not yet" in verdict(capsys, name, lambda *a: shifted(RIGHT[name](*a), NAN))
+    assert "not yet" in verdict(capsys, name, lambda *_: torch.tensor(NAN))
+
+
+@every_check
+def test_three_typical_mistakes_are_told_apart(capsys, name):
+    """Each has a hint of its own, and none of them is what a check says of an answer that it knows nothing about."""
+    shrugs = [lambda *a: shifted(RIGHT[name](*a), 1000.7), lambda *a: shifted(RIGHT[name](*a), NAN), *ODD]
+    unknown = {without_numbers(verdict(capsys, name, answer)) for answer in shrugs}
+    hints = {without_numbers(verdict(capsys, name, answer)) for check, answer, _ in WRONG if check == name}
+    assert len(hints - unknown) >= 3, hints & unknown
+
+
+@pytest.mark.parametrize("name", [name for name, check in CHECKS.items() if check.course])
+def test_cells_below_go_on_with_the_learners_function_or_the_courses(capsys, name):
+    examined = CHECKS[name]
+
+    def untouched(*arguments): ...
+
+    assert check.usable(examined, RIGHT[name]) is RIGHT[name]
+    assert check.usable(examined, untouched) is examined.course is check.usable(examined, None)
+    assert verdict(capsys, name, examined.course).endswith("passed.")
 
 
 @every_check
