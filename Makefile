@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed format clean
+.PHONY: help setup course lab test unit lint notebooks browser site readme benchmark speed format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -36,6 +36,11 @@ notebooks: $(READY)  ## execute the committed notebooks in place
 
 browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
 	@$(BIN)/python tests/browser.py
+
+site: $(READY)  ## build the website of the course into build/site; nothing is executed
+	@rm -rf build/site
+	@$(BIN)/python -m sphinx -EW --keep-going -q -b html -c docs -d build/doctrees . build/site
+	@echo "open build/site/index.html"
 
 readme: $(READY)  ## write the README's results table and picture again
 	@$(BIN)/python docs/update_readme.py
