@@ -45,7 +45,7 @@ html_context = {"default_mode": "auto"}  # light or dark as the reader's system
 html_theme_options = {
     "logo": {"text": project, "alt_text": "Home"},
     "repository_url": pages.REPOSITORY,
-    "repository_branch": "main",
+    "repository_branch": pages.BRANCH,
     "use_repository_button": True,
     "use_source_button": True,
     "use_download_button": False,

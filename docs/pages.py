@@ -21,9 +21,10 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TITLE = re.search(r"^# (.+)$", README, re.MULTILINE)[1]
-REPOSITORY = re.search(r"git clone (https://github\.com/\S+?)\.git", README)[1]
-FILES = f"{REPOSITORY}/blob/main"
-COLAB = FILES.replace("https://github.com", "https://colab.research.google.com/github")
+BADGE = re.compile(r"\((https://colab[\w.]+/github/([\w.-]+/[\w.-]+)/blob/([^()]+))/notebooks/")
+COLAB, SLUG, BRANCH = BADGE.search(README).groups()
+REPOSITORY = f"https://github.com/{SLUG}"
+FILES = f"{REPOSITORY}/blob/{BRANCH}"
 
 NOTEBOOK = re.compile(r"\[(\d+ · [^\]]+)\]\((notebooks/\w+)\.ipynb\)")  # the README names them, short and in order
 PROGRESS = re.compile(r"\s*\d+%\|")
@@ -60,13 +61,14 @@ def contents(found: set[str]) -> str:
     """The table of contents: the notebooks as the README names and orders them, the results, every other page."""
     notebooks = NOTEBOOK.findall(README)
     others = found - {"README"} - {page for _, page in notebooks}
-    results_first = sorted(others, key=lambda page: (page != "docs/results", page))
+    results_first = sorted(others, key=lambda page: (page != "docs/results", "docs/" not in page, page))
     return toctree("Notebooks", [f"{title} <{page}>" for title, page in notebooks]) + toctree(
         "Reference", results_first
     )
 
 
 def toctree(caption: str, entries: list[str]) -> str:
+    """A part of the table of contents, in MyST."""
     return "\n".join(["\n\n```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```\n"])
 
 
@@ -109,13 +111,22 @@ def alt_texts(notebook: NotebookNode) -> dict[str, str]:
 def link_files(app: Sphinx, doctree: nodes.document) -> None:
     """Lead links to what is no page to the repository, and make text of the badges, which would be fetched."""
     for node in [*doctree.findall(addnodes.download_reference), *doctree.findall(addnodes.pending_xref)]:
-        path = normpath(join("/", dirname(app.env.docname), node["reftarget"]))
-        if node.get("refdomain") is None and (ROOT / path[1:]).exists():
-            node.replace_self(nodes.reference("", "", *node.children, refuri=FILES + path))
+        if path := pageless(node, app):
+            node.replace_self(nodes.reference("", "", *node.children, refuri=f"{FILES}/{path}"))
     for badge in doctree.findall(nodes.reference):
-        if badge.get("refuri", "").startswith(COLAB) and isinstance(badge[0], nodes.image):
-            badge["classes"].append("colab")
+        if badge.children and isinstance(badge[0], nodes.image) and "://" in badge[0]["uri"]:
+            badge["classes"].append("badge-link")
             badge[0].replace_self(nodes.Text(badge[0]["alt"]))
+
+
+def pageless(node: nodes.Element, app: Sphinx) -> str | None:
+    """The path of a link's file or folder from the root of the course; None where it is a page, or is not there."""
+    target = node["reftarget"]
+    if node.get("refdomain") == "doc":  # MyST went by the suffix
+        files = [] if target in app.env.found_docs else ROOT.glob(f"{target}.*")
+        return next((path.relative_to(ROOT).as_posix() for path in files), None)
+    path = normpath(join("/", dirname(app.env.docname), target))[1:]
+    return path if (ROOT / path).exists() else None
 
 
 def give_a_home(app: Sphinx, exception: Exception | None) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import browser
@@ -21,7 +22,7 @@ from bs4 import BeautifulSoup  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ["-m", "sphinx", "-EW", "--keep-going", "-q", "-b", "html", "-c", "docs"]
-REPOSITORY = re.search(r"git clone (\S+)\.git", (ROOT / "README.md").read_text(encoding="utf-8"))[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 names = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -104,15 +105,26 @@ def test_every_internal_link_leads_to_a_file_and_its_anchor(pages):
 
 def test_a_link_to_the_repository_leads_to_a_file_without_a_page(site, pages):
     addresses = [link["href"] for page in pages.values() for link in page.select("article a[href]")]
-    files = {found[1] for found in map(re.compile(rf"{REPOSITORY}/blob/main/([^#]+)").match, addresses) if found}
+    repository = re.search(r"git clone (\S+)\.git", README)[1]
+    files = {found[1] for found in map(re.compile(rf"{repository}/blob/\w+/([^#]+)").match, addresses) if found}
     assert "helpers/classical.py" in files
     for file in files:
         assert (ROOT / file).exists() and not page_of(ROOT / file, site).is_file(), file
 
 
+def test_addresses_of_the_repository_become_paths():
+    sys.path.insert(0, str(ROOT / "docs"))
+    import pages
+
+    text = [f"[a]({pages.REPOSITORY}#results) [b]({pages.FILES}/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
+    pages.prepare(SimpleNamespace(config=SimpleNamespace(root_doc="README")), "docs/new", text)
+    assert text == [f"[a](/README.md#results) [b](/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
+
+
 def test_every_picture_is_described(pages):
     for path, page in pages.items():
-        assert all(image.get("alt", "").strip() for image in page.select("img")), path.name
+        for image in page.select("img"):  # Sphinx puts the file's name where it has no description
+            assert image.get("alt", "").strip() and Path(image["src"]).name not in image["alt"], f"{path.name}: {image}"
 
 
 @names
@@ -125,7 +137,7 @@ def test_the_figures_are_the_stored_ones_with_their_descriptions(notebook, site,
 @names
 def test_solutions_are_folded(notebook, site, pages):
     solutions = [cell for cell in nbformat.read(notebook, as_version=4).cells if "@title Solution" in cell.source]
-    folded = pages[page_of(notebook, site)].select(".cell details:not([open])")
+    folded = pages[page_of(notebook, site)].select(".cell > details:not([open])")
     assert [fold.pre.get_text().strip() for fold in folded] == [cell.source.strip() for cell in solutions]
 
 
@@ -145,9 +157,10 @@ def plain(output: nbformat.NotebookNode) -> str:
 
 @names
 def test_a_notebooks_page_opens_it_in_colab(notebook, site, pages):
-    badge = pages[page_of(notebook, site)].select_one("a.colab")
-    assert badge["href"].endswith(f"/blob/main/notebooks/{notebook.name}")
-    assert badge["href"].startswith("https://colab.research.google.com/github/")
+    badge, *sliders = pages[page_of(notebook, site)].select("a.badge-link, .needs-kernel a")
+    address = re.search(rf"\((https://colab[^()]+/{notebook.name})\)", README)[1]
+    assert badge.get_text() == "Open in Colab"
+    assert {link["href"] for link in (badge, *sliders)} == {address} and sliders
 
 
 @pytest.fixture
