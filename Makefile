@@ -11,7 +11,7 @@ LOCK ?=
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab student solutions test unit lint notebooks test-browser readme benchmark speed \
+.PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed \
   test-colab test-floors test-newest lock badges format clean
 
 help:  ## list the targets
@@ -45,6 +45,11 @@ notebooks: $(READY)  ## execute the committed notebooks in place
 
 test-browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
 	@$(BIN)/python tests/browser.py
+
+site: $(READY)  ## build the website of the course into build/site; nothing is executed
+	@rm -rf build/site
+	@$(BIN)/python -m sphinx -EW --keep-going -q -b html -c docs -d build/doctrees . build/site
+	@echo "open build/site/index.html"
 
 readme: $(READY)  ## write the README's results table and picture again
 	@$(BIN)/python docs/update_readme.py

@@ -131,6 +131,7 @@ def changed(path: Path, repositories: set[str], branches: set[str], new: Course)
 
 
 def as_stored(book: dict) -> str:
+    """The text of a notebook, as nbformat writes it."""
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -159,6 +160,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Write what the command line asks for; 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repository", default="", metavar="OWNER/NAME")  # empty: as it is, for make's sake
     parser.add_argument("--branch", default="")

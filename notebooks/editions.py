@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("edition", choices=EDITIONS)
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
@@ -159,6 +160,7 @@ def exercises(book: Notebook) -> list[Exercise]:
 
 
 def exercise_of(stub: Notebook, mine: str, check: str, solution: Notebook | None) -> Exercise:
+    """A stub and its solution. Raises EditionError where they do not belong together."""
     if solution is None or not is_solution(solution):
         raise EditionError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
     given = re.sub("^my_", "solution_", mine)
@@ -175,6 +177,7 @@ def code(book: Notebook) -> list[Notebook]:
 
 
 def is_solution(cell: Notebook) -> bool:
+    """Whether a cell is the solution of the stub above it."""
     return cell.cell_type == "code" and cell.source.startswith(TITLE)
 
 

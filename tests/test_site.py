@@ -1,0 +1,200 @@
+"""The website: built as `make site` builds it, then read as a browser would read it. Nothing comes from elsewhere."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+import browser
+import nbformat
+import pytest
+
+for package in ("myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline", "bs4"):
+    pytest.importorskip(package, reason="the website's packages are not installed: pip install -e '.[site]'")
+
+from bs4 import BeautifulSoup  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ["-m", "sphinx", "-EW", "--keep-going", "-q", "-b", "html", "-c", "docs"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+names = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The folder of the built site; a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, *BUILD, "-d", str(folder / "doctrees"), ".", str(folder / "html")]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, BeautifulSoup]:
+    """Every page, parsed."""
+    return {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in html(site)}
+
+
+def html(site: Path) -> list[Path]:
+    """The pages of a site; the theme leaves a template among its static files."""
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts]
+
+
+def page_of(source: Path, site: Path) -> Path:
+    return site / source.relative_to(ROOT).with_suffix(".html")
+
+
+def outputs(notebook: Path) -> list[nbformat.NotebookNode]:
+    """The stored outputs of a notebook."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [output for cell in cells for output in cell.get("outputs", [])]
+
+
+def local(page: Path, address: str) -> tuple[Path, str] | None:
+    """The file and the anchor that an address on a page means; None where it leads elsewhere."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return None
+    return (page.parent / unquote(parts.path)).resolve() if parts.path else page, unquote(parts.fragment)
+
+
+def test_the_command_is_the_makefiles():
+    assert " ".join(BUILD) in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", [*NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
+def test_a_source_has_its_page(source, site, pages):
+    assert pages[page_of(source, site)].select_one("article h1")
+
+
+def test_the_home_page_lists_the_notebooks_in_order(site, pages):
+    links = [link["href"] for link in pages[site / "index.html"].select(".bd-sidebar-primary li a")]
+    assert links[: len(NOTEBOOKS)] == [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
+
+
+def test_nothing_is_loaded_from_elsewhere(pages):
+    loads = "script[src], img[src], iframe[src], source[src], link[rel=stylesheet], link[rel=icon], link[rel=preload]"
+    for path, page in pages.items():
+        for tag in page.select(loads):
+            target = local(path, tag.get("src") or tag["href"])
+            assert target and target[0].is_file(), f"{path.name}: {tag}"
+
+
+def test_no_style_loads_from_elsewhere(site):
+    for path in site.rglob("*.css"):
+        assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", path.read_text(encoding="utf-8")), path
+
+
+def test_every_internal_link_leads_to_a_file_and_its_anchor(pages):
+    anchors = {path: {tag["id"] for tag in page.select("[id]")} for path, page in pages.items()}
+    for path, page in pages.items():
+        for link in page.select("a[href]"):
+            if target := local(path, link["href"]):
+                file, anchor = target
+                assert file.is_file() and anchor in {"", *anchors.get(file, ())}, f"{path.name}: {link['href']}"
+
+
+def test_a_link_to_the_repository_leads_to_a_file_without_a_page(site, pages):
+    addresses = [link["href"] for page in pages.values() for link in page.select("article a[href]")]
+    repository = re.search(r"git clone (\S+)\.git", README)[1]
+    files = {found[1] for found in map(re.compile(rf"{repository}/blob/\w+/([^#]+)").match, addresses) if found}
+    assert "helpers/classical.py" in files
+    for file in files:
+        assert (ROOT / file).exists() and not page_of(ROOT / file, site).is_file(), file
+
+
+def test_addresses_of_the_repository_become_paths():
+    sys.path.insert(0, str(ROOT / "docs"))
+    import pages
+
+    text = [f"[a]({pages.REPOSITORY}#results) [b]({pages.FILES}/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
+    pages.prepare(SimpleNamespace(config=SimpleNamespace(root_doc="README")), "docs/new", text)
+    assert text == [f"[a](/README.md#results) [b](/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
+
+
+def test_every_picture_is_described(pages):
+    for path, page in pages.items():
+        for image in page.select("img"):  # Sphinx puts the file's name where it has no description
+            assert image.get("alt", "").strip() and Path(image["src"]).name not in image["alt"], f"{path.name}: {image}"
+
+
+@names
+def test_the_figures_are_the_stored_ones_with_their_descriptions(notebook, site, pages):
+    stored = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    shown = pages[page_of(notebook, site)].select(".cell_output img")
+    assert [image["alt"] for image in shown] == [output.metadata["image/png"]["alt"] for output in stored]
+
+
+@names
+def test_solutions_are_folded(notebook, site, pages):
+    solutions = [cell for cell in nbformat.read(notebook, as_version=4).cells if "@title Solution" in cell.source]
+    folded = pages[page_of(notebook, site)].select(".cell > details:not([open])")
+    assert [fold.pre.get_text().strip() for fold in folded] == [cell.source.strip() for cell in solutions]
+
+
+@names
+def test_a_slider_is_a_sentence_and_a_progress_bar_nothing(notebook, site, pages):
+    page = pages[page_of(notebook, site)]
+    widgets = [text for text in (plain(output) for output in outputs(notebook)) if "(children=" in text]
+    assert len(page.select(".needs-kernel")) == len(widgets) > 0
+    text = page.select_one("article").get_text()
+    for relic in ("(children=", "it/s]", "step/s]", "<IPython", "Traceback (most recent"):
+        assert relic not in text
+
+
+def plain(output: nbformat.NotebookNode) -> str:
+    return output.get("data", {}).get("text/plain", "")
+
+
+@names
+def test_a_notebooks_page_opens_it_in_colab(notebook, site, pages):
+    badge, *sliders = pages[page_of(notebook, site)].select("a.badge-link, .needs-kernel a")
+    address = re.search(rf"\((https://colab[^()]+/{notebook.name})\)", README)[1]
+    assert badge.get_text() == "Open in Colab"
+    assert {link["href"] for link in (badge, *sliders)} == {address} and sliders
+
+
+@pytest.fixture
+def served(site) -> Iterator[str]:
+    """The address of the site on this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_in_a_browser(site, served):
+    """On a phone: no page is wider than the screen, mathematics is drawn, search finds, no other machine is asked."""
+    asked, said = [], []
+    try:
+        with browser.chromium() as chromium:
+            page = chromium.new_page(viewport={"width": 390, "height": 844})
+            page.on("request", lambda request: asked.append(request.url))
+            page.on("console", lambda message: said.append((message.type, message.text)))
+            page.on("pageerror", lambda error: said.append(("error", str(error))))
+            for path in html(site):
+                page.goto(served + path.relative_to(site).as_posix())
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
+            page.goto(f"{served}notebooks/{NOTEBOOKS[0].stem}.html")
+            page.wait_for_selector("div.math mjx-container svg")
+            page.goto(f"{served}search.html?q=bicubic")
+            page.wait_for_selector("#search-results li a")
+    except browser.Missing as why:
+        pytest.skip(str(why))
+    assert not [url for url in asked if not url.startswith((served, "data:", "blob:"))]
+    assert not [text for kind, text in said if kind in ("error", "warning")]
