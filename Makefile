@@ -58,8 +58,9 @@ benchmark: $(READY)  ## measure all tables of data/results that are not up to da
 	@$(BIN)/python -m helpers benchmark
 	@$(BIN)/python docs/update_readme.py
 
-speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, each against the plain way
+speed: $(READY)  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
 	@$(BIN)/python tests/benchmark_training.py
+	@$(BIN)/python tests/benchmark_processes.py
 	@$(BIN)/python tests/benchmark_memory.py
 	@$(BIN)/python tests/benchmark_restoring.py
 	@$(BIN)/python tests/benchmark_codec.py

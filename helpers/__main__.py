@@ -58,14 +58,16 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", nargs="?", metavar="RECIPE", help="the name of a recipe; without it, they are listed")
     train.add_argument("--steps", type=_positive, help="train so many steps instead of the recipe's")
     train.add_argument("--epochs", type=_positive, help="the same in epochs: one patch of each picture is an epoch")
-    train.add_argument("--batch", type=_positive, help="patches per step (per process)")
+    batch = train.add_mutually_exclusive_group()
+    batch.add_argument("--batch", type=_positive, help="patches per step of each process instead of the recipe's")
+    batch.add_argument("--global-batch", type=_positive, help="patches per step of all processes, shared among them")
     train.add_argument("--patch", type=_positive, help="side of the patches in input pixels")
     train.add_argument("--quality", metavar="Q or LOW-HIGH", help="JPEG quality, for recipes that code their patches")
     train.add_argument("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere")
     train.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
     train.add_argument("--seed", type=int, help="seed instead of the recipe's")
     train.add_argument("--ratio", type=float, help="measurements per pixel, for the recipes of the original ResCSNet")
-    train.add_argument("--start", metavar="CARD", help="begin with these weights: a network's name, or its card's path")
+    train.add_argument("--start", metavar="CARD", help="begin with these weights: a network, its card, a .safetensors")
     train.add_argument("--sets", type=_names, help="train on these sets or folders, separated by commas ('bundled')")
     begin = train.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
@@ -188,7 +190,7 @@ def _train(options: argparse.Namespace) -> int:
         recipes.find(options.recipe),
         steps=options.steps,
         epochs=options.epochs,
-        batch=options.batch,
+        batch=options.batch or options.global_batch,
         patch=options.patch,
         quality=options.quality,
         tiles=options.tiles,
@@ -206,11 +208,22 @@ def _train(options: argparse.Namespace) -> int:
         if begin in recipes.RECIPES and not (zoo.WEIGHTS / f"{begin}.json").exists():
             card = Path("runs", begin, f"{begin}.json")
             raise recipes.RecipeError(f"{begin} is not shipped; train it first, and name its card: --start {card}.")
-        start, card = zoo.load(begin).state_dict(), zoo.card(begin)
-        started_from = {"name": card["name"], "sha256": card["sha256"]}
+        start, started_from = zoo.weights(begin)
+    processes = training.world()
+    if processes > 1 and not training.rank():
+        total, rate = options.global_batch or recipe.batch * processes, recipe.plan.learning_rate
+        print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     try:
         model, log, facts = recipes.run(
-            recipe, out, options.resume, options.device, not options.quiet, start, started_from, options.overwrite
+            recipe,
+            out,
+            options.resume,
+            options.device,
+            not options.quiet,
+            start,
+            started_from,
+            options.overwrite,
+            share=options.global_batch is not None,
         )
     except datasets.DatasetError as why:
         hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."

@@ -150,6 +150,7 @@ class Patches:
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     augment: each patch is turned and mirrored into one of its eight orientations.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
+    sources: what the pictures are called, in their order, for `names`.
     """
 
     def __init__(
@@ -165,11 +166,13 @@ class Patches:
         gray: float = 0.0,
         seed: int = 0,
         degrade: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
+        sources: Sequence[str] = (),
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.alone = inputs is None  # no inputs of their own: `degrade` makes them of the targets
         wanted = math.ceil(size * (scale if self.alone else 1) / min(rescale, default=1))
-        self.pairs = [pair for pair in pairs if min(pair[0].shape[-2:]) >= wanted]
+        kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
+        self.pairs, self.sources = [pairs[index] for index in kept], [sources[index] for index in kept if sources]
         self.dropped = len(pairs) - len(self.pairs)
         if not self.pairs:
             raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
@@ -179,13 +182,21 @@ class Patches:
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """(input, target) of step `step`, float32 in [0, 1], (N, C, size, size) and `scale` times that."""
         rng = np.random.default_rng((self.seed, step, rank))
-        x, y = (torch.stack(part) for part in zip(*(self._patch(rng) for _ in range(self.batch)), strict=True))
+        _, x, y = zip(*(self._patch(rng) for _ in range(self.batch)), strict=True)
+        x, y = torch.stack(x), torch.stack(y)
         if self.degrade is not None:
             x = self.degrade(y, rng)
         return images.to_float(x), images.to_float(y)
 
-    def _patch(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        x, y = self.pairs[rng.integers(len(self.pairs))]
+    def names(self, step: int, rank: int = 0) -> list[str]:
+        """What the pictures are called that the patches of that batch are from; empty without `sources`."""
+        rng = np.random.default_rng((self.seed, step, rank))
+        return [self.sources[self._patch(rng)[0]] for _ in range(self.batch)] if self.sources else []
+
+    def _patch(self, rng: np.random.Generator) -> tuple[int, torch.Tensor, torch.Tensor]:
+        """(number of the picture, input, target)."""
+        index = int(rng.integers(len(self.pairs)))
+        x, y = self.pairs[index]
         factor = 1 if self.alone else self.scale  # from positions in x to positions in y
         size = wanted = self.size * self.scale // factor
         if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
@@ -202,4 +213,24 @@ class Patches:
             x = y = images.to_uint8(degradations.resize(images.to_float(y), (wanted, wanted)))
         if self.gray and rng.random() < self.gray:
             x = y = images.luma_uint8(y).expand(3, -1, -1)
-        return x, y
+        return index, x, y
+
+
+class Share:
+    """One process's share of the batches that a single process would draw; `processes` shares make up the whole.
+
+    Each process draws the whole batch and keeps every `processes`-th patch of it, the first being number `rank`.
+    """
+
+    def __init__(self, batches: Patches, processes: int):
+        if batches.batch % processes:
+            raise DatasetError(f"{batches.batch} patches per step cannot be shared equally by {processes} processes.")
+        self.batches, self.processes = batches, processes
+
+    def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """(input, target) as `Patches` gives them, fewer by the factor `processes`."""
+        x, y = self.batches(step)
+        return x[rank :: self.processes], y[rank :: self.processes]
+
+    def names(self, step: int, rank: int = 0) -> list[str]:
+        return self.batches.names(step)[rank :: self.processes]

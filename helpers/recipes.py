@@ -68,6 +68,7 @@ def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     same = recipe.task in ("codec", "cs")  # what goes in is what should come out
     whole = not recipe.quality and not same  # pictures are reduced whole, not patch by patch
     clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, recipe.rescale if whole else ())
+    names = [f"{path.parent.name}/{path.name}" for path in kept] * (len(clean) // max(1, len(kept)))
     held = [y for y in _pictures(held, channels, recipe.scale) if min(y.shape[-2:]) >= 11 + 2 * recipe.scale]
     if side:  # a network of one size alone
         held = [y[:, :side, :side] for y in held if min(y.shape[-2:]) >= side]
@@ -77,16 +78,17 @@ def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
         inputs, held_inputs, how = None, held, {"rescale": recipe.rescale, "gray": recipe.gray}
     elif recipe.quality:
         if recipe.tiles:
-            clean = [t for y in clean for t in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
+            tiles = [datasets.sliding_patches(y, recipe.patch, recipe.patch) for y in clean]
+            names = [name for name, cut in zip(names, tiles, strict=True) for _ in cut]
+            clean = [tile for cut in tiles for tile in cut]
         degrade = degradations.RandomJPEG(recipe.quality)
         how = {"rescale": recipe.rescale, "gray": recipe.gray, "degrade": degrade}
         inputs, held_inputs = None, [_fixed_jpeg(y, index, degrade) for index, y in enumerate(held)]
     else:
         degrade, how = degradations.for_task(recipe.task), {}
         inputs, held_inputs = [degrade(y) for y in clean], [degrade(y) for y in held]
-    batches = datasets.Patches(
-        clean, inputs, size=recipe.patch, batch=recipe.batch, scale=recipe.scale, seed=recipe.plan.seed, **how
-    )
+    how |= {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
+    batches = datasets.Patches(clean, inputs, sources=names, **how)
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in zip(held_inputs, held, strict=True)]
 
 
@@ -128,29 +130,38 @@ def run(
     start: dict[str, torch.Tensor] | None = None,
     started_from: dict | None = None,
     overwrite: bool = False,
+    share: bool = False,
 ) -> tuple[models.Restorer, list[dict], dict]:
     """Train a recipe into the folder `out`. Returns the model, its log, and the facts that its card states.
 
-    `start`: weights to begin with; `started_from`: their name and SHA-256. Raises DatasetError, TrainingError.
+    `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
+    the recipe's size, or, with `share`, its share of the one batch. Raises DatasetError, TrainingError.
     """
     model = network(recipe)
     if start is not None:
         own = model.state_dict()
         start = {k if k in own else f"restorer.{k}": v for k, v in start.items()}
-        model.load_state_dict({k: v for k, v in start.items() if k in own and v.shape == own[k].shape}, strict=False)
+        fit = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
+        if not fit:
+            raise RecipeError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
+        model.load_state_dict(fit, strict=False)
     batches, validation = prepare(recipe)
     facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
     facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
+    processes = training.world()
+    if processes > 1:
+        total = recipe.batch * (1 if share else processes)
+        facts["processes"] = {"number": processes, "patches_per_step": total}
     log = training.train(
         model,
-        batches,
+        datasets.Share(batches, processes) if share else batches,
         LOSSES[recipe.loss](),
         recipe.plan,
         validation=validation,
         out=out,
         resume=resume,
         overwrite=overwrite,
-        origin=_origin(recipe, facts),
+        origin=_origin(recipe, facts) | {"processes": 1 if share else processes},
         device=device,
         progress=progress,
     )

@@ -5,11 +5,13 @@ One process on a CPU or one GPU; under `torchrun`, one process on each of many G
 
 import atexit
 import dataclasses
+import errno
 import io
 import math
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -97,9 +99,10 @@ def train(
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
     checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
     called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
-    `origin`: plain data that must not differ when the run is resumed, besides the plan. Raises TrainingError.
+    `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
+    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch. Raises TrainingError.
     """
-    run = Run(model, plan, out, device, origin)
+    run = Run(model, plan, out, device, origin, getattr(batch, "names", None))
     start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
         for step in range(start, plan.steps):
@@ -159,6 +162,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0)) if _is_one_of_many() else 0
 
 
+def world() -> int:
+    """How many processes torchrun began; alone it is 1."""
+    return int(os.environ["WORLD_SIZE"]) if _is_one_of_many() else 1
+
+
 def check_folder(out: str | os.PathLike) -> None:
     """Raises TrainingError where a run is in `out`, which a new one would overwrite."""
     last = Path(out) / "last.pt"
@@ -177,8 +185,9 @@ class Run:
         out: str | os.PathLike | None,
         device: str | None,
         origin: dict | None = None,
+        names: Callable[[int, int], Sequence[str]] | None = None,
     ):
-        self.plan, self.model, self.origin = plan, model, origin or {}
+        self.plan, self.model, self.origin, self.names = plan, model, origin or {}, names
         self.out = Path(out) if out else None
         self.device = pick_device(device)
         if self.device.type == "cuda":
@@ -195,8 +204,9 @@ class Run:
         self.log: list[dict] = []
         self.best = -math.inf
         self.clock, self.seconds = time.perf_counter(), 0.0
-        # summed in place: small tensors that are kept, one per step, keep the heap from closing the gaps between them
-        self.loss_sum, self.loss_count = torch.zeros((), device=self.device), 0
+        # one tensor for the losses since the last record: to read each at its step would be to wait for the GPU,
+        # and small tensors that are kept, one per step, keep the heap from closing the gaps between them
+        self.losses, self.count = torch.zeros(min(plan.every, plan.steps), device=self.device), 0
         self._stop, self.progress = threading.Event(), False
         self._writer = None
         if self.out:
@@ -220,18 +230,14 @@ class Run:
         if self.plan.schedule != "plateau":
             self.schedule.step()
         self.average.update_parameters(self.model)
-        self.loss_sum += value.detach()
-        self.loss_count += 1
+        self.losses[self.count] = value.detach()
+        self.count += 1
 
     # -- validation, log, checkpoints
 
     def record(self, step: int, validation: Sequence[Pair], bar: tqdm) -> None:
         """Validate the averaged weights, write a log row and TensorBoard events, save a checkpoint."""
-        loss = self.loss_sum.item() / self.loss_count
-        self.loss_sum.zero_()
-        self.loss_count = 0
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss is {loss} at step {step}; begin again with a lower learning rate.")
+        loss = self.mean_loss(step)
         self.seconds += time.perf_counter() - self.clock
         row = {"step": step, "loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= validate(self.average.module, validation) if validation else {}
@@ -245,13 +251,51 @@ class Run:
             print(f"{step}/{self.plan.steps}", *(f"{k} {v:.4g}" for k, v in row.items() if k != "step"), flush=True)
         if self.out:
             self._events(row, validation)
-            save_weights(self.average.module, self.out / f"step-{step:07d}.safetensors")
+            save_weights(self.average.module, self._weights(step))
             score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
             if validation and score > self.best:
                 self.best = score
                 save_weights(self.average.module, self.out / "best.safetensors")
             self.save(step)
         self.clock = time.perf_counter()
+
+    def mean_loss(self, step: int) -> float:
+        """The mean since the last record, over all processes. Raises TrainingError where a loss or a weight is no
+        number, so that none of these is ever saved."""
+        parts = [self.losses[: self.count]]
+        if self.world > 1:
+            parts = [torch.empty_like(parts[0]) for _ in range(self.world)]
+            dist.all_gather(parts, self.losses[: self.count])
+        losses = torch.stack(parts).cpu().double()  # (processes, steps)
+        first, self.count = step - self.count + 1, 0
+        broken = (~losses.isfinite()).T.nonzero().tolist()  # (step, process) each, the first step first
+        if broken:
+            at, where = broken[0]
+            what = f"the loss is {losses[where, at].item()} at step {first + at}"
+            raise self._broken(what, first + at, [process for k, process in broken if k == at])
+        if not all(t.isfinite().all() for t in self.model.state_dict().values()):
+            raise self._broken(f"a weight is no number after step {step}", step, range(self.world))
+        return losses.mean().item()
+
+    def _broken(self, what: str, step: int, ranks: Sequence[int]) -> TrainingError:
+        """Says what broke the run at a step of these processes, on which pictures, and where to go on from."""
+        before = what.startswith("the loss") and step > 1  # what broke it may have been the update before it
+        if pictures := self._pictures(step, ranks):
+            what += f", on patches of {pictures}"
+            what += f" (and of {self._pictures(step - 1, range(self.world))} in the update before it)" if before else ""
+        if not (self.out and self.log):
+            return TrainingError(f"{what}; begin again with a lower learning rate.")
+        last = self.log[-1]["step"]
+        how = f"begin a new run from them: --start {self._weights(last)}, a lower learning rate, another --out"
+        return TrainingError(f"{what}; the last good weights are those of step {last}; {how}.")
+
+    def _pictures(self, step: int, ranks: Sequence[int]) -> str:
+        """What the pictures of a step are called, steps counted from 1; empty where the batches do not say."""
+        names = [name for rank in ranks for name in self.names(step - 1, rank)] if self.names else []
+        return ", ".join(dict.fromkeys(names))
+
+    def _weights(self, step: int) -> Path:
+        return self.out / f"step-{step:07d}.safetensors"
 
     def save(self, step: int) -> None:
         """Write `last.pt`, all that resuming needs, whole or not at all."""
@@ -260,18 +304,20 @@ class Run:
         state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds}
         buffer = io.BytesIO()  # writing a file itself, torch reports a full disk as an error of its own
         torch.save(state | {"origin": self._origin()}, buffer)
-        with images.atomic(self.out / "last.pt") as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        _write(self.out / "last.pt", buffer.getbuffer())
 
     def begin(self, overwrite: bool) -> int:
         """Begin at step 0 in a folder where no run is, or where the run that is there may be cleared away."""
         if self.out and not self.rank:
             (_clear if overwrite else check_folder)(self.out)
+            _make_ready(self.out)
         return 0
 
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
         path = self.out / "last.pt" if self.out else None
+        if path and not self.rank:
+            _make_ready(self.out)
         found = path is not None and self.rank == 0 and path.exists()
         data = self._from_first(path.read_bytes() if found else None)
         if data is None:
@@ -311,13 +357,20 @@ class Run:
         self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
         if self._writer:
-            self._writer.close()
+            with _writing(self.out / "tensorboard"):
+                self._writer.close()
         return self.log
 
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = self._writer or SummaryWriter(str(self.out / "tensorboard"), purge_step=row["step"])
+        folder = self.out / "tensorboard"
+        with _writing(folder):
+            self._writer = self._writer or SummaryWriter(str(folder), purge_step=row["step"])
+            self._add_events(row, validation)
+            self._writer.flush()  # a run that is killed later has them; and a full disk is heard of here
+
+    def _add_events(self, row: dict, validation: Sequence[Pair]) -> None:
         for key in ("loss", "psnr", "ssim", "learning_rate"):
             if key in row:
                 self._writer.add_scalar(key, row[key], row["step"])
@@ -384,9 +437,41 @@ def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
     """The weights alone, as float32 safetensors."""
     state = {name: value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
-    with images.atomic(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(state))  # its own save_file makes a private file
+    _write(Path(path), safetensors.torch.save(state))  # its own save_file makes a private file
     return Path(path)
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    """Put a file in its place, on the disk and whole, or leave the old one. Raises TrainingError."""
+    with _writing(path), images.atomic(path) as temporary:
+        temporary.write_bytes(data)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
+
+
+@contextmanager
+def _writing(path: Path):
+    """Makes what a disk refuses one sentence, that names the file and the remedy, in threads as well."""
+    before = threading.excepthook  # TensorBoard writes in a thread, which prints its error and tells us as well
+    threading.excepthook = lambda about: isinstance(about.exc_value, OSError) or before(about)
+    try:
+        yield
+    except OSError as why:
+        reason = f"cannot be written ({why.strerror or why}); mend that"
+        if why.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full; free some space"
+        raise TrainingError(f"{path}: {reason}, then go on with --resume.") from None
+    finally:
+        threading.excepthook = before
+
+
+def _make_ready(out: Path) -> None:
+    """Remove what a killed run left half-written, and hear now, not hours later, if nothing can be written."""
+    with _writing(out):
+        for name in ("last.pt", "*.safetensors", "*.json"):
+            for path in out.glob(f".{name}.*.part"):
+                path.unlink()
+        tempfile.TemporaryFile(dir=out).close()
 
 
 @torch.inference_mode()

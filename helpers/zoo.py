@@ -69,6 +69,19 @@ def load(name: str | os.PathLike) -> models.Restorer:
     return model.eval()
 
 
+def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
+    """The weights of a network that `load` knows, or of a .safetensors file such as a run keeps, and what a card says
+    of a beginning from them: name and SHA-256. Raises ZooError."""
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        about = card(name)
+        return load(name).state_dict(), {"name": about["name"], "sha256": about["sha256"]}
+    try:
+        return safetensors.torch.load_file(path), {"name": path.name, "sha256": datasets.sha256(path)}
+    except (OSError, SafetensorError):
+        raise ZooError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
+
+
 def for_task(task: str) -> list[str]:
     """The names of the networks that solve a task, the best on the bundled pictures first. Raises ZooError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from builders import photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
+from safetensors.torch import load_file
 
 from helpers import __main__ as command
 from helpers import (
@@ -356,6 +357,31 @@ def test_train_says_that_the_disk_is_full(place, capsys, monkeypatch):
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert not [p for p in (place / "run").rglob("*") if p.name.endswith(".part")]
+
+
+def test_train_begins_with_the_weights_that_a_run_kept(place, capsys):
+    """As the error of a broken loss says."""
+    assert train("tiny-x2") == 0
+    kept = place / "run" / "step-0000002.safetensors"
+    assert run("train", "tiny-x2", "--start", str(kept), "--lr", "1e-4", "--out", "second", "--quiet") == 0
+    about = json.loads((place / "second" / "tiny-x2.json").read_text())
+    assert about["started_from"] == {"name": kept.name, "sha256": datasets.sha256(kept)}
+    kept.write_bytes(b"half")
+    capsys.readouterr()
+    line = refused(place, capsys, "train", "tiny-x2", "--start", str(kept), "--out", "third", "--quiet")
+    assert f"{kept}: no file of weights" in line
+
+
+def test_train_shares_a_global_batch(place, capsys, monkeypatch):
+    """What one process makes of it is what --batch makes; it must divide among the processes."""
+    assert train("tiny-x2", "--global-batch", "4") == 0
+    assert run("train", "tiny-x2", "--batch", "4", "--out", "second", "--device", "cpu", "--quiet") == 0
+    one, two = (load_file(place / name / "tiny-x2.safetensors") for name in ("run", "second"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert "not allowed with" in refused(place, capsys, "train", "tiny-x2", "--global-batch", "4", "--batch", "2")
+    monkeypatch.setattr(training, "world", lambda: 3)
+    line = refused(place, capsys, "train", "tiny-x2", "--global-batch", "4", "--out", "third", "--quiet")
+    assert "4 patches per step cannot be shared equally by 3 processes" in line
 
 
 def test_train_wants_the_weights_that_it_starts_from(place, capsys, monkeypatch):

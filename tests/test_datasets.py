@@ -290,3 +290,26 @@ def test_course_data_that_is_a_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "file"))
     with pytest.raises(datasets.DatasetError, match="COURSE_DATA names .*file, which is a file"):
         datasets.folder("Set5")
+
+
+def test_a_batch_knows_the_names_of_its_pictures():
+    """Also where a picture is left out because it is too small."""
+    pictures = [torch.full((1, 12, 12), k, dtype=torch.uint8) for k in range(4)]
+    pictures[1] = pictures[1][:, :5]
+    batches = datasets.Patches(pictures, size=8, batch=20, sources=["0", "1", "2", "3"])
+    for step, rank in ((0, 0), (3, 1)):
+        names = batches.names(step, rank)
+        assert [round(y.max().item() * 255) for y in batches(step, rank)[1]] == [int(name) for name in names]
+        assert set(names) == {"0", "2", "3"}
+    assert datasets.Patches(pictures, size=8).names(0) == []
+
+
+def test_shares_make_up_the_batch_of_one_process():
+    pictures = [torch.full((1, 12, 12), k, dtype=torch.uint8) for k in range(4)]
+    batches = datasets.Patches(pictures, size=8, batch=6, sources=list("abcd"))
+    share = datasets.Share(batches, 3)
+    parts = [share(5, rank)[1] for rank in range(3)]
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), batches(5)[1])
+    assert [share.names(5, rank)[k] for k in range(2) for rank in range(3)] == batches.names(5)
+    with pytest.raises(datasets.DatasetError, match="6 patches per step cannot be shared equally by 4 processes"):
+        datasets.Share(batches, 4)

@@ -70,3 +70,20 @@ def test_a_command_exists(command):
     with pytest.raises(SystemExit) as end:
         parser().parse_args([command, "--help"])
     assert end.value.code == 0
+
+
+def test_what_the_guide_to_scaling_says_can_be_typed():
+    """Each training command has a recipe and options that there are; its links lead somewhere."""
+    from helpers import recipes
+    from helpers.__main__ import parser
+
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    found = [line.split("-m helpers ")[1].split("`")[0].split() for line in text.splitlines() if "-m helpers " in line]
+    commands = [command for command in found if command[1] != "RECIPE"]
+    assert len(commands) >= 4
+    for command in commands:
+        assert parser().parse_args(command).recipe in recipes.RECIPES
+    for option in ("--batch", "--global-batch", "--lr", "--start", "--resume"):
+        assert option in text
+    for path in re.findall(r"(?:tests|docs)/\w+\.py", text):
+        assert (ROOT / path).is_file()

@@ -206,3 +206,33 @@ def test_held_out_pictures_too_small_to_measure_are_passed_over(tmp_path):
     folder = pictures(tmp_path / "set", count=1, height=12, width=12)
     with pytest.raises(datasets.DatasetError, match="no held-out picture is large enough"):
         recipes.prepare(recipe(sets=(str(folder),)))
+
+
+@pytest.mark.parametrize("changes", [{"enlarge": True}, {"quality": (10, 40), "tiles": True, "patch": 24}])
+def test_the_batches_of_a_recipe_know_their_pictures(tmp_path, changes):
+    """Enlarged copies and tiles among them."""
+    folder = pictures(tmp_path / "set", count=3)
+    for index in range(3):
+        images.save(folder / f"{index:03d}.png", torch.full((1, 48, 56), 0.2 + 0.3 * index))
+    batches, _ = recipes.prepare(recipe("r", 1, sets=(str(folder),), **changes))
+    assert len(batches.pairs) == len(batches.sources) > 3
+    for (_, y), name in zip(batches.pairs, batches.sources, strict=True):
+        assert y.float().mean().item() / 255 == pytest.approx(0.2 + 0.3 * int(name.removeprefix("set/")[:3]), abs=0.01)
+
+
+def test_a_shared_run_may_go_on_with_another_number_of_processes(tmp_path, monkeypatch):
+    one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),))
+    given = []
+    monkeypatch.setattr(recipes.training, "train", lambda *_, origin, **__: given.append(origin["processes"]))
+    for processes in (1, 2):
+        monkeypatch.setattr(recipes.training, "world", lambda count=processes: count)
+        for share in (False, True):
+            facts = recipes.run(one, tmp_path / "out", share=share, device="cpu")[-1]
+    assert given == [1, 1, 2, 1]
+    assert facts["processes"] == {"number": 2, "patches_per_step": 2}
+
+
+def test_weights_of_which_none_fits_are_refused(tmp_path):
+    one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),))
+    with pytest.raises(recipes.RecipeError, match="none fits the network of tiny-x2"):
+        recipes.run(one, tmp_path / "out", start={"head.weight": torch.zeros(1)})

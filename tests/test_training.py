@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import errno
 import io
 import math
 import os
@@ -473,6 +474,43 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     assert all(v.isfinite().all() for v in load_file(tmp_path / "best.safetensors").values())
 
 
+def breaks_at(*calls: int, value: float = math.nan):
+    """MSE, but of another value at these calls, counted from 1."""
+    count = []
+
+    def loss(prediction, target):
+        count.append(1)
+        return nn.functional.mse_loss(prediction, target) * (value if len(count) in calls else 1)
+
+    return loss
+
+
+@pytest.mark.parametrize("bad", [4, 5, 6])
+def test_a_broken_loss_names_its_step_its_pictures_and_the_last_good_weights(tmp_path, bad):
+    batches = patches(sources=["a", "b", "c"], batch=2)
+    with pytest.raises(TrainingError) as caught:
+        fit(batch=batches, plan=Plan(9, every=3), loss=breaks_at(bad, value=math.inf), out=tmp_path)
+    of, before = (", ".join(dict.fromkeys(batches.names(step))) for step in (bad - 1, bad - 2))
+    good = tmp_path / "step-0000003.safetensors"
+    assert f"the loss is inf at step {bad}, on patches of {of} (and of {before} in the update" in str(caught.value)
+    assert f"good weights are those of step 3; begin a new run from them: --start {good}, a lower" in str(caught.value)
+    assert all(value.isfinite().all() for value in load_file(good).values())
+
+
+def test_weights_that_break_in_the_last_step_before_a_checkpoint_are_not_saved(tmp_path):
+    """Their loss was finite: the gradient was not."""
+
+    def loss(prediction, target):
+        steep[0] += 1
+        nothing = (prediction - prediction.detach()).square().sum()
+        return nn.functional.mse_loss(prediction, target) + (nothing.sqrt() if steep[0] == 4 else nothing)
+
+    steep = [0]
+    with pytest.raises(TrainingError, match="a weight is no number after step 4; the last good .* of step 2;"):
+        fit(plan=Plan(6, every=2), loss=loss, out=tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 2
+
+
 def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
     """The loss of the step that breaks them is still finite."""
     with contextlib.suppress(TrainingError):
@@ -495,6 +533,125 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert started
     assert (tmp_path / "last.pt").read_bytes() == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.safetensors", "step-0000004.safetensors"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch, name, code):
+    fit(plan=Plan(2, every=2), validation=VALIDATION, out=tmp_path)
+    before, write = files(tmp_path), Path.write_bytes
+    monkeypatch.setattr(training, "validate", lambda *_: {"psnr": 99.0, "ssim": 1.0})
+
+    def refuse(path, data):
+        write(path, bytes(data)[:100])
+        if path.name.startswith(f".{name}"):
+            raise OSError(code, os.strerror(code))
+        write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(TrainingError) as caught:
+        fit(plan=Plan(4, every=2), validation=VALIDATION, out=tmp_path, resume=True)
+    reason = "the disk is full; free some space" if code == errno.ENOSPC else f"({os.strerror(code)})"
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert reason in str(caught.value)
+    assert "--resume" in str(caught.value)
+    after = files(tmp_path)
+    assert before["last.pt"] == after["last.pt"]
+    assert after.get(name) == before.get(name)
+    assert not list(tmp_path.glob(".*"))
+    monkeypatch.setattr(Path, "write_bytes", write)
+    assert fit(plan=Plan(4, every=2), validation=VALIDATION, out=tmp_path, resume=True)[1][-1]["step"] == 4
+
+
+def test_a_disk_that_refuses_to_keep_what_it_took_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    """Some file systems find only then that there is no room."""
+    fit(plan=Plan(2, every=2), out=tmp_path)
+    before = files(tmp_path)["last.pt"]
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
+    assert files(tmp_path)["last.pt"] == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path, monkeypatch, resume):
+    def closed(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(training.tempfile, "TemporaryFile", closed)
+    with pytest.raises(TrainingError, match=r"out: cannot be written \(Permission denied\); mend that"):
+        fit(batch=until(0, pytest.fail), out=tmp_path / "out", resume=resume)
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path):
+    names = (".last.pt.00.part", ".step-0000002.safetensors.00.part", ".best.safetensors.00.part", ".mine.zip.00.part")
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    fit(plan=Plan(1), out=tmp_path, resume=True)
+    assert [path.name for path in tmp_path.glob(".*")] == [names[-1]]
+
+
+def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, monkeypatch, capfd):
+    """It writes in a thread, which would print a traceback of its own."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fit(plan=Plan(2, every=2), out=tmp_path)
+    before = files(tmp_path)["last.pt"]
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with pytest.raises(TrainingError, match="tensorboard: the disk is full; free some space, then go on with --resume"):
+        fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
+    assert files(tmp_path)["last.pt"] == before
+    assert "Traceback" not in capfd.readouterr().err
+
+
+FULL = """
+import sys
+from pathlib import Path
+import test_training as t
+from helpers import training
+out = Path(sys.argv[1])
+model, plan = t.models.EDSR(2, 32, 2), lambda steps: t.Plan(steps, every=1)
+t.fit(model, plan=plan(2), out=out)
+before = (out / "last.pt").read_bytes()
+try:
+    t.fit(model, plan=plan(200), out=out, resume=True)
+except training.TrainingError as why:
+    print(why)
+assert not list(out.glob(".*")), list(out.glob(".*"))
+step = t.torch.load(out / "last.pt", weights_only=True)["step"]
+print("step", step)
+assert step > 2 or (out / "last.pt").read_bytes() == before
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["size=4m", "ro"])
+def test_a_disk_that_is_really_full_or_closed(tmp_path, what):
+    """A disk of 4 MB in memory, in a name space of its own; or one that may not be written."""
+    disk, script = tmp_path / "disk", tmp_path / "script.py"
+    disk.mkdir()
+    script.write_text(FULL if what != "ro" else "import sys, test_training as t\nt.fit(out=sys.argv[1])")
+    shell = f"mount -t tmpfs -o {what} tmpfs {disk} && exec {sys.executable} {script} {disk}"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    probe = ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs -o {what} tmpfs {disk}"]
+    with contextlib.suppress(OSError):
+        if subprocess.run(probe, check=False, capture_output=True).returncode == 0:
+            found = subprocess.run([*probe[:-1], shell], check=False, env=environment, capture_output=True, text=True)
+            if what == "ro":
+                assert f"{disk}: cannot be written (Read-only file system); mend that" in found.stderr
+            else:
+                assert found.returncode == 0, found.stderr
+                assert "the disk is full; free some space" in found.stdout
+                assert "Traceback" not in found.stderr
+            return
+    pytest.skip("this system lets no one mount a disk of one's own")
 
 
 def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
@@ -622,6 +779,21 @@ log = t.train(t.network(), lambda step, rank: (stop(step), inner(step, rank))[1]
               Plan(40, every=40), out=out / "stopped", progress=False)
 torch.save([row["step"] for row in log], out / f"stopped-{rank}.pt")
 
+for dtype, last in (("float32", 30), ("bfloat16", 0)):  # the same batches as one process would draw
+    plan = Plan(30, 1e-2, every=3, float32_steps=last)
+    log = t.train(t.network(), t.datasets.Share(t.patches(), 2), torch.nn.MSELoss(), plan, progress=False)
+    torch.save(log, out / f"shared-{dtype}-{rank}.pt")
+
+def broken(prediction, y):
+    count.append(1)
+    return torch.nn.functional.mse_loss(prediction, y) * (float("nan") if rank == 1 and len(count) == 4 else 1)
+count = []
+try:
+    batches = t.patches(sources=["a", "b", "c"], batch=2)
+    t.train(t.network(), batches, broken, Plan(8, every=2), out=out / "broken", progress=False)
+except t.TrainingError as why:
+    (out / f"broken-{rank}.txt").write_text(str(why))
+
 own = out / f"machine-{rank}"  # machines without a common disk: the first alone has the run's files
 def stopping(step, rank):
     if (step, rank) == (1, 0):
@@ -683,6 +855,29 @@ def test_two_processes_minimise_their_joint_loss(two_processes):
     moved = max((v - network().state_dict()[k]).abs().max() for k, v in alone.state_dict().items())
     apart = max((v - together[k]).abs().max() for k, v in alone.state_dict().items())
     assert apart < moved / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.02)])
+def test_two_processes_that_share_its_batches_learn_as_one(two_processes, dtype, tolerance):
+    """The tolerances of docs/scaling.md: sums in another order, and with bfloat16 gradients that are rounded apart."""
+    logs = [torch.load(two_processes / f"shared-{dtype}-{rank}.pt") for rank in (0, 1)]
+    alone = fit(plan=Plan(30, 1e-2, every=3, float32_steps=30 if dtype == "float32" else 0))[1]
+    losses = [[row["loss"] for row in log] for log in (alone, *logs)]
+    assert losses[1] == losses[2]  # the mean over both, not each its own
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
+    assert losses[0][-1] < losses[0][0] / 2
+    apart = max(abs(a / b - 1) for a, b in zip(*losses[:2], strict=True))
+    print(f"loss curves of one and two processes, {dtype}: at most {apart:.1e} apart")
+
+
+@pytest.mark.slow
+def test_a_loss_that_breaks_in_one_process_is_the_same_error_in_all(two_processes):
+    said = [(two_processes / f"broken-{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1]
+    names = ", ".join(dict.fromkeys(patches(sources=["a", "b", "c"], batch=2).names(3, 1)))
+    assert f"the loss is nan at step 4, on patches of {names} (and" in said[0]
+    assert torch.load(two_processes / "broken" / "last.pt", weights_only=True)["step"] == 2
 
 
 @pytest.mark.slow

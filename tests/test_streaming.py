@@ -1,0 +1,82 @@
+"""docs/streaming.py: shards hold the pictures, batches are functions of the step, and a resumed training is exact."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from builders import pictures, recipe
+from test_training import same
+
+from helpers import datasets, recipes
+from helpers.training import Plan
+
+pytest.importorskip("webdataset")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))
+import streaming  # noqa: E402
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Four shards of two pictures each, and the folder that they were packed from."""
+    folder = pictures(tmp_path / "set", count=8)
+    streaming.pack(str(folder), tmp_path / "shards", 2)
+    return sorted(map(str, (tmp_path / "shards").glob("*.tar")))
+
+
+def test_shards_hold_each_picture_once_and_unchanged(shards, tmp_path):
+    found = [pair for shard in shards for pair in streaming.read(shard, recipe()).pairs]
+    wanted = datasets.load_all(datasets.folder(tmp_path / "set"))
+    assert len(shards) == 4
+    assert sorted(y.flatten().tolist() for _, y in found) == sorted(y.flatten().tolist() for y in wanted)
+    with pytest.raises(FileExistsError):
+        streaming.pack(str(tmp_path / "set"), tmp_path / "shards", 2)
+
+
+def test_a_batch_is_a_function_of_step_and_rank_however_one_gets_there(shards):
+    straight, back = (streaming.Shards(shards, recipe(), stay=3) for _ in range(2))
+    batches = [straight(step) for step in range(14)]
+    for step in (13, 5, 0):
+        assert all(torch.equal(a, b) for a, b in zip(batches[step], back(step), strict=True))
+        assert back.names(step) == straight.names(step)
+    assert [len({straight.shard(turn) for turn in range(at, at + 4)}) for at in (0, 4, 8)] == [4, 4, 4]
+    assert len({tuple(straight.shard(at + k) for k in range(4)) for at in range(0, 40, 4)}) > 1  # an order each epoch
+
+
+def test_two_processes_draw_from_different_shards(shards, monkeypatch):
+    monkeypatch.setattr(streaming.training, "world", lambda: 2)
+    batches = streaming.Shards(shards, recipe(), stay=3)
+    seen = [{name for step in range(6) for name in batches.names(step, rank)} for rank in (0, 1)]
+    assert not seen[0] & seen[1]
+    assert len(seen[0] | seen[1]) == 8
+
+
+def test_a_streamed_training_resumes_exactly(shards, tmp_path):
+    one = recipe(plan=Plan(8, 1e-2, every=4))
+    streaming.train(shards, one, 2, tmp_path / "whole", resume=False)
+    short = recipes.dataclasses.replace(one, plan=Plan(8, 1e-2, every=3))
+    stop = tmp_path / "broken" / "stop"
+    stop.parent.mkdir()
+    stop.touch()  # after the first step
+    assert streaming.train(shards, short, 2, stop.parent, resume=False)[-1]["step"] == 1
+    assert streaming.train(shards, one, 2, stop.parent, resume=True)[-1]["step"] == 8
+    whole, broken = (torch.load(tmp_path / k / "last.pt", weights_only=True)["model"] for k in ("whole", "broken"))
+    assert same(whole, broken)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "picture"])
+def test_a_damaged_shard_is_one_sentence(shards, damage, monkeypatch, capsys):
+    path = Path(shards[0])
+    if damage == "picture":
+        with streaming.webdataset.TarWriter(str(path)) as writer:
+            writer.write({"__key__": "a", "png": b"no picture"})
+    else:
+        path.write_bytes(path.read_bytes()[:700] if damage == "cut" else b"hello")
+    monkeypatch.setattr(sys, "argv", ["streaming.py", "measure", str(path)])
+    with pytest.raises(SystemExit) as end:
+        streaming.main()
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {path}: ")
+    assert ("a.png" in lines[0]) == (damage == "picture")
