@@ -24,6 +24,7 @@ exclude_patterns = [".*", "build", "runs", "data/downloads"]  # not even looked 
 # Markdown as on GitHub: $…$ is mathematics, and every heading down to ### has an anchor.
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+suppress_warnings = ["misc.highlighting_failure"]  # a line for the shell, !…, in a block of Python
 
 # Notebooks as they are stored.
 nb_execution_mode = "off"
