@@ -54,30 +54,38 @@ def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:
 
 
 class Shards:
-    """The batch of step k is a function of (seed, k, rank), as everywhere here, so resuming is exact: `stay` steps draw
-    from one shard, the next ones from the next, each process from its own, in a new order each epoch."""
+    """The batch of step k is a function of (seed, k, rank), as everywhere here, so resuming is exact.
+
+    `stay` steps draw from one shard, the next ones from the next, each process from its own, in a new order each epoch.
+    """
 
     def __init__(self, shards: list[str], recipe: recipes.Recipe, stay: int):
         self.shards, self.recipe, self.stay, self.reader = shards, recipe, stay, ThreadPoolExecutor(1)
         self.begin = lru_cache(maxsize=2)(lambda turn: self.reader.submit(read, self.shard(turn), recipe))
 
     def shard(self, turn: int) -> str:
+        """Whose turn it is."""
         epoch, index = divmod(turn, len(self.shards))
         return random.Random(f"{self.recipe.plan.seed}-{epoch}").sample(self.shards, len(self.shards))[index]
 
     def patches(self, step: int, rank: int) -> datasets.Patches:
+        """The shard of a step, read."""
         turn = step // self.stay * training.world() + rank
         now, _ = self.begin(turn), self.begin(turn + training.world())  # the next one is read meanwhile
         return now.result()
 
     def __call__(self, step: int, rank: int = 0) -> training.Pair:
+        """A batch, as `datasets.Patches` gives it."""
         return self.patches(step, rank)(step, rank)
 
     def names(self, step: int, rank: int = 0) -> list[str]:
+        """The pictures in a batch."""
         return self.patches(step, rank).names(step, rank)
 
 
 def measure(shards: list[str], recipe: recipes.Recipe, stay: int) -> None:
+    """Print the patches per second that come from shards, and from pictures in memory."""
+
     def rate(batches, steps: int) -> float:
         start = time.perf_counter()
         for step in range(steps):
@@ -89,6 +97,7 @@ def measure(shards: list[str], recipe: recipes.Recipe, stay: int) -> None:
 
 
 def train(shards: list[str], recipe: recipes.Recipe, stay: int, out: Path, resume: bool) -> list[dict]:
+    """Train a recipe from shards, the last of which is kept for validation; the log."""
     *shards, held = shards
     validation = [tuple(map(images.to_float, pair)) for pair in read(held, recipe).pairs[:8]]
     batches, loss = Shards(shards, recipe, stay), recipes.LOSSES[recipe.loss]()
@@ -98,6 +107,7 @@ def train(shards: list[str], recipe: recipes.Recipe, stay: int, out: Path, resum
 
 
 def main() -> None:
+    """Do what the command line asks for."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("what", choices=["pack", "measure", "train"])
     options.add_argument("paths", nargs="+", help="pack: the folder of pictures and that of shards; else shards")

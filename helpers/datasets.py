@@ -233,4 +233,5 @@ class Share:
         return x[rank :: self.processes], y[rank :: self.processes]
 
     def names(self, step: int, rank: int = 0) -> list[str]:
+        """The pictures in this process's share of a batch."""
         return self.batches.names(step)[rank :: self.processes]

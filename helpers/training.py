@@ -260,8 +260,10 @@ class Run:
         self.clock = time.perf_counter()
 
     def mean_loss(self, step: int) -> float:
-        """The mean since the last record, over all processes. Raises TrainingError where a loss or a weight is no
-        number, so that none of these is ever saved."""
+        """The mean since the last record, over all processes.
+
+        Raises TrainingError where a loss or a weight is no number, so that none of these is ever saved.
+        """
         parts = [self.losses[: self.count]]
         if self.world > 1:
             parts = [torch.empty_like(parts[0]) for _ in range(self.world)]

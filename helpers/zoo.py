@@ -70,8 +70,10 @@ def load(name: str | os.PathLike) -> models.Restorer:
 
 
 def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
-    """The weights of a network that `load` knows, or of a .safetensors file such as a run keeps, and what a card says
-    of a beginning from them: name and SHA-256. Raises ZooError."""
+    """The weights of a network that `load` knows, or of a .safetensors file such as a run keeps; and a note on them.
+
+    The note is what a card says of a beginning from them: name and SHA-256. Raises ZooError.
+    """
     path = Path(name)
     if path.suffix != ".safetensors":
         about = card(name)
