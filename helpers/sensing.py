@@ -169,7 +169,9 @@ def _array(archive: zipfile.ZipFile, name: str, declared: dict[str, int], most: 
     if declared[name] > most + 256:  # NumPy's own header
         raise SensingError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
     with archive.open(name) as file:
-        return np.load(io.BytesIO(file.read(most + 257)), allow_pickle=False)
+        return np.lib.format.read_array(
+            io.BytesIO(file.read(most + 257)), allow_pickle=False
+        )  # no archive in the archive
 
 
 def _about(text: np.ndarray) -> About:
