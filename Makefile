@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed format clean
+.PHONY: help setup course lab test unit lint notebooks browser readme benchmark speed fuzz format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ speed: $(READY)  ## measure throughput, restoring, codec, DW-SSIM and memory, ea
 	@$(BIN)/python tests/benchmark_restoring.py
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
+
+fuzz: $(READY)  ## try all loaders on spoilt and hostile files, and write the table of docs/robustness.md (Linux, an hour)
+	@$(BIN)/python tests/fuzz.py --write
 
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -180,7 +180,7 @@ def _about(text: np.ndarray) -> About:
     if found.pop("format", None) != FORMAT:
         raise SensingError("not a file of measurements; recover what sense wrote.")
     if (version := found.pop("version", None)) != VERSION:
-        raise SensingError(f"a file of version {version}, where this course reads version {VERSION}.")
+        raise SensingError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
     about = About(**found)
     kinds = [str, str, int, int, float, int, int]
     sane = all(type(value) is kind for value, kind in zip(about, kinds, strict=True))
