@@ -164,20 +164,44 @@ def load_npeg(encoder: str | os.PathLike, decoder: str | os.PathLike) -> models.
     return model.eval()
 
 
+class _Dtype:
+    """What stands for numpy.dtype in a pickle: NumPy's own reads a state that lies into memory which is not there."""
+
+    def __init__(self, name: str = "", *_):
+        self.name, self.order = name, "|"
+
+    def __setstate__(self, state: tuple):
+        self.order = state[1]
+
+
+class _Array:
+    """What stands for numpy.ndarray in a pickle; `found` is the array, or the list of an array of objects."""
+
+    found = ()
+
+    def __setstate__(self, state: tuple):
+        _, shape, kind, fortran, data = state
+        if kind.name[:1] == "O":
+            self.found = data
+        else:
+            numbers = np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind.order + kind.name)
+            self.found = numbers.reshape(shape, order="F" if fortran else "C")
+
+
 class _ArraysOnly(pickle.Unpickler):
     """Admits what a pickled NumPy array is made of; any other name in a pickle is refused before it is called."""
 
     ADMITTED = {
-        **{(f"numpy.{core}.multiarray", "_reconstruct"): None for core in ("core", "_core")},
-        ("numpy", "ndarray"): None,
-        ("numpy", "dtype"): None,
+        **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes in pickles of protocol 2
     }
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.ADMITTED:
             raise pickle.UnpicklingError(f"{module}.{name} is no array")
-        return self.ADMITTED[module, name] or super().find_class(module, name)
+        return self.ADMITTED[module, name]
 
 
 def _unpickled(data: bytes):
@@ -225,7 +249,8 @@ def _flat(found, most: int = 100) -> Iterator[np.ndarray]:
         if not waiting:
             return
         item = waiting.pop()
-        if isinstance(item, np.ndarray) and item.dtype != object:
+        item = item.found if isinstance(item, _Array) else item
+        if isinstance(item, np.ndarray):
             yield item
         elif len(item) > most:
             raise ValueError(f"a list of {len(item):,}")
