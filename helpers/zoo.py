@@ -27,6 +27,7 @@ REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameter
 
 
 MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint of an original system may unpack to; the largest takes 6 MB
+MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 MAX_NPEG = 4 << 20  # bytes of each of NPEG's two files, unpacked; the originals have 400 kB
 
 
@@ -70,6 +71,9 @@ def load(name: str | os.PathLike) -> models.Restorer:
     try:
         with _no_more_weights_than(about["weights"].stat().st_size):
             model = models.build(**about["network"])
+        scale = getattr(model, "scale", 1)
+        if type(scale) is not int or not 1 <= scale <= MAX_SCALE:  # of which the weights may know nothing
+            raise ValueError("no network enlarges so")
         model.load_state_dict(safetensors.torch.load_file(about["weights"]))
     except Exception:  # whatever the numbers of a network that cannot be make Python and torch raise
         raise ZooError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
