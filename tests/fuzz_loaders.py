@@ -103,7 +103,7 @@ def _exif() -> Image.Exif:
     return exif
 
 
-PIXELS = 31 * images.MAX_PIXELS  # bytes: Pillow's four, our three, and twelve of floats, twice
+PIXELS = 40 * images.MAX_PIXELS  # bytes: Pillow's four, twice, our three, twice, and twelve of floats, twice
 FORMATS: dict[str, tuple[str, list[tuple[str, dict]]]] = {
     "PNG": ("png", [("RGB", {}), ("L", {}), ("1", {}), ("P", {"transparency": 0}), ("P", {}), ("I;16", {}),
                     ("RGBA", {}), ("LA", {}), ("RGB", {"exif": True, "icc_profile": b"x" * 200})]),

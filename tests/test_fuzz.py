@@ -96,8 +96,9 @@ def test_the_same_seed_makes_the_same_cases():
 
 def test_the_page_has_a_clean_row_of_each_loader():
     page = fuzz.PAGE.read_text(encoding="utf-8")
-    rows = [line.strip("| ").split(" | ") for line in page.split(fuzz.BEGIN)[1].split(fuzz.END)[0].splitlines()[3:-1]]
-    assert [row[0] for row in rows if len(row) == 7] == [loader.about for loader in LOADERS.values()]
-    for row, loader in zip(rows, LOADERS.values(), strict=True):
+    lines = [line for line in page.split(fuzz.BEGIN)[1].split(fuzz.END)[0].splitlines() if line.startswith("| ")]
+    rows = [line.strip("| ").split(" | ") for line in lines[1:]]
+    assert [row[0] for row in rows] == [loader.about for loader in LOADERS.values()]
+    for row in rows:
         tried, accepted, refused, failed = (int(cell.replace(",", "")) for cell in row[1:5])
-        assert tried >= loader.cases and failed == 0 and accepted + refused == tried
+        assert tried >= 1000 and failed == 0 and accepted + refused == tried
