@@ -11,7 +11,7 @@ LOCK ?=
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed \
+.PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed fuzz \
   test-colab test-floors test-newest lock badges format clean
 
 help:  ## list the targets
@@ -82,6 +82,9 @@ lock: $(READY)  ## write requirements.lock again: the newest versions, which CI 
 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
 	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
+
+fuzz: $(READY)  ## try all loaders on spoilt and hostile files, and write the table of docs/robustness.md (Linux, an hour)
+	@$(BIN)/python tests/fuzz.py --write
 
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -197,7 +197,7 @@ def _is_current(folder: str | os.PathLike, task: str, name: str, method: str) ->
     table = Path(folder) / f"{task}-{name}.csv"
     if not about or not table.is_file() or about["fingerprint"] != fingerprint(task, method):
         return False
-    return method in set(pd.read_csv(table)["method"])
+    return method in set(_table(table)["method"])
 
 
 def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) -> bool:
@@ -220,7 +220,7 @@ def _keep(folder: Path, task: str, name: str, method: str, rows: pd.DataFrame, o
     """Put one method's rows into their table, in the order of pictures and methods, and say where they come from."""
     path, methods = folder / f"{task}-{name}.csv", evaluation.methods_for(task)
     if path.is_file():
-        before = pd.read_csv(path)
+        before = _table(path)
         before = before[(before["method"] != method) & before["method"].isin(methods) & before["image"].isin(order)]
         rows = pd.concat([before, rows]) if len(before) else rows
     places = {"image": order, "method": methods}
@@ -250,8 +250,28 @@ def _places(order: list[str] | None, column: pd.Series) -> dict:
 
 
 def _provenance(folder: Path) -> dict[str, dict]:
+    """What is noted of tables. Raises EvaluationError where the file is damaged."""
     path = folder / "provenance.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        damaged = not all(isinstance(about["fingerprint"], str) for about in known.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        damaged = True
+    if damaged:
+        raise evaluation.EvaluationError(f"{path}: damaged; get it again, or remove it and all is measured again.")
+    return known
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A table of results. Raises EvaluationError where the file is damaged."""
+    try:
+        found = pd.read_csv(path)
+        names = found[["image", "method"]]
+    except (ValueError, KeyError, OverflowError):
+        raise evaluation.EvaluationError(f"{path}: no table of results; get it again, or remove it.") from None
+    if not all(isinstance(name, str) for column in names for name in names[column]):
+        raise evaluation.EvaluationError(f"{path}: lacks names of pictures or methods; get it again, or remove it.")
+    return found
 
 
 def _parameters(name: str) -> int:

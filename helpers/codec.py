@@ -10,6 +10,7 @@ import io
 import lzma
 import math
 import os
+import re
 import struct
 import zlib
 from typing import NamedTuple
@@ -29,6 +30,7 @@ VERSION = 1
 TILE = 64  # blocks: a picture is coded in squares of so many a side, each on its own, so that memory is bounded
 TOP_LEVEL = 511
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
+BLOCKS_PER_BIT = 32  # more than the range coder ever gets: it keeps 2⁻²⁴ of probability for each unlikely level
 DIAL = 120  # the last place on a file's dial; the first is 0
 Corner = tuple[int, int]  # top and left of a tile, in blocks
 _BITS = struct.Struct("<HHB")
@@ -117,12 +119,16 @@ def read_header(data: bytes) -> Header:
     weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
     begin = _START.size + _HEADER.size
     name = data[begin : begin + length]
-    if len(name) < length or not name.isascii() or not height or not width or dial % 128 > DIAL:
+    plain = len(name) == length and re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
+    if not plain or not height or not width or dial % 128 > DIAL:
         raise BitstreamError("the file's header makes no sense, whatever its checksum says.")
     try:
         images.check_size("the picture in the file", width, height)
     except images.ImageError as why:
         raise BitstreamError(str(why)) from None
+    blocks = -(-height // BLOCK) * -(-width // BLOCK)
+    if 8 * BLOCKS_PER_BIT * (len(data) - begin - length) < blocks:
+        raise BitstreamError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
     return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
 
 

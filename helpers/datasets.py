@@ -5,8 +5,10 @@
 
 import difflib
 import hashlib
+import io
 import math
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from . import degradations, images
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
 
 
 class DatasetError(ValueError):
@@ -98,9 +101,25 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
             raise DatasetError(f"{place}: CIFAR-10 is not to be had ({' '.join(str(why).split())[:200]}).") from None
     part = "train" if train else "test"
     for path in sorted((place / part / "CIFAR10_subset").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays["images"]).movedim(-1, 1)
+        return torch.from_numpy(_pictures_of(path)).movedim(-1, 1)
     raise DatasetError(f"CIFAR-10 is not in {place}; cifar10(download=True) gets it from its authors (170 MB).")
+
+
+def _pictures_of(path: Path) -> np.ndarray:
+    """The array `images` of an .npz file, uint8 (N, 32, 32, 3). Raises DatasetError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = archive.getinfo("images.npy")
+            if about.file_size > MAX_CIFAR10:
+                raise ValueError(f"unpacked it takes {about.file_size >> 20:,} MB")
+            found = np.lib.format.read_array(io.BytesIO(archive.read(about)), allow_pickle=False)
+    except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
+        reason = " ".join(str(why).split())[:120] or type(why).__name__
+        raise DatasetError(f"{path}: no archive of pictures ({reason}); get it again, or remove it.") from None
+    if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
+        said = f"{found.dtype} {found.shape}"
+        raise DatasetError(f"{path}: its images are uint8 (N, 32, 32, 3), not {said}; get it again, or remove it.")
+    return found
 
 
 class SidePairs(torch.utils.data.Dataset):

@@ -40,6 +40,8 @@ WAITS = (1, 2, 4, 8)  # seconds before each further attempt; any progress starts
 CHUNK = 1 << 18  # bytes
 MAX_UNPACKED = 20_000_000_000  # bytes; DIV2K, the largest set, has 3.5 GB
 MAX_MEMBERS = 100_000
+MAX_SWELLING, ROOM = 100, 64 << 20  # times an archive's own size that it may unpack to, and bytes that any one may
+MAX_WORDS = 1 << 20  # bytes of the long names and extended headers of a tar, which tarfile reads at once
 
 
 class DownloadError(RuntimeError):
@@ -62,9 +64,47 @@ class _Stale(_Dropped):
 
 
 def catalog() -> dict[str, dict]:
-    """What can be downloaded, by name: address, size, SHA-256 and where it comes from, licence, citation, folders."""
+    """What can be downloaded, by name: address, size, SHA-256 and where it comes from, licence, citation, folders.
+
+    Raises DownloadError for an entry that lacks something, or has names that lead out of the folder of sets.
+    """
     files = sorted(CATALOG.glob("*.json"), key=lambda path: path.name.lower())
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    return {path.stem: _entry(path) for path in files}
+
+
+def _entry(path: Path) -> dict:
+    """One entry of the catalogue. Raises DownloadError."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        sane = _is_entry(entry)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sane = False
+    if not sane:
+        raise DownloadError(f"{path}: not an entry of the catalogue; get it again, or remove it.")
+    return entry
+
+
+def _is_entry(entry: dict) -> bool:
+    """Whether an entry has all that a download wants, and only names that stay in their folders. Raises KeyError, …"""
+    single, folders = "pictures" in entry, entry["folders"]
+    address = r"https?://[^\s{}?#]+/" + (r"[\w.-]*\{\}[\w.-]*" if single else r"[\w.-]*\w")
+    names = [*folders]
+    for about in folders.values():
+        names += [] if single else [about["inside"], *about.get("leave_out", ())]
+    return (
+        all(isinstance(entry[key], str) for key in ("title", "page", "licence", "citation"))
+        and isinstance(entry["megabytes"], int | float)
+        and isinstance(entry["sha256"], str | None)
+        and isinstance(entry["bytes"], int | None)
+        and re.fullmatch(address, entry["url"]) is not None
+        and all(type(about["count"]) is int and about["count"] > 0 for about in folders.values())
+        and all(0 < len(name) < 200 and name.isprintable() and not _escapes(name) for name in names)
+        and (
+            len(folders) == 1 and all(re.fullmatch(r"\w{1,99}", name) for name in entry["pictures"])
+            if single
+            else names != []
+        )
+    )
 
 
 def download(name: str, out: str | os.PathLike | None = None, progress: bool = True) -> list[Path]:
@@ -286,8 +326,9 @@ def _remembered(note: Path, url: str) -> dict:
     """What the note beside a part says; empty where the part cannot be continued."""
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
-        return known if known["url"] == url and known["validator"] else {}
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or cut short by a crash
+        plain = isinstance(known["size"], int | None) and known["validator"].isprintable()  # it goes into a header
+        return known if known["url"] == url and plain and known["validator"] else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or cut short
         return {}
 
 
@@ -374,17 +415,17 @@ def extract(
 
 
 def _unpack(archive: Path, staging: Path, only: tuple[str, ...], progress: bool) -> None:
-    total = 0
+    total, most = 0, max(ROOM, MAX_SWELLING * archive.stat().st_size)
     members = tqdm(_members(archive), desc=archive.name, unit="file", disable=None if progress else True)
     try:
         for count, (name, size, plain, opened) in enumerate(members, start=1):
             total += size
-            if count > MAX_MEMBERS or total > MAX_UNPACKED:
-                raise DownloadError(f"{archive}: would unpack to too much ({name}); it is no set of pictures.")
+            if size < 0 or count > MAX_MEMBERS or total > min(MAX_UNPACKED, most):
+                raise DownloadError(f"{archive}: would unpack to too much ({name!r:.200}); it is no set of pictures.")
             if only and not name.startswith(only):
                 continue
             if not plain or _escapes(name):
-                raise DownloadError(f"{archive}: {name!r} is a link or leads out of its folder; do not use it.")
+                raise DownloadError(f"{archive}: {name!r:.200} is a link or leads out of its folder; do not use it.")
             _check_room(staging, size)
             target = staging / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -395,7 +436,8 @@ def _unpack(archive: Path, staging: Path, only: tuple[str, ...], progress: bool)
     except Exception as why:  # what a damaged archive raises has many types
         if isinstance(why, OSError) and why.errno:
             raise
-        raise DownloadError(f"{archive}: damaged, or no archive; delete it and download it again ({why}).") from why
+        reason = " ".join(str(why).split())[:200] or type(why).__name__
+        raise DownloadError(f"{archive}: damaged, or no archive; delete it and download it again ({reason}).") from why
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[[], BinaryIO]]]:
@@ -404,8 +446,10 @@ def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[[], Binar
     Only the bytes of plain files are copied, never links, owners or modes: tarfile's own filter for that is missing
     from the first releases of Python 3.10 and 3.11, and zipfile has none.
     """
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as file:
+    with archive.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    if not zipped:
+        with tarfile.open(archive, tarinfo=_Member) as file:
             for member in file:
                 if not member.isdir():
                     yield member.name, member.size, member.isreg(), partial(file.extractfile, member)
@@ -415,6 +459,18 @@ def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[[], Binar
                 if not member.is_dir():
                     kind = stat.S_IFMT(member.external_attr >> 16)
                     yield member.filename, member.file_size, kind in (0, stat.S_IFREG), partial(file.open, member)
+
+
+class _Member(tarfile.TarInfo):
+    """A header of a tar: what it says of sizes is looked at before tarfile acts on it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        found = super().frombuf(buf, encoding, errors)
+        plain = found.type in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
+        if found.size < 0 or not plain and found.size > MAX_WORDS:  # tarfile would go backwards, or read it all
+            raise ValueError(f"a member says that it has {found.size:,} bytes")
+        return found
 
 
 def _escapes(name: str) -> bool:

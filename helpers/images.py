@@ -22,6 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
+PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 
 
@@ -153,6 +154,8 @@ def _opened(path: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
         with Image.open(source) as picture:
             check_size(path, *picture.size)
+            if picture.format in PROGRAMS:
+                raise ImageError(f"{path}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
             if picture.mode == "F":
                 raise ImageError(f"{path}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
             yield picture
@@ -182,8 +185,11 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         if isinstance(path, Path) and path.stat().st_size == 0:
             raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again.") from None
         raise ImageError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as why:
-        raise ImageError(f"{path}: damaged or truncated ({why}); copy or download it again.") from None
+    except MemoryError:
+        raise ImageError(f"{path}: wants more memory than there is; it is damaged, or too large for here.") from None
+    except Exception as why:  # whatever a damaged file makes Pillow and the libraries below it raise
+        reason = " ".join(str(why).split())[:200] or type(why).__name__
+        raise ImageError(f"{path}: damaged or truncated ({reason}); copy or download it again.") from None
 
 
 def _as_array(picture: Image.Image, name: Path | str) -> np.ndarray:

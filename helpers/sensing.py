@@ -169,7 +169,9 @@ def _array(archive: zipfile.ZipFile, name: str, declared: dict[str, int], most: 
     if declared[name] > most + 256:  # NumPy's own header
         raise SensingError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
     with archive.open(name) as file:
-        return np.load(io.BytesIO(file.read(most + 257)), allow_pickle=False)
+        return np.lib.format.read_array(
+            io.BytesIO(file.read(most + 257)), allow_pickle=False
+        )  # no archive in the archive
 
 
 def _about(text: np.ndarray) -> About:
@@ -178,7 +180,7 @@ def _about(text: np.ndarray) -> About:
     if found.pop("format", None) != FORMAT:
         raise SensingError("not a file of measurements; recover what sense wrote.")
     if (version := found.pop("version", None)) != VERSION:
-        raise SensingError(f"a file of version {version}, where this course reads version {VERSION}.")
+        raise SensingError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
     about = About(**found)
     kinds = [str, str, int, int, float, int, int]
     sane = all(type(value) is kind for value, kind in zip(about, kinds, strict=True))

@@ -4,11 +4,13 @@ One process on a CPU or one GPU; under `torchrun`, one process on each of many G
 """
 
 import atexit
+import copy
 import dataclasses
 import errno
 import io
 import math
 import os
+import pickle
 import shutil
 import signal
 import tempfile
@@ -329,17 +331,37 @@ class Run:
             was, now = state["origin"], self._origin()
             differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
             if not differs:
+                self._rehearse(copy.deepcopy(state))
                 for name in ("model", "average", "optimizer", "schedule", "scaler"):
                     getattr(self, name).load_state_dict(state[name])
             self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
             step = state["step"]
         except Exception as why:  # whatever a damaged or foreign file makes torch raise
-            reason = (str(why).splitlines() or [type(why).__name__])[0]
+            reason = "".join(filter(str.isprintable, (str(why).splitlines() or [type(why).__name__])[0]))[:200]
+            if isinstance(why, pickle.UnpicklingError):  # of which torch says how to load it all the same
+                reason = "it holds more than numbers"
             raise TrainingError(f"{path}: not a checkpoint of this model ({reason}); name another --out.") from None
         if differs:
             began = ", ".join(f"{key} {was[key]}" for key in differs)
             raise TrainingError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
         return step
+
+    def _rehearse(self, state: dict) -> None:
+        """Take one step with a copy of everything, so that a state on which a later step would stumble is refused."""
+        model = copy.deepcopy(self.model)
+        optimizer = OPTIMIZERS[self.plan.optimizer](model.parameters(), lr=self.plan.learning_rate)
+        schedule = _schedule(optimizer, self.plan)
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        for weight in model.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        schedule.step(*((0.0,) if self.plan.schedule == "plateau" else ()))
+        step, log, best, seconds = (state[name] for name in ("step", "log", "best", "seconds"))
+        rows = isinstance(log, list) and all(isinstance(row, dict) for row in log)
+        rate = optimizer.param_groups[0]["lr"]
+        if type(step) is not int or step < 0 or not rows or not all(map(_is_number, (best, seconds, rate))):
+            raise ValueError("its numbers make no sense")
 
     def _from_first(self, value):
         """What the first process has: on machines without a common disk, only it has the run's files."""
@@ -509,6 +531,10 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
         return 0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _is_number(value) -> bool:
+    return type(value) in (int, float)
 
 
 @torch.no_grad()

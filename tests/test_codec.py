@@ -269,12 +269,29 @@ def sealed(data: bytes, offset: int, new: bytes) -> bytes:
         (13, struct.pack("<HH", 29000, 29000), "29000x29000"),
         (17, b"\xff", "makes no sense"),
         (18, b"none", "no network is called 'none'"),
+        (18, b"../x", "makes no sense"),
+        (18, b"a\nbc", "makes no sense"),
+        (13, struct.pack("<HH", 13_000, 13_600), "too short for 13600x13000"),
     ],
 )
 def test_headers_that_lie_are_refused_before_memory_is_taken(data, offset, new, says, monkeypatch):
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: pytest.fail("memory was taken"))
     with pytest.raises(BitstreamError, match=says):
         codec.decompress(sealed(data, offset, new))
+
+
+def test_a_name_too_long_for_any_file_is_refused(data):
+    with pytest.raises(BitstreamError, match="makes no sense"):
+        codec.decompress(sealed(data[:17] + b"\xff" + b"x" * 255 + data[22:], 0, b""))
+
+
+def test_no_picture_is_too_short_for_its_size():
+    """The likeliest codes that a context can foretell cost more than the least that a file must have."""
+    picture, quality = torch.full((1, 1024, 1024), 0.5), 0
+    payload = len(codec.compress(picture, "tiny", quality=quality)) - 22
+    assert payload * 8 * codec.BLOCKS_PER_BIT > 2 * 64**2
+    cost = -math.log2(1 - 2 * codec.TOP_LEVEL / 2**24)  # bits of a code that is as good as known
+    assert 384 * cost * codec.BLOCKS_PER_BIT > 1
 
 
 def test_a_file_of_another_codec_s_name_is_not_read_by_this_one(data):

@@ -172,6 +172,8 @@ BAD = {
     "wide.png": (png_header(40_000, 10), "40000x10"),
     "tall.png": (png_header(10, 40_000), "10x40000"),
     "bomb.png": (png_header(100_000, 100_000), "pixels"),
+    "program.png": (encoded("EPS"), "EPS is a program"),  # Pillow would give it to Ghostscript
+    "palette.png": (png_header(4, 4, 3), "damaged"),  # it has none
 }
 
 
@@ -189,6 +191,24 @@ def test_bad_pictures_get_one_sentence(tmp_path, name, read):
     with pytest.raises(images.ImageError, match=hint) as caught:
         read(tmp_path / name)
     one_sentence(str(caught.value), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("why", "hint"),
+    [(RuntimeError("no plane\nno frame"), "damaged or truncated .no plane no frame."), (MemoryError(), "more memory")],
+)
+def test_whatever_pillow_raises_is_one_sentence(tmp_path, monkeypatch, why, hint):
+    """The AVIF library raises RuntimeErrors; a box of JPEG 2000 or a chunk of PNG may ask for gigabytes."""
+
+    def fail(*_):
+        raise why
+
+    images.save(tmp_path / "x.png", photograph(4, 4))
+    monkeypatch.setattr(Image.Image, "load", fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(images.ImageError, match=hint) as caught:
+        images.load(tmp_path / "x.png")
+    one_sentence(str(caught.value), tmp_path / "x.png")
 
 
 def test_missing_file_and_folder_get_one_sentence(tmp_path):

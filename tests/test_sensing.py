@@ -197,6 +197,18 @@ def test_a_bomb_is_refused_before_it_is_unpacked(data):
         sensing.recover(buffer.getvalue())
 
 
+@pytest.mark.parametrize("name", sensing.ARRAYS)
+def test_an_archive_where_an_array_should_be_is_refused(data, name):
+    with zipfile.ZipFile(io.BytesIO(data)) as old:
+        members = {part: old.read(part) for part in old.namelist()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as new:
+        for part, body in members.items():
+            new.writestr(part, data if part == name else body)
+    with pytest.raises(SensingError, match="not a whole file|more room"):
+        sensing.recover(buffer.getvalue())
+
+
 @pytest.mark.parametrize("names", [[], ["about.npy"], [*sensing.ARRAYS, "more.npy"], [*sensing.ARRAYS, "about.npy"]])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_other_archives_are_refused(names):

@@ -1,0 +1,143 @@
+"""Ways to spoil a file: blind ones, and ones that keep checksums and containers right, so that what is spoilt is read.
+
+Each takes bytes and a `random.Random` and returns bytes; the same generator, the same damage.
+"""
+
+import io
+import json
+import random
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+
+LIES = (0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 30_001, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+VALUES = (None, True, 0, -1, 1, 3.5, 1e308, float("nan"), 10**12, 10**30, "", "x", "a\nb", "\0", "..", "../../out",
+          "/etc/passwd", "x" * 5000, "{0.__class__}", [], [0], {}, {"a": 1}, [[[[[[]]]]]])  # fmt: skip
+
+
+def damage(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
+    """One to three blind faults: flipped bits, lost, doubled or strange bytes, lying numbers, a splice with `other`."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        data = rng.choice(_BLIND)(data, rng, other)
+    return data
+
+
+def _at(data: bytes, rng: random.Random) -> int:
+    """A place in a file; headers, which say what follows, are small and come first."""
+    return rng.randrange(min(len(data), 128) if rng.random() < 0.5 else len(data)) if data else 0
+
+
+def _flip(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    at = _at(data, rng)
+    return data[:at] + bytes(byte ^ 1 << rng.randrange(8) for byte in data[at : at + 1]) + data[at + 1 :]
+
+
+def _overwrite(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    at, new = _at(data, rng), rng.randbytes(rng.randint(1, 8))
+    return data[:at] + new + data[at + len(new) :]
+
+
+def _truncate(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    return data[: rng.randrange(len(data) + 1)]
+
+
+def _insert(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    at = _at(data, rng)
+    return data[:at] + rng.choice((rng.randbytes(rng.randint(1, 40)), bytes(rng.randint(1, 300)))) + data[at:]
+
+
+def _remove(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    at = _at(data, rng)
+    return data[:at] + data[at + rng.randint(1, 64) :]
+
+
+def _double(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    at, length = _at(data, rng), rng.randint(1, 200)
+    return data[: at + length] + data[at:]
+
+
+def _lie(data: bytes, rng: random.Random, _: bytes) -> bytes:
+    """A number of 1, 2, 4 or 8 bytes, of either order, that says too little or too much."""
+    at, kind = _at(data, rng), rng.choice(("B", "<H", ">H", "<I", ">I", "<I", ">I", "<Q", ">Q"))
+    new = struct.pack(kind, rng.choice(LIES) % 256 ** struct.calcsize(kind))
+    return data[:at] + new + data[at + len(new) :]
+
+
+def _splice(data: bytes, rng: random.Random, other: bytes) -> bytes:
+    return data[: _at(data, rng)] + other[_at(other, rng) :]
+
+
+_BLIND = (_flip, _overwrite, _truncate, _insert, _remove, _double, _lie, _lie, _splice)
+
+
+# ------------------------------------------------------------------------------------- with a fitting seal
+
+
+def sealed_png(data: bytes) -> bytes:
+    """The checksum of every chunk made to fit."""
+    sealed, at = data[:8], 8
+    while at + 12 <= len(data):
+        length = struct.unpack_from(">I", data, at)[0]
+        if at + 12 + length > len(data):
+            break
+        body = data[at + 4 : at + 8 + length]
+        sealed, at = sealed + data[at : at + 4] + body + struct.pack(">I", zlib.crc32(body)), at + 12 + length
+    return sealed + data[at:]
+
+
+def sealed_bic(data: bytes) -> bytes:
+    return data[:4] + struct.pack("<I", zlib.crc32(data[8:])) + data[8:] if len(data) > 8 else data
+
+
+def in_zip(change: Callable = damage) -> Callable:
+    """Damage to one member of a zip archive, which is packed again with right checksums; or a member is lost."""
+
+    def act(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
+        with zipfile.ZipFile(io.BytesIO(data)) as old:
+            members = {part.filename: old.read(part) for part in old.infolist()}
+        name = rng.choice(sorted(members, key=lambda name: len(members[name]))[: rng.randint(1, len(members))])
+        if rng.random() < 0.05:
+            members[rng.choice(("other.npy", "../" + name, name + "x"))] = members.pop(name)
+        else:
+            members[name] = change(members[name], rng, other)
+        return zipped(members, zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED)
+
+    return act
+
+
+def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as new:
+        for name, body in members.items():
+            new.writestr(name, body)
+    return buffer.getvalue()
+
+
+def twist(data: bytes, rng: random.Random, _: bytes = b"") -> bytes:
+    """JSON of which one value, at any depth, is another, is lost, or has a neighbour."""
+    found = json.loads(data)
+    parents = [found]
+    for parent in parents:
+        parents += [value for value in _values(parent) if isinstance(value, dict | list) and value]
+    parent = rng.choice(parents)
+    key = rng.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
+    kind = rng.randrange(10)
+    if kind == 0:
+        del parent[key]
+    elif kind == 1 and isinstance(parent, dict):
+        parent[rng.choice(("more", "", "../x", "kind"))] = rng.choice(VALUES)
+    else:
+        parent[key] = rng.choice((*VALUES, rng.choice(list(_values(parent)))))
+    return json.dumps(found).encode()
+
+
+def _values(node) -> list:
+    return list(node.values()) if isinstance(node, dict) else list(node)
+
+
+def in_safetensors(data: bytes, rng: random.Random, _: bytes = b"") -> bytes:
+    """The header of a safetensors file twisted, its length made to fit."""
+    length = struct.unpack_from("<Q", data)[0]
+    header = twist(data[8 : 8 + length], rng)
+    return struct.pack("<Q", len(header)) + header + data[8 + length :]

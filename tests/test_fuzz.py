@@ -1,0 +1,104 @@
+"""Every loader on nasty files and on a share of what `make fuzz` tries; and that the fuzzer sees each kind of fault."""
+
+import os
+import sys
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("limits the memory of a process as Linux does", allow_module_level=True)
+
+import fuzz
+from fuzz_loaders import LOADERS
+
+BAD = """
+import os
+from hypothesis import strategies as st
+from fuzz_loaders import Loader
+
+def told(folder):
+    raise ValueError(f"{folder / 'x'}: no good.")
+
+def loader(load):
+    def act(folder):
+        kind = (folder / "x").read_bytes()
+        if kind == b"good":
+            return
+        load(folder) if kind == b"bad" else told(folder)
+    good = lambda: [{"x": b"good"}]
+    spoilers, nasty = (("x", lambda *_: b"spoilt"),), lambda: {"bad": {"x": b"bad"}}
+    return Loader("", good, act, (ValueError,), spoilers, st.just({"x": b"drawn"}), nasty)
+
+def two_lines(folder):
+    raise ValueError(f"{folder / 'x'}: no\\ngood.")
+
+def no_name(folder):
+    raise ValueError("no good.")
+
+LOADERS = {name: loader(load) for name, load in {
+    "clean": told,
+    "accepts": lambda folder: None,
+    "foreign": lambda folder: {}["x"],
+    "two lines": two_lines,
+    "no name": no_name,
+    "memory": lambda folder: bytearray(3 << 30),
+    "writes": lambda folder: (folder.parent / "out").write_bytes(b""),
+    "reads": lambda folder: open("/var/nothing"),
+    "begins": lambda folder: os.system("true"),
+    "dies": lambda folder: os.abort(),
+    "hangs": lambda folder: [None for _ in iter(int, 1)],
+}.items()}
+"""
+
+
+@pytest.fixture(scope="module")
+def tried():
+    return fuzz.run(list(LOADERS), share=100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_file_is_read_right_or_refused_in_a_line(tried, name):
+    found = tried[name]
+    failed = [f"{one['case']}: {one['outcome']}: {one['said']}" for one in found if one["outcome"] in fuzz.FAILED]
+    assert not failed, "\n".join(failed)
+    outcomes = {one["outcome"] for one in found}
+    assert "accepted" in outcomes and ("refused" in outcomes or not LOADERS[name].errors)
+    assert len(found) >= LOADERS[name].cases // 100
+
+
+@pytest.mark.slow
+def test_the_fuzzer_sees_each_kind_of_fault_and_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "bad_loaders.py").write_text(BAD)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(fuzz, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(fuzz, "LIMIT", 1)
+    says = {
+        "accepts": "was accepted", "foreign": "KeyError", "two lines": "not one plain line", "no name": "names no file",
+        "memory": "MemoryError", "writes": "not its business: open", "reads": "not its business: open",
+        "begins": "not its business: os.system", "dies": "exit status -6", "hangs": "exit status",
+    }  # fmt: skip
+    found = fuzz.run(["clean", *says], 5, module="bad_loaders")
+    assert [one["outcome"] for one in found["clean"]] == ["refused", "accepted", *["refused"] * 5]
+    for name, hint in says.items():
+        bad, *rest = found[name]
+        assert bad["outcome"] == {"dies": "crashed", "hangs": "hung"}.get(name, "wrong"), name
+        assert hint in bad["said"], name
+        assert [one["outcome"] for one in rest] == ["accepted", *["refused"] * 5], name
+        assert (tmp_path / "kept" / name / "0" / "x").read_bytes() == b"bad"
+
+
+def test_the_same_seed_makes_the_same_cases():
+    first, again, other = (list(fuzz.cases(LOADERS["png"], 30, seed)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(first) == 30 + len(LOADERS["png"].good()) + len(LOADERS["png"].nasty())
+
+
+def test_the_page_has_a_clean_row_of_each_loader():
+    page = fuzz.PAGE.read_text(encoding="utf-8")
+    lines = [line for line in page.split(fuzz.BEGIN)[1].split(fuzz.END)[0].splitlines() if line.startswith("| ")]
+    rows = [line.strip("| ").split(" | ") for line in lines[1:]]
+    assert [row[0] for row in rows] == [loader.about for loader in LOADERS.values()]
+    for row in rows:
+        tried, accepted, refused, failed = (int(cell.replace(",", "")) for cell in row[1:5])
+        assert tried >= 1000 and failed == 0 and accepted + refused == tried
