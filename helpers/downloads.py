@@ -85,7 +85,7 @@ def _entry(path: Path) -> dict:
 
 
 def _is_entry(entry: dict) -> bool:
-    """Whether an entry has all that a download wants, and only names that stay in their folders. Raises KeyError, …"""
+    """Whether an entry has all that a download wants, and only names that stay in their folders. May raise KeyError."""
     single, folders = "pictures" in entry, entry["folders"]
     address = r"https?://[^\s{}?#]+/" + (r"[\w.-]*\{\}[\w.-]*" if single else r"[\w.-]*\w")
     names = [*folders]

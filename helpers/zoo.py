@@ -111,7 +111,7 @@ def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
         return load(name).state_dict(), {"name": about["name"], "sha256": about["sha256"]}
     try:
         return safetensors.torch.load_file(path), {"name": path.name, "sha256": datasets.sha256(path)}
-    except (OSError, SafetensorError):
+    except (OSError, safetensors.SafetensorError):
         raise ZooError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
 
 
