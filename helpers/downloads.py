@@ -99,12 +99,13 @@ def _is_entry(entry: dict) -> bool:
         and re.fullmatch(address, entry["url"]) is not None
         and all(type(about["count"]) is int and about["count"] > 0 for about in folders.values())
         and all(0 < len(name) < 200 and name.isprintable() and not _escapes(name) for name in names)
-        and (
-            len(folders) == 1 and all(re.fullmatch(r"\w{1,99}", name) for name in entry["pictures"])
-            if single
-            else names != []
-        )
+        and (_are_pictures(entry["pictures"]) and len(folders) == 1 if single else names != [])
     )
+
+
+def _are_pictures(names) -> bool:
+    """Whether these are the names of single pictures, each once."""
+    return isinstance(names, list) and len({*names}) == len(names) and all(re.fullmatch(r"\w{1,99}", n) for n in names)
 
 
 def download(name: str, out: str | os.PathLike | None = None, progress: bool = True) -> list[Path]:

@@ -938,6 +938,7 @@ LOADERS["catalogue"] = Loader(
         "a folder elsewhere": _entry(1, "folders", value={"../../C": {"count": 2}}),
         "a file to leave out elsewhere": _entry(0, "folders", "train/A", "leave_out", value=["../../../keep.txt"]),
         "pictures elsewhere": _entry(1, "pictures", value=["x/.."]),
+        "pictures as one word": _entry(1, "pictures", value="x" * 5000),
         "an address that is a program": _entry(1, "url", value="https://example.org/{0.__class__}{:>99999999999}"),
     },
     cases=5000,

@@ -11,11 +11,7 @@ from scipy.fft import dctn
 from helpers import exercises as check
 from helpers import images, metrics
 
-CHECKS = {
-    name: function
-    for name, function in vars(check).items()
-    if getattr(function, "__wrapped__", None) and getattr(function, "__module__", "") == check.__name__
-}
+CHECKS = {name: function for name, function in vars(check).items() if hasattr(function, "label")}
 
 
 def mse(a, b):
@@ -52,7 +48,7 @@ def inner(t, border):
     return t[..., border : t.shape[-2] - border, border : t.shape[-1] - border]
 
 
-D = check._dct_matrix()
+D = check.jpeg_restorer._dct_matrix()
 
 
 def through_file(block, table, rounding=torch.round, centre=128):
@@ -501,5 +497,5 @@ def test_an_exception_is_named(capsys, name):
 
 
 def test_metrics_used_by_a_check_agree_with_the_answers_here():
-    a, b = check._pictures()
+    a, b = check.examine.pictures()
     assert decibels(a, b, 1.0) == pytest.approx(metrics.psnr(a, b), abs=1e-4)

@@ -42,7 +42,7 @@ def graded(tmp_path_factory) -> pd.DataFrame:
     eve = handed_in(
         folder / "eve.ipynb",
         SETUP,
-        "check._verdict = check.patch_count.verdict = lambda *answers: 'passed.'\nprint('Exercise 1.3: passed.')",
+        "check.examine.verdict = check.patch_count.verdict = lambda *_: 'passed.'\nprint('Exercise 1.3: passed.')",
         "def my_count(side, size, stride):\n    print('passed.')\n    return 0\n\n\ncheck.patch_count(my_count)",
     )
     assert grade.main(["--out", str(folder / "grades.csv"), str(ada), str(eve)]) == 0
@@ -100,7 +100,7 @@ def test_quick_leaves_out_what_is_tagged_as_training():
 
 def test_the_course_has_every_check_as_an_exercise():
     found = [check for checks in grade.exercises().values() for check in checks]
-    known = [name for name, function in vars(check).items() if hasattr(function, "verdict")]
+    known = [name for name, function in vars(check).items() if hasattr(function, "label")]
     assert sorted(found) == sorted(known)
 
 
