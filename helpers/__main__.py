@@ -42,7 +42,13 @@ def parser() -> argparse.ArgumentParser:
     """All commands with their arguments."""
     top = Parser(prog="python -m helpers", description="Tools of the course on image restoration.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_setting_up, _add_training, _add_measuring, _add_restoring, _add_files):
+        add(commands)
+    return top
 
+
+def _add_setting_up(commands) -> None:
+    """Commands that look at the machine and fetch what it lacks."""
     check = commands.add_parser("check", help="is this machine ready? versions, device, memory, and remedies")
     check.add_argument("--start", action="store_true", help="start torch and every module, too: finds what is broken")
     check.set_defaults(run=_check)
@@ -54,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     download.add_argument("--quiet", action="store_true", help="no progress bar")
     download.set_defaults(run=_download)
 
+
+def _add_training(commands) -> None:
+    """Commands that make weights."""
     train = commands.add_parser("train", help="train a network by its recipe; Ctrl-C or a file OUT/stop saves and ends")
     train.add_argument("recipe", nargs="?", metavar="RECIPE", help="the name of a recipe; without it, they are listed")
     train.add_argument("--steps", type=_positive, help="train so many steps instead of the recipe's")
@@ -77,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     train.set_defaults(run=_train)
 
+    publish = commands.add_parser("publish", help="measure a finished run and put its weights and card into the zoo")
+    publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
+    publish.set_defaults(run=_publish)
+
+
+def _add_measuring(commands) -> None:
+    """Commands that write tables."""
     evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
     evaluate.add_argument(
         "task",
@@ -100,6 +116,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--spot-check", action="store_true", help="keep a table of which one picture scores as before")
     benchmark.set_defaults(run=_benchmark)
 
+
+def _add_restoring(commands) -> None:
+    """The command that mends a picture."""
     restore = commands.add_parser("restore", help="restore one picture of any size")
     restore.add_argument("input", type=Path, metavar="IN")
     restore.add_argument("output", type=Path, metavar="OUT")
@@ -112,6 +131,9 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("--quiet", action="store_true", help="no progress bar")
     restore.set_defaults(run=_restore)
 
+
+def _add_files(commands) -> None:
+    """Commands that write files of their own kind, and read them back."""
     compress = commands.add_parser("compress", help="write a picture as a .bic file, with a learned codec")
     compress.add_argument("input", type=Path, metavar="IN")
     compress.add_argument("output", type=Path, metavar="OUT.bic")
@@ -143,11 +165,6 @@ def parser() -> argparse.ArgumentParser:
     recover.add_argument("--model", help="the card of the network that sensed it, where it is not one of the course's")
     recover.add_argument("--quiet", action="store_true", help="no progress bar")
     recover.set_defaults(run=_recover)
-
-    publish = commands.add_parser("publish", help="measure a finished run and put its weights and card into the zoo")
-    publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
-    publish.set_defaults(run=_publish)
-    return top
 
 
 # ------------------------------------------------------------------------------------------- commands
