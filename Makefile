@@ -77,7 +77,7 @@ test-newest: $(READY)  ## run the unit tests with the newest versions, on the ne
 
 lock: $(READY)  ## write requirements.lock again: the newest versions, which CI then installs
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-annotate --extra dev \
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate --extra dev \
 	  --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt pyproject.toml
 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from posixpath import dirname, join, normpath
 
+import badges
 import nbformat
 from docutils import nodes
 from nbformat import NotebookNode
@@ -21,8 +22,8 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TITLE = re.search(r"^# (.+)$", README, re.MULTILINE)[1]
-BADGE = re.compile(r"\((https://colab[\w.]+/github/([\w.-]+/[\w.-]+)/blob/([^()]+))/notebooks/")
-COLAB, SLUG, BRANCH = BADGE.search(README).groups()
+SLUG, BRANCH = badges.said(ROOT)
+COLAB = f"https://colab.research.google.com/github/{SLUG}/blob/{BRANCH}"
 REPOSITORY = f"https://github.com/{SLUG}"
 FILES = f"{REPOSITORY}/blob/{BRANCH}"
 

@@ -119,6 +119,9 @@ def main() -> None:
     options.add_argument("--resume", action="store_true")
     options = options.parse_args()
     try:
+        if options.what != "measure" and len(options.paths) < 2:
+            wants = "a folder of pictures and one for shards" if options.what == "pack" else "two shards or more"
+            raise datasets.DatasetError(f"{options.what} wants {wants}.")
         recipe = recipes.changed(recipes.find(options.recipe), steps=options.steps)
         if options.what == "pack":
             pack(options.paths[0], Path(options.paths[1]), options.pictures)

@@ -193,9 +193,8 @@ def complete() -> None:
 
 def _runtime() -> list[str]:
     """What `helpers` needs, such as "torch>=2.6", without the tools of a laptop."""
-    import tomllib  # Python 3.11, which the hosts have; a laptop's 3.10 never comes here
-
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # by hand: Python 3.10 has no reader of TOML
+    return re.findall(r'"(.+)"', re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1])
 
 
 def _install(requirements: list[str]) -> None:

@@ -137,6 +137,9 @@ def run(
     `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
     the recipe's size, or, with `share`, its share of the one batch. Raises DatasetError, TrainingError.
     """
+    processes = training.world()
+    if share and processes > 1 and recipe.task in ("codec", "cs"):
+        raise RecipeError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
     if start is not None:
         own = model.state_dict()
@@ -148,7 +151,6 @@ def run(
     batches, validation = prepare(recipe)
     facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
     facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
-    processes = training.world()
     if processes > 1:
         total = recipe.batch * (1 if share else processes)
         facts["processes"] = {"number": processes, "patches_per_step": total}

@@ -247,6 +247,7 @@ class Run:
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
         if self.rank:
+            self.clock = time.perf_counter()
             return
         bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
         if bar.disable and self.progress:  # not on a terminal: a line per validation, for the log file
@@ -336,6 +337,8 @@ class Run:
                     getattr(self, name).load_state_dict(state[name])
             self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
             step = state["step"]
+        except (MemoryError, torch.OutOfMemoryError):  # which says nothing against the file
+            raise
         except Exception as why:  # whatever a damaged or foreign file makes torch raise
             reason = "".join(filter(str.isprintable, (str(why).splitlines() or [type(why).__name__])[0]))[:200]
             if isinstance(why, pickle.UnpicklingError):  # of which torch says how to load it all the same

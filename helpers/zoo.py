@@ -9,6 +9,7 @@ import os
 import pickle
 import pickletools
 import subprocess
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,6 @@ from .recipes import Recipe
 
 WEIGHTS = datasets.DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
-
-
 MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint of an original system may unpack to; the largest takes 6 MB
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 MAX_NPEG = 4 << 20  # bytes of each of NPEG's two files, unpacked; the originals have 400 kB
@@ -86,9 +85,11 @@ def _no_more_weights_than(count: int) -> Iterator[None]:
 
     So a card that asks for a billion layers, or for gigabytes, takes no time and no memory. Raises ValueError.
     """
-    left = [count]
+    left, builder = [count], threading.get_ident()
 
     def register(module: torch.nn.Module, name: str, weights: torch.nn.Parameter | None) -> None:
+        if threading.get_ident() != builder:  # the hook hears of every thread's networks
+            return
         left[0] -= 0 if weights is None else max(1, weights.numel())
         if left[0] < 0:
             raise ValueError("the network has more weights than the file")
@@ -302,9 +303,14 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
 
 
 def commit() -> str:
-    """The commit that the code is at, "+" if changed since; empty outside a checkout."""
-    command = ["git", "-C", str(datasets.DATA.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    """The commit that the code is at, "+" if code has changed since; empty outside a checkout."""
+    git = ["git", "-C", str(datasets.DATA.parent)]
+    code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        head, changes = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code])
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return f"{head}+" if changes else head

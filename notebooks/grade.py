@@ -3,9 +3,11 @@
 python notebooks/grade.py [--out grades.csv] [--seconds 300] [--quick] NOTEBOOK ...
 
 This runs the students' code with your rights on this machine: do it in an account or a container where it can do no
-harm. What a notebook prints counts for nothing. Each answer (`my_psnr`) is examined inside the student's kernel, after
-the last cell that names it, by this course's own checks, imported anew. That is proof against a forged "passed." and a
-changed `helpers`, not against a student who attacks the grader itself: read the code of whoever is suddenly perfect.
+harm. Each notebook runs in a copy of the
+course, so that nothing it writes there reaches the next. What it prints counts for nothing: each answer (`my_psnr`) is
+examined inside the student's kernel, after the last cell that names it, by this course's own checks, imported anew.
+That is proof against a forged "passed." and a changed `helpers`, not against a student who attacks the grader itself
+(the kernel is theirs): read the code of whoever is suddenly perfect.
 """
 
 import argparse
@@ -14,7 +16,9 @@ import functools
 import os
 import re
 import secrets
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -25,6 +29,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 ROOT = Path(__file__).resolve().parent.parent
 CALL = re.compile(r"^check\.(\w+)\((my_\w+)\)", re.MULTILINE)
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "downloads", "__pycache__", ".*_cache")
 TABLE = ["student", "exercise", "result", "remark"]
 
 
@@ -147,8 +152,13 @@ def names_it(cell: nbformat.NotebookNode, answer: str) -> bool:
 
 def examination(check: str, answer: str, sign: str) -> str:
     """The source of a cell that prints our sign and the verdict; it leaves the student's variables as they are."""
-    ours = f"__import__('runpy').run_path({__file__!r})['verdict']"
-    return f"print({sign!r}, {ours}({check!r}, globals().get({answer!r})))"
+    ours = f"__import__('runpy').run_path({__file__!r})['say']"  # which has a print of its own
+    return f"{ours}({sign!r}, {check!r}, globals().get({answer!r}))"
+
+
+def say(sign: str, check: str, answer) -> None:
+    """Print the verdict on an answer behind our sign, in the student's kernel."""
+    print(sign, verdict(check, answer))
 
 
 def verdict(check: str, answer) -> str:
@@ -190,12 +200,18 @@ def _checks():
 def execute(book: nbformat.NotebookNode, seconds: int) -> str:
     """Run all cells, failing ones included; return why it ended early, or nothing."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
+        course = shutil.copytree(ROOT, Path(folder) / "course", ignore=NOT_COPIED)
+        return _run(book, course / "notebooks", seconds)
+
+
+def _run(book: nbformat.NotebookNode, folder: Path, seconds: int) -> str:
     client = NotebookClient(
         book,
         timeout=seconds,
         allow_errors=True,
         kernel_name="python3",
-        resources={"metadata": {"path": str(ROOT / "notebooks")}},
+        resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--Application.log_level=ERROR"],
     )
     client.comm_open_handlers = {}  # as in run.py: nbclient's Output widget can hang after `interact`

@@ -104,6 +104,21 @@ def test_a_spot_check_keeps_a_table_that_still_holds_and_no_other(bench, monkeyp
     assert "spot_checked" not in json.loads((bench / "provenance.json").read_text())[f"{TASK}/mine/one-x2"]
 
 
+@pytest.mark.parametrize("spoil", ["a row is missing", "other weights"])
+def test_a_spot_check_vouches_for_whole_tables_of_the_same_weights_alone(bench, monkeypatch, spoil):
+    measured(bench)
+    monkeypatch.setattr(benchmark, "_code", lambda module: f"other {module}")
+    path = bench / f"{TASK}-mine.csv"
+    if spoil == "a row is missing":
+        table = pd.read_csv(path)
+        table[(table["method"] != "one-x2") | (table["image"] != "000.png")].to_csv(path, index=False)
+    else:
+        about = json.loads((bench / "provenance.json").read_text())
+        about[f"{TASK}/mine/one-x2"]["weights"] = "of another day"
+        (bench / "provenance.json").write_text(json.dumps(about))
+    assert measured(bench, spot_check=True) == ["one-x2"]
+
+
 def test_the_code_of_a_network_is_that_of_its_base_classes_too():
     assert {"models.srcnn", "models.base"} <= set(benchmark._modules_of(models.build("srcnn", scale=2)))
 
@@ -128,7 +143,8 @@ def test_provenance_says_when_and_from_what(bench):
     about = json.loads((bench / "provenance.json").read_text())
     assert set(about) == {f"{TASK}/mine/{name}" for name in ("bicubic", "one-x2", "two-x2")}
     one = about[f"{TASK}/mine/one-x2"]
-    assert set(one) == {"fingerprint", "date", "commit", "machine"}
+    assert set(one) == {"fingerprint", "weights", "date", "commit", "machine"}
+    assert one["weights"] == zoo.card("one-x2")["sha256"]
     assert "PyTorch" in one["machine"]
 
 

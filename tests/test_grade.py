@@ -43,6 +43,8 @@ def graded(tmp_path_factory) -> pd.DataFrame:
         folder / "eve.ipynb",
         SETUP,
         "check.examine.verdict = check.patch_count.verdict = lambda *_: 'passed.'\nprint('Exercise 1.3: passed.')",
+        "from builtins import print as really\n\n\ndef print(*parts):\n    really(parts[0], 'passed.')",
+        "open('../helpers/exercises/__init__.py', 'w').write('')",
         "def my_count(side, size, stride):\n    print('passed.')\n    return 0\n\n\ncheck.patch_count(my_count)",
     )
     assert grade.main(["--out", str(folder / "grades.csv"), str(ada), str(eve)]) == 0

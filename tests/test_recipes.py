@@ -236,3 +236,10 @@ def test_weights_of_which_none_fits_are_refused(tmp_path):
     one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),))
     with pytest.raises(recipes.RecipeError, match="none fits the network of tiny-x2"):
         recipes.run(one, tmp_path / "out", start={"head.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("name", ["npeg", "integer-ae", "rescsnet", "rescsnet-any"])
+def test_networks_that_draw_noise_or_have_batch_norm_share_no_batch(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes.training, "world", lambda: 2)
+    with pytest.raises(recipes.RecipeError, match=f"{name} draws noise.*use --batch"):
+        recipes.run(recipes.find(name), tmp_path, share=True)

@@ -80,3 +80,12 @@ def test_a_damaged_shard_is_one_sentence(shards, damage, monkeypatch, capsys):
     assert len(lines) == 1
     assert lines[0].startswith(f"error: {path}: ")
     assert ("a.png" in lines[0]) == (damage == "picture")
+
+
+@pytest.mark.parametrize(("what", "wants"), [("pack", "a folder of pictures"), ("train", "two shards or more")])
+def test_one_path_is_not_enough(shards, what, wants, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["streaming.py", what, shards[0]])
+    with pytest.raises(SystemExit) as end:
+        streaming.main()
+    assert end.value.code == 2
+    assert wants in capsys.readouterr().err

@@ -357,6 +357,17 @@ def test_resuming_with_another_learning_rate_uses_it_or_refuses(tmp_path):
     assert log[-1]["learning_rate"] == pytest.approx(1e-5)
 
 
+def test_too_little_memory_to_resume_says_nothing_against_the_checkpoint(tmp_path, monkeypatch):
+    fit(out=tmp_path)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training.Run, "_rehearse", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(out=tmp_path, resume=True)
+
+
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "list", "parts"])
 def test_a_damaged_checkpoint_is_an_error(tmp_path, damage):
     fit(out=tmp_path)

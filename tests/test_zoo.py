@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ def edit(card, **changes) -> None:
 
 
 # ------------------------------------------------------------------------------- what a zoo does
+
+
+def test_networks_load_in_many_threads_at_once(shelf):
+    """What bounds the weights of a network under construction hears of those of all threads."""
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(zoo.load, ["good-x2", "poor-x2", "one-x3"] * 10))
+    assert len(loaded) == 30
 
 
 def test_available_has_task_parameters_bytes_and_origin(shelf):
