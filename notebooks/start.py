@@ -8,3 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from helpers import environment  # noqa: E402
 
 environment.complete()
+del Path, environment, sys  # `%run` would leave them among the learner's names
