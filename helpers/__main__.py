@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Leave with exit code 2."""
-        self.exit(2, f"error: {message} (python -m helpers --help lists the commands)\n")
+        self.exit(2, f"error: {message} ({self.prog} --help says more)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -259,7 +259,8 @@ def _train(options: argparse.Namespace) -> int:
     )
     if done < recipe.plan.steps:
         print(f"stopped at step {done} of {recipe.plan.steps}; go on with --resume --out {out}")
-    psnr = f" · PSNR {log[-1]['psnr']:.2f} dB on held-out pictures" if log else ""
+    count = facts["pictures"]["held_out"]
+    psnr = f" · PSNR {log[-1]['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}" if log else ""
     print(f"{card.with_suffix('.safetensors')}{psnr}")
     return 0
 

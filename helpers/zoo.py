@@ -292,7 +292,9 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
         "sha256": datasets.sha256(weights),
-        "licence": "MIT; trained on sets offered for research and education",
+        "licence": "MIT"
+        if {*recipe.sets} <= {"bundled"}
+        else "MIT; trained on sets offered for research and education",
         "recipe": recipe.as_dict(),
         "commit": commit(),
         **facts,

@@ -14,6 +14,12 @@ from helpers import images, metrics
 CHECKS = {name: function for name, function in vars(check).items() if hasattr(function, "label")}
 
 
+def by(names, tested):
+    """Numbers to train on and to test on, by a rule for what is tested."""
+    sides = [[i for i, name in enumerate(names) if tested(name) == side] for side in (False, True)]
+    return tuple(sides)
+
+
 def mse(a, b):
     return (a - b).square().mean()
 
@@ -112,7 +118,6 @@ ALSO_RIGHT = {
     "dct": lambda block: dctn(block.numpy(), norm="ortho"),  # an array, from another library
     "round_trip": lambda block, table: through_file(block, table).round().clamp(0, 255),
     "blocking": lambda image: torch.tensor(steps(image)).clamp(min=0),
-    "learning_rate": lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)),
     "bounded": lambda restored, decoded, tau: torch.minimum(torch.maximum(restored, decoded - tau), decoded + tau),
     "psnr": lambda a, b, peak: 10 * torch.log10(peak**2 / mse(a, b)),  # a tensor, and infinite by itself
     "tiles": images.split_tiles,
@@ -226,7 +231,14 @@ WRONG = [
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
     ("learning_rate", lambda epoch, epochs, start: 5e-4 / 2 ** (5 * epoch // epochs), "epochs`|full rate"),
+    ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "the remainder"),
     ("learning_rate", lambda epoch, epochs, start: NAN, "not yet"),
+    ("psnr", lambda a, b, peak: sum(metrics.psnr(x, y, peak) for x, y in zip(a, b, strict=True)) / 3, "under the log"),
+    ("psnr", lambda a, b, peak: decibels(a, b.mul_(0.5).mul_(2.5), peak), "changes what it was"),
+    ("split", lambda names, held: by(names, lambda name: any(part in name for part in held)), "cupboard is not a cup"),
+    ("bd_rate", lambda c, a: -RIGHT["bd_rate"](c, a), "sign is wrong"),
+    ("bd_rate", lambda c, a: RIGHT["bd_rate"](c, a) / 100, "asked are percent"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.1, 0.9))), "thousands of samples"),
     ("bounded", lambda restored, decoded, tau: (restored - decoded).clamp(-tau, tau), "on top of"),
     ("bounded", lambda restored, decoded, tau: restored.clamp(-tau, tau), "to both sides"),
     ("bounded", lambda restored, decoded, tau: restored, "away from"),

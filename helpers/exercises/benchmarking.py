@@ -87,6 +87,9 @@ def bd_rate(answer: Callable) -> None:
     middle = logs(np.array([34.5]))
     mistakes = {
         100 * (np.exp(-difference) - 1): "That is how many more bits the anchor takes; which of the two is asked?",
+        -right: "The sign is wrong: fewer bits than the anchor's are less than 0 %.",
+        right / 100: "That is a share; asked are percent.",
+        100 * (rates[0].mean() / rates[1].mean() - 1): "Those are means of rates; average their *logarithms*.",
         difference: "That is the mean difference of the logarithms; make percent of it: 100·(exp(…) − 1).",
         100 * difference: "Percent of a logarithm are no percent: 100·(exp(…) − 1).",
         100 * (np.exp(first).sum() / np.exp(second).sum() - 1): "Average the *logarithms*; else large files decide.",
@@ -125,7 +128,9 @@ def bootstrap(answer: Callable) -> None:
         raise Wrong("It is as wide as the numbers are spread; asked is how surely their *mean* is known.")
     if share < 0.05:
         raise Wrong("It has no width: draw *with* replacement, or each sample is the same numbers in another order.")
+    if 0.8 < share < 0.88 or 1.15 < share < 1.25:  # 90 or 98 % instead of 95
+        raise Wrong(f"It is {share:.2f} times as wide as it should be: beyond 95 %, how much lies on either side?")
     if not 0.9 < share < 1.1:
-        raise Wrong(f"It is {share:.2f} times as wide as it should be: of 95 %, how many per cent lie on either side?")
+        raise Wrong(f"It is {share:.2f} times as wide as it should be: thousands of samples of all n, and their means.")
     if max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error:
         raise Wrong("It is as wide as it should be, but lopsided: as many means should lie below it as above it.")

@@ -1,5 +1,6 @@
 """How a check examines an answer: by what a learner's function returns, with a verdict in one line."""
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -54,10 +55,19 @@ def usable(check: Callable, answer: Callable) -> Callable:
 
 
 def call(function: Callable, *arguments):
-    """Call a learner's function; None and ... mean that it was left open."""
-    value = function(*arguments)
+    """Call a learner's function with copies of the arguments; None and ... mean that it was left open.
+
+    Raises NotAttempted, and Wrong where it has changed a tensor that it was given.
+    """
+    given = copy.deepcopy(arguments)
+    value = function(*given)
     if value is None or value is ...:
         raise NotAttempted
+    for before, after in zip(arguments, given, strict=True):
+        if isinstance(before, torch.Tensor) and not torch.equal(before.nan_to_num(), after.nan_to_num()):
+            raise Wrong(
+                "It changes what it was given, and others need that, too: x * 2 is a new tensor, x *= 2 the old one."
+            )
     return value
 
 
@@ -110,6 +120,7 @@ def known(value: float, mistakes: dict[float, str], tolerance: float = 0.01) -> 
 
 
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """A clean picture to ask about and a noisy one, (3, 24, 32) in [0, 1]."""
+    """A clean picture to ask about and a noisy one, each channel more than the one before, (3, 24, 32) in [0, 1]."""
     clean = torch.linspace(0, 1, 3 * 24 * 32).view(3, 24, 32)
-    return clean, degradations.gaussian_noise(clean, 0.1, seed=1)
+    noise = degradations.gaussian_noise(torch.full_like(clean, 0.5), 0.1, seed=1) - 0.5
+    return clean, (clean + torch.tensor([0.4, 1.0, 1.6])[:, None, None] * noise).clamp(0, 1)

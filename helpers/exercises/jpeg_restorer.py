@@ -129,6 +129,8 @@ def learning_rate(answer: Callable) -> None:
         ) from None
     if first != 1.0:
         raise Wrong(f"For 3 epochs it begins at {first:g} times the start; the first epoch has the full rate.")
+    if not abs(number(call(answer, 8, 9, 1.0)) - 1 / 16) <= 1e-9:
+        raise Wrong("Of 9 epochs, a fifth are 1.8, and epoch 8 has seen 4 of them: `epochs // 5` loses the remainder.")
 
 
 def _bounded(restored: torch.Tensor, decoded: torch.Tensor, tau: float) -> torch.Tensor:
