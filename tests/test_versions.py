@@ -90,3 +90,12 @@ def test_an_environment_is_made_once_and_anew_when_its_requirements_change(monke
     for _ in range(2):  # one that broke off is not taken for one that is there
         with pytest.raises(OSError, match="broken off"):
             venvs.make("x", sys.executable, ["a==3"])
+
+
+def test_a_shim_that_leads_to_no_python_is_passed_over(tmp_path, monkeypatch):
+    for name, code in (("python3.8", 127), ("python3.9", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert venvs.python_for("3.8", "3.9") == str(tmp_path / "python3.9")
+    assert venvs.python_for("3.8") == sys.executable

@@ -9,9 +9,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def python_for(*versions: str) -> str:
-    """The first of these Pythons ("3.13") that there is, or else the one that runs this."""
-    found = [path for path in (shutil.which(f"python{version}") for version in versions) if path]
-    return found[0] if found else sys.executable
+    """The first of these Pythons ("3.13") that there is and starts, or else the one that runs this."""
+    found = filter(None, (shutil.which(f"python{version}") for version in versions))
+    return next(filter(starts, found), sys.executable)
+
+
+def starts(python: str) -> bool:
+    """Whether a command is a Python, and no shim that leads to none."""
+    return subprocess.run([python, "--version"], capture_output=True).returncode == 0
 
 
 def make(name: str, python: str, requirements: list[str]) -> Path:
