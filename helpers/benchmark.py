@@ -226,11 +226,11 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
         return False
     now, _ = evaluation.evaluate(task, [file], [method], name, progress=False)
     pair = [rows.select_dtypes("number").drop(columns="seconds") for rows in (table[table["image"] == file.name], now)]
-    if pair[0].shape != pair[1].shape:
+    if not pair[0].columns.equals(pair[1].columns) or len(pair[0]) != len(pair[1]):
         return False
-    within = [5e-4 if column in SCORES else 1e-9 for column in pair[0]]
-    if not (np.isclose(*pair, rtol=0, atol=within, equal_nan=True)).all():
-        return False
+    for column, within in ((column, 5e-4 if column in SCORES else 1e-9) for column in pair[0]):
+        if not np.allclose(pair[0][column], pair[1][column], rtol=0, atol=within, equal_nan=True):
+            return False
     checked = {"date": datetime.date.today().isoformat(), "commit": zoo.commit(), "image": file.name}
     _write(folder, {key: about | {"fingerprint": fingerprint(task, method), "spot_checked": checked}})
     return True

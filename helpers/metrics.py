@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 Points = Sequence[tuple[float, float]]  # (bits per pixel, dB)
@@ -91,8 +90,9 @@ def at_rate(curve: Points, rate: float) -> float:
     if len(curve) < 2:
         return math.nan
 
-    rates, qualities = (np.array(part, dtype=float) for part in zip(*sorted(curve), strict=True))
-    return float(PchipInterpolator(np.log(rates), qualities, extrapolate=False)(math.log(rate)))
+    rates, qualities = zip(*sorted(curve), strict=True)
+    logs = [math.log(each) for each in rates]  # not NumPy's: in the last digit they may differ, and the end lie outside
+    return float(PchipInterpolator(logs, qualities, extrapolate=False)(math.log(rate)))
 
 
 def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:

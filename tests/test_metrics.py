@@ -1,5 +1,7 @@
 import math
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from builders import photograph
@@ -229,3 +231,11 @@ def test_bd_rate_looks_only_where_it_is_told():
 def test_bd_rate_of_curves_that_never_meet_is_no_number():
     assert math.isnan(metrics.bd_rate(line(3, 80), line(3, 40), 0.15, 0.6))
     assert math.isnan(metrics.bd_rate(line(3, 40)[:1], line(3, 40), 0.15, 0.6))
+
+
+@pytest.mark.parametrize("rate", [0.18427734375, 0.1, 0.3, 1 / 3, 0.7])
+def test_a_curve_reaches_its_own_ends(rate):
+    """As on a NumPy whose vector logarithm differs from Python's in the last digit."""
+    curve = [(rate, 24.0), (2 * rate, 27.0), (3 * rate, 29.0)]
+    with mock.patch("numpy.log", lambda x: np.nextafter(np.vectorize(math.log)(x), math.inf)):
+        assert metrics.at_rate(curve, rate) == pytest.approx(24)
