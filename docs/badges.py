@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from helpers.files import atomic  # noqa: E402
+
 KINDS = {".cff", ".ipynb", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 LEFT_OUT = {".git", ".venv", "build", "runs", "downloads", "__pycache__", "tests"}  # tests link to no place of ours
 TABLE = re.compile(r'(\[tool\.course\]\nrepository = ")(.+)("\nbranch = ")(.+)(")')
@@ -144,19 +146,9 @@ def rewrite(root: Path, new: Course) -> list[Path]:
     texts = {path: changed(path, repositories, branches, new) for path in known}
     texts = {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
     for path, text in texts.items():
-        write(path, text)
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return list(texts)
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

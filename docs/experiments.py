@@ -38,6 +38,7 @@ from helpers import (  # noqa: E402
     wavelets,
     zoo,
 )
+from helpers.files import atomic  # noqa: E402
 
 OUT = ROOT / "data" / "experiments"
 LOSSES = {
@@ -192,7 +193,7 @@ def main() -> None:
     table, steps = EXPERIMENTS[given.name]
     found = table(given.steps or steps)
     OUT.mkdir(exist_ok=True)
-    with images.atomic(OUT / f"{given.name}.csv") as temporary:
+    with atomic(OUT / f"{given.name}.csv") as temporary:
         found.to_csv(temporary, index=False)
     print(found.to_string())
 

@@ -6,6 +6,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULES = (  # each imports only what stands before it
+    "files",
     "images",
     "degradations",
     "wavelets",

@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from .files import atomic
+
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 _NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
 
@@ -266,7 +268,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import comparison, datasets, evaluation, images, training, zoo
+    from . import comparison, datasets, evaluation, training, zoo
 
     if options.out:
         _check_folder(options.out)
@@ -286,7 +288,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
-        with images.atomic(options.out) as temporary:
+        with atomic(options.out) as temporary:
             table.to_csv(temporary, index=False)
     if len(table):
         print(comparison.summary(table).to_string())
@@ -345,7 +347,7 @@ def _compress(options: argparse.Namespace) -> int:
     picture = images.load_uint8(options.input)
     model = options.model or codec.DEFAULT
     data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
-    with images.atomic(options.output) as temporary:
+    with atomic(options.output) as temporary:
         temporary.write_bytes(data)
     bpp = 8 * len(data) / picture[0].numel()
     print(f"{options.output}: {len(data):,} bytes, {bpp:.3f} bits per pixel, by {codec.read_header(data).model}")
@@ -376,7 +378,7 @@ def _sense(options: argparse.Namespace) -> int:
     _check_folder(options.output)
     picture = images.load_uint8(options.input)
     data = sensing.sense(picture, options.ratio, options.bits, options.model or sensing.DEFAULT)
-    with images.atomic(options.output) as temporary:
+    with atomic(options.output) as temporary:
         temporary.write_bytes(data)
     colour = ", its luma alone" if len(picture) == 3 else ""
     bpp = 8 * len(data) / picture[0].numel()

@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 
 from . import classical, datasets, degradations, evaluation, images, sensing, zoo
+from .files import atomic
 
 RESULTS = datasets.DATA / "results"
 COSTS, COSTS_PICTURE = "costs.csv", "flower"
@@ -101,7 +102,7 @@ def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> boo
         return False
     found = pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with images.atomic(path) as temporary:
+    with atomic(path) as temporary:
         found.to_csv(temporary, index=False)
     _note(Path(folder), about)
     return True
@@ -247,7 +248,7 @@ def _keep(folder: Path, task: str, name: str, method: str, rows: pd.DataFrame, o
     keys = [key for key in ("image", "method", "setting") if key in rows]
     rows = rows.sort_values(keys, key=lambda column: column.map(_places(places.get(column.name), column)))
     folder.mkdir(parents=True, exist_ok=True)
-    with images.atomic(path) as temporary:
+    with atomic(path) as temporary:
         rows.to_csv(temporary, index=False)
     _note(folder, {f"{task}/{name}/{method}": fingerprint(task, method)})
 
@@ -261,7 +262,7 @@ def _note(folder: Path, fingerprints: dict[str, str]) -> None:
 
 def _write(folder: Path, entries: dict[str, dict]) -> None:
     known = _provenance(folder) | entries
-    with images.atomic(folder / "provenance.json") as temporary:
+    with atomic(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
 
 

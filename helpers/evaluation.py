@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from . import classical, codec, comparison, datasets, degradations, images, metrics, models, sensing, zoo
+from .files import atomic
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
 MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
@@ -262,9 +263,9 @@ def publish(run: str | os.PathLike) -> Path:
             figures[name] = comparison.figures_of(table)
     about["multiply_adds"] = multiply_adds(zoo.load(cards[0]))
     target = zoo.WEIGHTS / cards[0].name
-    with images.atomic(target.with_suffix(".safetensors")) as temporary:
+    with atomic(target.with_suffix(".safetensors")) as temporary:
         shutil.copyfile(about.pop("weights"), temporary)
-    with images.atomic(target) as temporary:
+    with atomic(target) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return target
 

@@ -6,7 +6,6 @@ An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (g
 import errno
 import math
 import os
-import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
+
+from .files import atomic
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
@@ -126,20 +127,6 @@ def listing(folder: str | os.PathLike) -> list[Path]:
     if not files:
         raise ImageError(f"{folder}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
     return files
-
-
-@contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    # not mkstemp: its files are private, and a saved picture is an ordinary one, as the umask has it
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _format(path: Path) -> str | None:

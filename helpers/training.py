@@ -29,6 +29,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from . import images, metrics
+from .files import atomic
 from .models import autocast, precision
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
@@ -470,7 +471,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
 
 def _write(path: Path, data: bytes | memoryview) -> None:
     """Put a file in its place, on the disk and whole, or leave the old one. Raises TrainingError."""
-    with _writing(path), images.atomic(path) as temporary:
+    with _writing(path), atomic(path) as temporary:
         temporary.write_bytes(data)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it

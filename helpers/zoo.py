@@ -20,7 +20,8 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from . import datasets, degradations, images, models, training
+from . import datasets, degradations, models, training
+from .files import atomic
 from .recipes import Recipe
 
 WEIGHTS = datasets.DATA / "weights"
@@ -299,7 +300,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "commit": commit(),
         **facts,
     }
-    with images.atomic(folder / f"{recipe.name}.json") as temporary:
+    with atomic(folder / f"{recipe.name}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return folder / f"{recipe.name}.json"
 

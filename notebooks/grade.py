@@ -27,6 +27,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # found from any folder
+
+from helpers.files import atomic  # noqa: E402
+
 CALL = re.compile(r"^check\.(\w+)\((my_\w+)\)", re.MULTILINE)
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "downloads", "__pycache__", ".*_cache")
@@ -239,9 +243,8 @@ def report(rows: pd.DataFrame, out: Path | None) -> None:
     passed = (table == "passed").sum().astype(str) + " of " + (table != "–").sum().astype(str)
     print(pd.concat([table, passed.to_frame("passed").T]).rename_axis(None, axis=1).to_string())
     if out:
-        temporary = out.with_name(out.name + ".part")
-        rows.to_csv(temporary, index=False)
-        os.replace(temporary, out)
+        with atomic(out) as temporary:
+            rows.to_csv(temporary, index=False)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # found from any folder
+
+from helpers.files import atomic  # noqa: E402
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -138,9 +142,8 @@ def without_paths(text: str) -> str:
 def write(book: nbformat.NotebookNode, path: Path) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    nbformat.write(book, temporary)
-    os.replace(temporary, path)
+    with atomic(path) as temporary:
+        nbformat.write(book, temporary)
 
 
 def results_table(csv: Path) -> int:

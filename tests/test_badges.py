@@ -1,6 +1,7 @@
 """Badges, setup cells and links name the repository that pyproject.toml names, and `make badges` changes them all."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -71,14 +72,14 @@ def test_of_a_notebook_only_sources_change(copy):
 
 
 def test_after_a_break_it_is_run_again(copy, monkeypatch):
-    write, left = badges.write, iter(range(3))
+    replace, left = os.replace, iter(range(3))
 
-    def full(path, text):
+    def full(*paths):
         if next(left, None) is None:
             raise OSError("the disk is full")
-        write(path, text)
+        replace(*paths)
 
-    monkeypatch.setattr(badges, "write", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="full"):
         badges.rewrite(copy, NEW)
     assert badges.faults(copy)
@@ -90,7 +91,7 @@ def test_after_a_break_it_is_run_again(copy, monkeypatch):
 
 def test_a_file_that_cannot_be_written_stays_whole(copy, monkeypatch):
     before = texts(copy)
-    monkeypatch.setattr(badges.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(OSError, match="no"):
         badges.rewrite(copy, NEW)
     assert texts(copy) == before

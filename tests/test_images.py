@@ -10,7 +10,7 @@ from builders import photograph, png_header
 from PIL import Image, ImageCms
 from skimage import color
 
-from helpers import degradations, images
+from helpers import degradations, files, images
 
 GRAY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
@@ -444,7 +444,7 @@ def test_saved_files_have_ordinary_permissions(tmp_path, monkeypatch, mask):
 
 
 def test_two_writers_of_one_file_have_each_their_own(tmp_path):
-    with images.atomic(tmp_path / "x") as one, images.atomic(tmp_path / "x") as two:
+    with files.atomic(tmp_path / "x") as one, files.atomic(tmp_path / "x") as two:
         assert one != two
         assert one.is_file()
         one.write_text("one")

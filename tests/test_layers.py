@@ -9,7 +9,7 @@ import pytest
 import helpers
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAIN = re.search(r"`(images → [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8")).group(1)
+CHAIN = re.search(r"`(files → [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8")).group(1)
 LEVELS = [part.strip().split(", ") for part in CHAIN.split("→")]
 LEVEL = {name: place for place, names in enumerate(LEVELS) for name in names}
 APART = {"__init__", "__main__"}  # which lead to all others
