@@ -54,7 +54,7 @@ def inner(t, border):
     return t[..., border : t.shape[-2] - border, border : t.shape[-1] - border]
 
 
-D = check.jpeg_restorer._dct_matrix()
+D = check.jpeg_restorer.D
 
 
 def through_file(block, table, rounding=torch.round, centre=128):
@@ -132,6 +132,7 @@ def levels_of(y, largest, top):
 
 
 FULL = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+BT709 = torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]
 
 WRONG = [
     ("luma", lambda x: images.luma(x)[0], "keep the channel axis"),
@@ -142,12 +143,14 @@ WRONG = [
     ("luma", lambda x: (images.luma(x) + 0.1).clamp(max=1), "65.481"),
     ("luma", lambda x: images.luma(x).tolist(), "returned list, not a tensor"),
     ("luma", lambda x: images.luma(x) * NAN, "65.481"),
+    ("luma", lambda x: images.luma(x.flip(0)), "Red and blue are swapped"),
+    ("luma", lambda x: (x * BT709).sum(0, keepdim=True) * 219 / 255 + 16 / 255, "BT.709"),
     ("psnr", lambda a, b, peak: -decibels(a, b, peak), "sign"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) / 2, "half"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak) * math.log(10), "dB was expected"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak) * math.log(10), "45.0192 where 19.5516 is right. It is 10·log₁₀"),
     ("psnr", lambda a, b, peak: decibels(a, b, 1.0), "use the argument"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak**0.5), "square the peak"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "72.20 dB where|dB was expected"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 91.7478 where 67.6824 is right"),
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "infinite|math.inf"),
     ("psnr", lambda a, b, peak: (a - b).square(), "not a number"),
@@ -157,8 +160,8 @@ WRONG = [
     ("patch_count", lambda side, size, stride: side // stride, "one too many"),
     ("patch_count", lambda side, size, stride: math.ceil((side - size) / stride) + 1, "hangs over the end"),
     ("patch_count", lambda side, size, stride: side // size, "these overlap"),
-    ("patch_count", lambda side, size, stride: (side - size) / stride + 1, "a part of a window"),
-    ("patch_count", lambda side, size, stride: side, "10, but 4 fit"),
+    ("patch_count", lambda side, size, stride: (side - size) / stride + 1, "A part of a window"),
+    ("patch_count", lambda side, size, stride: side, "(10, 4, 2) is 10 where 4 is right"),
     ("turn", lambda x, y, k: (oriented(x, k), y), "differently"),
     ("turn", lambda x, y, k: (oriented(x, k % 4), oriented(y, k % 4)), "4 orientations"),
     ("turn", lambda x, y, k: (oriented(x, (k + 1) % 8), oriented(y, (k + 1) % 8)), "k = 0"),
@@ -180,38 +183,39 @@ WRONG = [
     ("split", lambda sources, held: (["cat"], ["cup"]), "not their photographs"),
     ("split", lambda sources, held: by_photograph(sources, held)[0], "two lists"),
     ("split", lambda sources, held: 9, "returned int; return two lists"),
-    ("parameters", lambda kernels: weights(kernels) - 97, "8,032, but there are 8,129. The biases"),
-    ("parameters", lambda kernels: 8_129, "8,129, but there are 57,281"),
-    ("parameters", lambda kernels: np.dot(kernels, (64, 64 * 32, 32)) + 97, "81 weights, not 9"),
+    ("parameters", lambda kernels: weights(kernels) - 97, "((9, 1, 5)) is 8,032 where 8,129 is right. The biases"),
+    ("parameters", lambda kernels: 8_129, "8,129 where 57,281 is right"),
+    ("parameters", lambda kernels: np.dot(kernels, (64, 64 * 32, 32)) + 97, "has 81 weights"),
     ("parameters", lambda kernels: np.dot(np.square(kernels), (64, 32, 1)) + 97, "every channel"),
     ("parameters", lambda kernels: NAN, "not yet"),
-    ("receptive_field", sum, "15, but it is 13. Each layer adds k − 1"),
+    ("receptive_field", sum, "15 where 13 is right. Each layer adds k − 1"),
     ("receptive_field", max, "each of which has seen"),
     ("receptive_field", lambda kernels: sum(k - 1 for k in kernels), "itself"),
     ("receptive_field", lambda kernels: 1 + sum(k // 2 for k in kernels), "both sides"),
     ("receptive_field", math.prod, "Start at 1"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
-    ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.250"),
+    ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.5 where 0.25 is right"),
     ("loss_border", lambda x, y, border: mse(inner(x, border), inner(y, border)).item(), "no gradient"),
     ("multiply_adds", lambda weights, scale, small: weights, "once per small pixel"),
     ("multiply_adds", lambda weights, scale, small: weights / scale if small else weights, "not by scale"),
     ("multiply_adds", lambda weights, scale, small: weights / scale**2, "nothing is saved"),
     ("multiply_adds", lambda weights, scale, small: weights * scale**2 if small else weights, "not dearer"),
-    ("multiply_adds", lambda weights, scale, small: 1, "1, but it is 57,184"),
+    ("multiply_adds", lambda weights, scale, small: 1, "1 where 57,184 is right"),
     ("multiply_adds", lambda weights, scale, small: NAN, "not yet"),
     ("dct", lambda block: D @ block, "one direction"),
     ("dct", lambda block: block @ D.T, "one direction"),
     ("dct", lambda block: D.T @ block @ D, "way back"),
     ("dct", lambda block: (D @ block @ D.T).T, "swapped"),
-    ("dct", lambda block: D @ (block - 128) @ D.T, "first coefficient"),
+    ("dct", lambda block: D @ (block - 128) @ D.T, "-311.25 is right. D @ block does"),
     ("dct", lambda block: (D @ block @ D.T)[0], "(8, 8) was expected"),
-    ("dct", lambda block: block * NAN, "first coefficient"),
+    ("dct", lambda block: block * NAN, "-311.25 is right. D @ block does"),
     ("round_trip", lambda block, table: (D @ (block - 128) @ D.T / table).round(), "stored integers"),
     ("round_trip", lambda block, table: through_file(block, table) - 128, "too dark"),
     ("round_trip", lambda b, table: D.T @ (D @ (b - 128) @ D.T / table).round() @ D + 128, "multiplied by the table"),
     ("round_trip", lambda block, table: block, "Nothing is lost"),
     ("round_trip", lambda block, table: through_file(block, table, centre=0), "Subtract 128"),
+    ("round_trip", lambda block, table: through_file(block, table, centre=127.5), "Centre by 128"),
     ("round_trip", lambda block, table: through_file(block, table, torch.floor), "cut off"),
     ("round_trip", lambda block, table: through_file(block, table, torch.trunc), "cut off"),
     ("round_trip", lambda block, table: through_file(block, 2 * table), "one is amiss"),
@@ -230,7 +234,7 @@ WRONG = [
     ("learning_rate", lambda epoch, epochs, start: start, "1 halvings"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
-    ("learning_rate", lambda epoch, epochs, start: 5e-4 / 2 ** (5 * epoch // epochs), "epochs`|full rate"),
+    ("learning_rate", lambda epoch, epochs, start: 5e-4 / 2 ** (5 * epoch // epochs), "argument `start`"),
     ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "the remainder"),
     ("learning_rate", lambda epoch, epochs, start: NAN, "not yet"),
     ("psnr", lambda a, b, peak: sum(metrics.psnr(x, y, peak) for x, y in zip(a, b, strict=True)) / 3, "under the log"),
@@ -246,7 +250,7 @@ WRONG = [
     ("bounded", lambda restored, decoded, tau: decoded + (restored - decoded) * tau / 0.1, "leaves them alone"),
     ("bounded", lambda x, decoded, tau: torch.where((x - decoded).abs() > tau, decoded, x), "lie on it"),
     ("bounded", lambda restored, decoded, tau: restored * NAN, "not yet"),
-    ("interval", lambda c, stored, table: stored * table, "decoded file again"),
+    ("interval", lambda c, stored, table: stored * table, "decoded file; what the network"),
     ("interval", lambda c, stored, table: c.clamp(stored - 0.5, stored + 0.5), "multiply the limits"),
     ("interval", lambda c, stored, table: c.clamp((stored - 1) * table, (stored + 1) * table), "twice too wide"),
     ("interval", lambda c, stored, table: c.clamp(stored * table - 0.5, stored * table + 0.5), "table entry"),
@@ -258,12 +262,12 @@ WRONG += [
     ("entropy", lambda p: -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)), "base 2"),
     ("entropy", lambda p: (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2), "sign"),
     ("entropy", lambda p: -torch.xlogy(p, p) / math.log(2), "Zeros cost"),
-    ("entropy", lambda p: p, "0.469 was expected"),
+    ("entropy", lambda p: p, "is 0.5 where 1 is right"),
     ("entropy", lambda p: -(p * p.log2() + (1 - p) * (1 - p).log2()), "0 · log 0"),
     ("largest", lambda c, n: kept(c, c, n), "absolute values"),
     ("largest", lambda c, n: kept(c, c.abs(), n).ne(0).float(), "mask"),
     ("largest", lambda c, n: torch.where(c.abs() >= c.abs().flatten().topk(2 * n).values[-1], c, 0), "of each block"),
-    ("largest", lambda c, n: kept(c, c.abs(), n + 1), "keeps [5, 5]"),
+    ("largest", lambda c, n: kept(c, c.abs(), n + 1), "too many of each block: 5, not 4"),
     ("thermometer", lambda level, t: (level <= t).float(), "upside down"),
     ("thermometer", lambda level, t: ((level > t) & (level <= t + 1)).float(), "Only one bit"),
     ("thermometer", lambda level, t: torch.sigmoid(level - t), "neither 0 nor 1"),
@@ -291,8 +295,8 @@ WRONG += [
     ("signed_psnr", lambda x, y: 10 * math.log10(1 / mse(x, y)), "6.02 dB too low"),
     ("signed_psnr", lambda x, y: 10 * math.log10(2 / mse(x, y)), "squared"),
     ("signed_psnr", lambda x, y: 20 * math.log10(4 / mse(x, y)), "root mean square"),
-    ("signed_psnr", lambda x, y: 10 * math.log10((y.max() - y.min()) ** 2 / mse(x, y)), "range of this picture"),
-    ("signed_psnr", lambda x, y: 3.0, "dB is right"),
+    ("signed_psnr", lambda x, y: 10 * math.log10((y.max() - y.min()) ** 2 / mse(x, y)), "not that of this picture"),
+    ("signed_psnr", lambda x, y: 3.0, "3 where 29.1047 is right"),
     ("signed_psnr", lambda x, y: -10 * math.log10(4 / mse(x, y)), "sign"),
     ("signed_psnr", lambda x, y: 10 * math.log(4 / mse(x, y)), "natural logarithm"),
     ("quantizer", lambda y, largest, bits: (y / largest * (2 ** (bits - 1) - 1)).round(), "whole numbers k"),
@@ -302,9 +306,8 @@ WRONG += [
         "cuts off",
     ),
     ("quantizer", lambda y, largest, bits: levels_of(y, largest, 2 ** (bits - 1)), "top = 2"),
-    ("quantizer", lambda y, largest, bits: y, "was expected"),
+    ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("quantizer", lambda y, largest, bits: levels_of(y, largest, 2**bits), "tell 8 apart"),
-    ("quantizer", lambda y, largest, bits: y, "was expected"),
 ]
 
 
@@ -463,6 +466,8 @@ ODD += [lambda *_, v=v: v for v in ("text", [], {}, torch.zeros(0), torch.zeros(
 
 
 def without_numbers(said: str) -> str:
+    """The sentences alone: no numbers, and no name of a function, in which two wrong answers differ as well."""
+    said = re.sub(r"not yet\. \S+?\(.*?\) ", "not yet. It ", re.sub(r"\[[\d, ]+\] is", " is", said))
     return re.sub(r"[−-]?\d+([,.]\d+)*(e[+-]\d+)?|nan", "#", said)
 
 
@@ -509,5 +514,5 @@ def test_an_exception_is_named(capsys, name):
 
 
 def test_metrics_used_by_a_check_agree_with_the_answers_here():
-    a, b = check.examine.pictures()
+    a, b = check.data_preparation._pictures()
     assert decibels(a, b, 1.0) == pytest.approx(metrics.psnr(a, b), abs=1e-4)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from .examine import Wrong, call, close, exercise, tensor
+from .examine import compare, exercise
 
 
 def _entropy(p: torch.Tensor) -> torch.Tensor:
@@ -15,20 +15,14 @@ def _entropy(p: torch.Tensor) -> torch.Tensor:
 @exercise("4.1", course=_entropy)
 def entropy(answer: Callable) -> None:
     """my_entropy(p): bits that a binary symbol costs, for a tensor of shares of ones; 0 where p is 0 or 1."""
-    p = torch.tensor([0.5, 0.1, 0.02, 0.9])
-    expected = _entropy(p)
-    value = tensor(call(answer, p), (4,))
-    if close(value, expected * math.log(2), 1e-3):
-        raise Wrong("Those are nats: bits want the logarithm to base 2.")
-    if close(value, -expected, 1e-3):
-        raise Wrong("The sign is wrong: logarithms of probabilities are negative, bits are not.")
-    if close(value, -p * p.log2(), 1e-3):
-        raise Wrong("Zeros cost something, too: add the term of 1 − p.")
-    if not close(value, expected, 1e-3):
-        raise Wrong(f"For p = 0.1 it gives {value[1]:.3f} where {expected[1]:.3f} was expected.")
-    ends = tensor(call(answer, torch.tensor([0.0, 1.0])), (2,))
-    if not close(ends, torch.zeros(2), 1e-3):
-        raise Wrong("For p = 0 and 1 it should give 0: a bit that is always the same tells nothing. Mind 0 · log 0.")
+    p, ends = torch.tensor([0.5, 0.1, 0.02, 0.9]), torch.tensor([0.0, 1.0])
+    mistakes = {
+        "Those are nats: bits want the logarithm to base 2.": _entropy(p) * math.log(2),
+        "The sign is wrong: logarithms of probabilities are negative, bits are not.": -_entropy(p),
+        "Zeros cost something, too: add the term of 1 − p.": -p * p.log2(),
+    }
+    compare(answer, (p,), _entropy(p), mistakes, within=1e-3)
+    compare(answer, (ends,), ends * 0, {}, "A bit that is always the same tells nothing. Mind 0 · log 0.")
 
 
 def _largest(coefficients: torch.Tensor, count: int, order: Callable = torch.abs) -> torch.Tensor:
@@ -41,17 +35,15 @@ def _largest(coefficients: torch.Tensor, count: int, order: Callable = torch.abs
 def largest(answer: Callable) -> None:
     """my_largest(coefficients, count): all but the `count` largest in absolute value set to zero, in each block."""
     blocks = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
-    value = tensor(call(answer, blocks, 4), (2, 8, 8))
-    expected = _largest(blocks, 4)
-    if close(value, _largest(blocks, 4, order=torch.clone), 1e-6):
-        raise Wrong("Large negative coefficients matter as much as positive ones: compare absolute values.")
-    if close(value, expected.ne(0).float(), 1e-6):
-        raise Wrong("That is a mask; return the coefficients themselves where it is one.")
-    if value.ne(0).sum(dim=(1, 2)).tolist() == [0, 8] or value[0].abs().max() == 0:
-        raise Wrong("Take the largest of each block, not of all blocks together.")
-    if not close(value, expected, 1e-6):
-        kept = value.ne(0).sum(dim=(1, 2)).tolist()
-        raise Wrong(f"Of blocks with 64 coefficients it keeps {kept}; the 4 largest of each were asked for.")
+    both, right = blocks.view(1, 16, 8), _largest(blocks, 4)
+    mistakes = {
+        "Large negative coefficients matter as much: compare absolute values.": _largest(blocks, 4, order=torch.clone),
+        "That is a mask; return the coefficients themselves where it is one.": right.ne(0),
+        "Take the largest of each block, not of all blocks together.": _largest(both, 4).view(2, 8, 8),
+        "Take 4 of each block, not 8 of both together.": _largest(both, 8).view(2, 8, 8),
+        "It keeps one too many of each block: 5, not 4.": _largest(blocks, 5),
+    }
+    compare(answer, (blocks, 4), right, mistakes, "Of each block, the 4 largest stay as they are.")
 
 
 def _thermometer(level: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
@@ -63,41 +55,28 @@ def thermometer(answer: Callable) -> None:
     """my_thermometer(level, thresholds): a row of bits, one where the level is above the threshold."""
     thresholds = torch.arange(-2.5, 3.0)
     for level in torch.tensor([1.2, -3.0, 9.0]):
-        value = tensor(call(answer, level, thresholds), (6,))
-        wanted = _thermometer(level, thresholds)
-        if close(value, 1 - wanted, 1e-6):
-            raise Wrong("It is upside down: bits below the level are one.")
-        if value.sum() == 1 and wanted.sum() > 1:
-            raise Wrong("Only one bit is set; a thermometer is filled from below up to the level.")
-        if ((value > 0) & (value < 1)).any():
-            raise Wrong("Some are neither 0 nor 1: those are shades, and a file holds bits.")
-        if value.min() == -1:
-            raise Wrong("Those are signs, −1 and 1; bits are 0 and 1.")
-        if not close(value, wanted, 1e-6):
-            raise Wrong(f"The level {level:g} gives {value.int().tolist()}; {wanted.int().tolist()} was expected.")
+        right = _thermometer(level, thresholds)
+        mistakes = {
+            "It is upside down: bits below the level are one.": 1 - right,
+            "Only one bit is set; a thermometer is filled up to the level.": right
+            - _thermometer(level, thresholds + 1),
+            "Some are neither 0 nor 1: those are shades, and a file holds bits.": torch.sigmoid(level - thresholds),
+            "Those are signs, −1 and 1; bits are 0 and 1.": (level - thresholds).sign(),
+        }
+        hint = f"For the level {level:g}, {right.int().tolist()} was expected."
+        compare(answer, (level, thresholds), right, mistakes, hint)
 
 
 @exercise("4.4")
 def code_length(answer: Callable) -> None:
     """my_bits(level, mean, scale): −log₂ of what a Laplace distribution gives to level − ½ … level + ½."""
-    level = torch.tensor([0.0, 1.0, -3.0, 2.0])
-    mean, scale = torch.tensor([0.0, 0.4, 0.0, 2.2]), torch.tensor([1.0, 0.5, 2.0, 0.3])
-
-    def below(x: torch.Tensor) -> torch.Tensor:
-        return torch.where(x < mean, ((x - mean) / scale).exp() / 2, 1 - ((mean - x) / scale).exp() / 2)
-
-    probability = below(level + 0.5) - below(level - 0.5)
-    value = tensor(call(answer, level, mean, scale), (4,))
-    if close(value, probability, 1e-3):
-        raise Wrong("Those are probabilities; bits are −log₂ of them.")
-    if close(value, -probability.log(), 1e-3):
-        raise Wrong("Those are nats: bits want the logarithm to base 2.")
-    density = (-(level - mean).abs() / scale).exp() / (2 * scale)
-    if close(value, -density.log2(), 1e-3):
-        raise Wrong(
-            "That is the density at a point; a level stands for all numbers that round to it: take an interval."
-        )
-    if not close(value, -probability.log2(), 1e-3):
-        raise Wrong(
-            f"For level 0, mean 0, scale 1 it gives {value[0]:.3f} where {-probability[0].log2():.3f} is right."
-        )
+    level, mean = torch.tensor([0.0, 1.0, -3.0, 2.0]), torch.tensor([0.0, 0.4, 0.0, 2.2])
+    scale = torch.tensor([1.0, 0.5, 2.0, 0.3])
+    model = torch.distributions.Laplace(mean, scale)
+    share = model.cdf(level + 0.5) - model.cdf(level - 0.5)
+    mistakes = {
+        "Those are probabilities; bits are −log₂ of them.": share,
+        "Those are nats: bits want the logarithm to base 2.": -share.log(),
+        "That is the density at a point, not the share of an interval.": -model.log_prob(level) / math.log(2),
+    }
+    compare(answer, (level, mean, scale), -share.log2(), mistakes, "How much lies between level ± ½?", within=1e-3)

@@ -1,12 +1,10 @@
-"""How a check examines an answer: by what a learner's function returns, with a verdict in one line."""
+"""How a check examines an answer: by what a learner's function returns, beside what the right one does."""
 
 import copy
 import functools
 from collections.abc import Callable
 
 import torch
-
-from .. import degradations
 
 
 class Wrong(Exception):
@@ -51,7 +49,7 @@ def verdict(examine: Callable, answer) -> str:
 
 def usable(check: Callable, answer: Callable) -> Callable:
     """The learner's function where it passes, else the course's: what a student's notebook goes on with."""
-    return answer if verdict(check.__wrapped__, answer) == "passed." else check.course
+    return answer if check.verdict(answer) == "passed." else check.course
 
 
 def call(function: Callable, *arguments):
@@ -71,56 +69,65 @@ def call(function: Callable, *arguments):
     return value
 
 
-def number(value) -> float:
-    """The number that a learner's function returned; Wrong where it is something else."""
+def compare(answer: Callable, case: tuple, right, mistakes: dict, otherwise: str = "", within: float = 1e-4) -> None:
+    """Wrong where answer(*case) is further than `within` from what is right, a number or a tensor, or raises.
+
+    mistakes: by its hint, what each usual mistake returns, or the exception that it raises; others hear `otherwise`.
+    """
+    wanted = torch.as_tensor(right, dtype=torch.float64)
     try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"It returned {type(value).__name__}, not a number: take the mean over all pixels.") from None
+        value = tensor(call(answer, *case), wanted)
+    except (Wrong, NotAttempted):
+        raise
+    except Exception as why:
+        value = why
+    if not alike(value, wanted, within):
+        hint = next((hint for hint, wrong in mistakes.items() if alike(value, wrong, within)), otherwise)
+        raise Wrong(f"{seen(answer, case, value, wanted)} {hint}".strip())
 
 
-def picture(value, shape: tuple[int, ...] | None = None, hint: str = "") -> torch.Tensor:
-    """The tensor that a learner's function returned; Wrong where it is something else, or of another shape."""
-    if not isinstance(value, torch.Tensor):
-        raise Wrong(f"It returned {type(value).__name__}, not a tensor.")
-    if shape and tuple(value.shape) != shape:
-        raise Wrong(f"The shape is {tuple(value.shape)}; {shape} was expected: {hint}.")
-    return value
-
-
-def tensor(value, shape: tuple[int, ...]) -> torch.Tensor:
-    """What a learner's function returned as a tensor of that shape: lists and arrays will do, too."""
+def tensor(value, wanted: torch.Tensor) -> torch.Tensor:
+    """What an answer returned, float64. Arrays and lists will do, but for pictures; Wrong for all else."""
     try:
-        value = torch.as_tensor(value, dtype=torch.float32)
+        if wanted.dim() < 3 or not isinstance(value, list | tuple):
+            return torch.as_tensor(value, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"It returned {type(value).__name__}, not a tensor.") from None
-    if tuple(value.shape) != shape:
-        raise Wrong(f"The shape is {tuple(value.shape)}; {shape} was expected.")
-    return value
+        pass
+    raise Wrong(f"It returned {type(value).__name__}, not a {'tensor' if wanted.dim() else 'number'}.")
+
+
+def alike(value: torch.Tensor | Exception, other, within: float) -> bool:
+    """Whether a value has the shape and, but for `within`, the numbers of another, or is an exception of that kind."""
+    if isinstance(value, Exception) or isinstance(other, type):
+        return isinstance(other, type) and isinstance(value, other)
+    other = torch.as_tensor(other, dtype=torch.float64)
+    return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=within, equal_nan=True)
+
+
+def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted: torch.Tensor) -> str:
+    """The call and what came of it, in a sentence: "my_count(10, 4, 2) is 3 where 4 is right."."""
+    name = getattr(answer, "__name__", "your answer")
+    if isinstance(value, Exception):
+        return f"{name} raised {type(value).__name__}: {value}."
+    told = ", ".join(str(given) if isinstance(given, int | float | tuple) else "…" for given in case)
+    if value.shape != wanted.shape:
+        right = f"{tuple(wanted.shape)} was expected" if wanted.dim() else "that is not a number"
+        return f"{name}({told}) has the shape {tuple(value.shape)}; {right}."
+    place = torch.unravel_index((value - wanted).abs().nan_to_num(torch.inf).argmax(), wanted.shape)
+    index = f"[{', '.join(str(int(i)) for i in place)}]" if place else ""
+    return f"{name}({told}){index} is {value[place].item():,.6g} where {wanted[place].item():,.6g} is right."
+
+
+def blame(faults: dict[str, bool]) -> None:
+    """Wrong, with the first sentence that is true."""
+    for sentence, true in faults.items():
+        if true:
+            raise Wrong(sentence)
 
 
 def two(value, what: str) -> tuple:
     """The two things that a learner's function returned."""
-    if isinstance(value, torch.Tensor) or not isinstance(value, tuple | list) or len(value) != 2:
+    if not isinstance(value, tuple | list) or len(value) != 2:
         many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
         raise Wrong(f"It returned {type(value).__name__}{many}; return two {what}, with a comma between them.")
     return tuple(value)
-
-
-def close(a: torch.Tensor, b: torch.Tensor, within: float) -> bool:
-    """Whether no element differs by more than `within`, or is NaN."""
-    return bool(((a - b).abs() <= within).all())
-
-
-def known(value: float, mistakes: dict[float, str], tolerance: float = 0.01) -> None:
-    """Wrong, where a value is that of a usual mistake."""
-    for mistaken, said in mistakes.items():
-        if abs(value - mistaken) < tolerance:
-            raise Wrong(said)
-
-
-def pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """A clean picture to ask about and a noisy one, each channel more than the one before, (3, 24, 32) in [0, 1]."""
-    clean = torch.linspace(0, 1, 3 * 24 * 32).view(3, 24, 32)
-    noise = degradations.gaussian_noise(torch.full_like(clean, 0.5), 0.1, seed=1) - 0.5
-    return clean, (clean + torch.tensor([0.4, 1.0, 1.6])[:, None, None] * noise).clamp(0, 1)
