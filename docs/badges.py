@@ -2,14 +2,13 @@
 
     python docs/badges.py [--repository OWNER/NAME] [--branch BRANCH] [--root FOLDER]
 
-What they name is said once, in pyproject.toml under [tool.course]. Outputs of notebooks stay as they are. All is made
-before anything is written, and pyproject.toml is written last: after a break, run it again. Exit code 2 for bad input.
+What they name is said once, in pyproject.toml under [tool.course], which is written last: after a break, run it again.
+Exit code 2 for bad input.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -42,7 +41,29 @@ class Course(NamedTuple):
     branch: str
 
 
-# ------------------------------------------------------------------------------------------- reading
+def main(arguments: list[str] | None = None) -> int:
+    """Write what the command line asks for; 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repository", default="", metavar="OWNER/NAME")  # empty: as it is, for make's sake
+    parser.add_argument("--branch", default="")
+    parser.add_argument("--root", type=Path, default=ROOT, help="another copy of the course")
+    options = parser.parse_args(arguments)
+    repository, branch, root = options.repository, options.branch, options.root
+    try:
+        if not repository and not branch:
+            raise BadgeError(f"name the repository: make badges REPO={origin(root) or 'owner/name'}")
+        if repository and not NAME.fullmatch(repository):
+            raise BadgeError(f"{repository!r} is no repository on GitHub; write REPO=owner/name.")
+        if branch and not BRANCH.fullmatch(branch):
+            raise BadgeError(f"{branch!r} is no branch or tag for a badge: letters, digits, '_', '-' and '.' alone.")
+        now = said(root)
+        done = rewrite(root, Course(repository or now.repository, branch or now.branch))
+    except (BadgeError, OSError) as why:
+        print(f"error: {why}", file=sys.stderr)
+        return 2
+    print(*(path.relative_to(root) for path in done), sep="\n", end="\n" if done else "")
+    print(f"all name {' at '.join(said(root))}" + ("" if done else ", as before"))
+    return 0
 
 
 def said(root: Path = ROOT) -> Course:
@@ -51,20 +72,6 @@ def said(root: Path = ROOT) -> Course:
     if not table:
         raise BadgeError("pyproject.toml has no [tool.course] with repository and branch; restore it with git.")
     return Course(table[2], table[4])
-
-
-def named(text: str) -> tuple[set[str], set[str]]:
-    """The repositories and the branches that the badges and the clone commands of a text name."""
-    badges, clones = BADGE.findall(text), CLONE.findall(text)
-    repositories = {repository for repository, _, _ in badges} | {repository for _, repository in clones}
-    return repositories, {branch for _, branch, _ in badges} | {branch for branch, _ in clones if branch}
-
-
-def files(root: Path) -> list[Path]:
-    """The course's files of text, pyproject.toml last."""
-    found = [path for path in sorted(root.rglob("*")) if path.suffix in KINDS and path.is_file()]
-    found = [path for path in found if not LEFT_OUT.intersection(path.relative_to(root).parts)]
-    return sorted(found, key=lambda path: path.name == "pyproject.toml")
 
 
 def origin(root: Path) -> str | None:
@@ -78,26 +85,26 @@ def origin(root: Path) -> str | None:
     return found[1] if found else None
 
 
-def faults(root: Path = ROOT) -> list[str]:
-    """Where the course names another repository or branch than pyproject.toml does, in sentences."""
-    course, sentences = said(root), []
-    for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
-        cells = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-        badges = BADGE.findall("\n".join(cells))
-        if badges != [(*course, path.name)]:
-            sentences.append(f"{path.name}: its badge opens {badges or 'nothing'}.")
-        clones = CLONE.findall("\n".join(cells))
-        if clones != [(course.branch, course.repository)]:
-            sentences.append(f"{path.name}: its setup cell clones {clones or 'nothing'}.")
-        if f"/{path.name})" not in (root / "README.md").read_text(encoding="utf-8"):
-            sentences.append(f"README.md: no badge opens {path.name}.")
-    for path in files(root):
-        others = named(path.read_text(encoding="utf-8"))[0] - {course.repository}
-        sentences += [f"{path.relative_to(root)}: it names {other}." for other in sorted(others)]
-    return sentences
+def files(root: Path) -> list[Path]:
+    """The course's files of text, pyproject.toml last."""
+    found = [path for path in sorted(root.rglob("*")) if path.suffix in KINDS and path.is_file()]
+    found = [path for path in found if not LEFT_OUT.intersection(path.relative_to(root).parts)]
+    return sorted(found, key=lambda path: path.name == "pyproject.toml")
 
 
-# ------------------------------------------------------------------------------------------- writing
+def outdated(root: Path, new: Course) -> dict[Path, str]:
+    """The files that name another course than `new`, each with the text that it should have."""
+    texts = {path: path.read_text(encoding="utf-8") for path in files(root)}
+    badges = [found for text in texts.values() for found in BADGE.findall(text)]
+    clones = [found for text in texts.values() for found in CLONE.findall(text)]
+    repositories = {said(root).repository, *(badge[0] for badge in badges), *(clone[1] for clone in clones)}
+    branches = {said(root).branch, *(badge[1] for badge in badges), *(clone[0] for clone in clones if clone[0])}
+    right = {}
+    for path, text in texts.items():
+        for old in sorted(repositories):
+            text = renamed(text, old, branches, new)
+        right[path] = TABLE.sub(rf"\g<1>{new.repository}\g<3>{new.branch}\g<5>", text)
+    return {path: text for path, text in right.items() if text != texts[path]}
 
 
 def renamed(text: str, repository: str, branches: set[str], new: Course) -> str:
@@ -114,70 +121,13 @@ def renamed(text: str, repository: str, branches: set[str], new: Course) -> str:
     return re.sub(link + end, rf"\g<1>{new.repository}", text)
 
 
-def changed(path: Path, repositories: set[str], branches: set[str], new: Course) -> str:
-    """The new text of a file; of a notebook, its cells' sources alone change."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix != ".ipynb":
-        for old in repositories:
-            text = renamed(text, old, branches, new)
-        return TABLE.sub(rf"\g<1>{new.repository}\g<3>{new.branch}\g<5>", text) if path.suffix == ".toml" else text
-    book = json.loads(text)
-    if as_stored(book) != text:
-        raise BadgeError(f"{path}: not as Jupyter stores a notebook; open and save it there, then try again.")
-    for cell in book["cells"]:
-        source = "".join(cell["source"])
-        for old in repositories:
-            source = renamed(source, old, branches, new)
-        cell["source"] = source.splitlines(keepends=True)
-    return as_stored(book)
-
-
-def as_stored(book: dict) -> str:
-    """The text of a notebook, as nbformat writes it."""
-    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-
-
 def rewrite(root: Path, new: Course) -> list[Path]:
     """Make all files name `new`; those that were changed."""
-    known = files(root)
-    olds = [({said(root).repository}, {said(root).branch})]
-    olds += [named(path.read_text(encoding="utf-8")) for path in known]
-    repositories, branches = (set().union(*found) for found in zip(*olds, strict=True))
-    texts = {path: changed(path, repositories, branches, new) for path in known}
-    texts = {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
+    texts = outdated(root, new)
     for path, text in texts.items():
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return list(texts)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Write what the command line asks for; 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repository", default="", metavar="OWNER/NAME")  # empty: as it is, for make's sake
-    parser.add_argument("--branch", default="")
-    parser.add_argument("--root", type=Path, default=ROOT, help="another copy of the course")
-    options = parser.parse_args(arguments)
-    try:
-        done = rewrite(options.root, wanted(options.repository, options.branch, options.root))
-    except (BadgeError, OSError) as why:
-        print(f"error: {why}", file=sys.stderr)
-        return 2
-    print(*(path.relative_to(options.root) for path in done), sep="\n", end="\n" if done else "")
-    print(f"all name {' at '.join(said(options.root))}" + ("" if done else ", as before"))
-    return 0
-
-
-def wanted(repository: str, branch: str, root: Path) -> Course:
-    """The course that is asked for; BadgeError where it cannot be one."""
-    now = said(root)
-    if not repository and not branch:
-        raise BadgeError(f"name the repository: make badges REPO={origin(root) or 'owner/name'}")
-    if repository and not NAME.fullmatch(repository):
-        raise BadgeError(f"{repository!r} is no repository on GitHub; write REPO=owner/name.")
-    if branch and not BRANCH.fullmatch(branch):
-        raise BadgeError(f"{branch!r} is no branch or tag for a badge; it may have letters, digits, '_', '-' and '.'.")
-    return Course(repository or now.repository, branch or now.branch)
 
 
 if __name__ == "__main__":
