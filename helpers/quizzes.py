@@ -4,11 +4,10 @@ Where widgets live (JupyterLab, Colab), choices are buttons. Everywhere else (Gi
 the same questions are plain HTML whose choices unfold. Valid for ipywidgets 7 and 8.
 """
 
-import dataclasses
 import html
 import re
-import string
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from IPython.display import display
 
@@ -16,10 +15,9 @@ from . import datasets
 
 FOLDER = datasets.DATA / "quizzes"
 _CHOICE = re.compile(r"^- \[([ x])\] (.+)\n  (.+)$", re.MULTILINE)
-_VERDICTS = {True: "Right.", False: "No."}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Choice:
     """One answer, whether it is right, and why."""
 
@@ -30,10 +28,10 @@ class Choice:
     @property
     def reply(self) -> str:
         """What a click on it says."""
-        return f"{_VERDICTS[self.right]} {self.why}"
+        return f"{'Right.' if self.right else 'No.'} {self.why}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Question:
     """What is asked, and the choices, of which one is right."""
 
@@ -47,43 +45,22 @@ def read(notebook: int) -> list[Question]:
     if not path.is_file():
         there = ", ".join(sorted(path.stem for path in FOLDER.glob("*.md")))
         raise ValueError(f"notebook {notebook!r} has no quiz; there are {there}.")
-    _, *parts = re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return [_question(part) for part in parts]
-
-
-def _question(part: str) -> Question:
-    text, rest = part.split("\n", 1)
-    return Question(text, tuple(Choice(text, mark == "x", why) for mark, text, why in _CHOICE.findall(rest)))
+    _, *parts = re.split(r"^## (.+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    choices = [tuple(Choice(text, mark == "x", why) for mark, text, why in _CHOICE.findall(s)) for s in parts[1::2]]
+    return [Question(*question) for question in zip(parts[::2], choices, strict=True)]
 
 
 def show(notebook: int) -> None:
     """Display a notebook's quiz: buttons where there are widgets, else choices that unfold."""
-    questions = read(notebook)
-    bundle = {"text/plain": _plain(questions), "text/html": _page(questions)}
-    bundle["application/vnd.jupyter.widget-view+json"] = _reference(_widget(questions))
-    display(bundle, raw=True)
-
-
-def _reference(widget) -> dict:
-    """What a front end needs to show the widget."""
-    return {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-
-
-def _plain(questions: list[Question]) -> str:
-    lines = []
+    plain, page, questions = [], [], read(notebook)
     for number, question in enumerate(questions, start=1):
-        lines += [f"{number}. {question.text}", *(f"   - {c.text}\n     {c.reply}" for c in question.choices)]
-    return "\n".join(lines)
-
-
-def _page(questions: list[Question]) -> str:
-    parts = []
-    for number, question in enumerate(questions, start=1):
-        choices = (
-            f"<details><summary>{_marked(c.text)}</summary>{_marked(c.reply)}</details>" for c in question.choices
-        )
-        parts.append(f"<p><b>{number}.</b> {_marked(question.text)}</p>\n" + "\n".join(choices))
-    return "\n".join(parts)
+        plain += [f"{number}. {question.text}", *(f"   - {c.text}\n     {c.reply}" for c in question.choices)]
+        page.append(f"<p><b>{number}.</b> {_marked(question.text)}</p>")
+        for c in question.choices:
+            page.append(f"<details><summary>{_marked(c.text)}</summary>{_marked(c.reply)}</details>")
+    widget = {"version_major": 2, "version_minor": 0, "model_id": _widget(questions).model_id}
+    bundle = {"text/plain": "\n".join(plain), "text/html": "\n".join(page)}
+    display(bundle | {"application/vnd.jupyter.widget-view+json": widget}, raw=True)
 
 
 def _marked(text: str) -> str:
@@ -102,32 +79,26 @@ def _widget(questions: list[Question]):
         first.setdefault(number, right)
         score.value = f"{sum(first.values())} of {len(questions)} right at the first click."
 
-    boxes = [_asked(number, question, answered) for number, question in enumerate(questions, start=1)]
-    return ipywidgets.VBox([*boxes, score])
+    return ipywidgets.VBox([*(_asked(n, asked, answered) for n, asked in enumerate(questions, start=1)), score])
 
 
 def _asked(number: int, question: Question, answered: Callable[[int, bool], None]):
     """One question: a click on a choice's letter colours it, and tells why the choice is right or not."""
-    import ipywidgets
+    from ipywidgets import HTML, Button, HBox, VBox
 
-    reply = ipywidgets.HTML()
-    letters = string.ascii_uppercase[: len(question.choices)]
-    buttons = [ipywidgets.Button(description=letter, layout={"width": "3em"}) for letter in letters]
+    def line(bold: str, text: str) -> str:  # which would have a fixed height otherwise
+        return f'<div style="line-height: 1.4; white-space: normal"><b>{bold}</b> {_marked(text)}</div>'
 
-    def clicked(button) -> None:
-        choice = question.choices[buttons.index(button)]
-        button.button_style = "success" if choice.right else "warning"
-        reply.value = _line(f"<b>{button.description}.</b> {_marked(choice.reply)}")
-        answered(number, choice.right)
+    def row(letter: str, choice: Choice) -> HBox:
+        def clicked(button: Button) -> None:
+            button.button_style = "success" if choice.right else "warning"
+            reply.value = line(f"{letter}.", choice.reply)
+            answered(number, choice.right)
 
-    for button in buttons:
+        button = Button(description=letter, layout={"width": "3em"})
         button.on_click(clicked)
-    texts = [ipywidgets.HTML(_line(_marked(choice.text))) for choice in question.choices]
-    rows = [ipywidgets.HBox([button, text]) for button, text in zip(buttons, texts, strict=True)]
-    asked = ipywidgets.HTML(_line(f"<b>{number}.</b> {_marked(question.text)}"))
-    return ipywidgets.VBox([asked, *rows, reply], layout={"margin": "0 0 1em 0", "max_width": "52em"})
+        return HBox([button, HTML(line("", choice.text))])
 
-
-def _line(text: str) -> str:
-    """Text of a widget, which would stand on lines of fixed height otherwise."""
-    return f'<div style="line-height: 1.4; white-space: normal">{text}</div>'
+    reply, asked = HTML(), HTML(line(f"{number}.", question.text))
+    rows = [row(letter, choice) for letter, choice in zip("ABCDEFG", question.choices, strict=False)]
+    return VBox([asked, *rows, reply], layout={"margin": "0 0 1em 0", "max_width": "52em"})
