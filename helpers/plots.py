@@ -18,20 +18,11 @@ from . import images, metrics
 
 # Okabe & Ito (2008): told apart by colour-blind readers, too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-plt.rcParams.update(
-    {
-        "axes.prop_cycle": plt.cycler(color=COLOURS),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "figure.dpi": 100,
-        "font.size": 10,
-        "axes.titlesize": 10,
-    }
-)
-
-Zoom = tuple[int, int, int]  # top, left, side of a square, in pixels of the first panel
+plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10)
+plt.rc("axes.spines", top=False, right=False)
+plt.rc("grid", alpha=0.3)
+plt.rc("figure", dpi=100)
+plt.rc("font", size=10)
 
 
 def show(figure: Figure, alt: str, dpi: int = 100) -> None:
@@ -39,52 +30,51 @@ def show(figure: Figure, alt: str, dpi: int = 100) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
-    display(Image(data=_compact(buffer), metadata={"alt": alt}))  # `alt=` would need IPython 8; Colab has 7.34
-
-
-def _compact(png: io.BytesIO) -> bytes:
-    """The same pixels in fewer bytes: no alpha channel, and one channel where all is gray."""
-    picture = Pillow.open(png).convert("RGB")
+    picture = Pillow.open(buffer).convert("RGB")  # the same pixels in fewer bytes: no alpha, one channel if all is gray
     red, green, blue = picture.split()
-    smaller = io.BytesIO()
-    (red if red == green == blue else picture).save(smaller, "PNG", optimize=True)
-    return smaller.getvalue()
+    display_picture(red if red == green == blue else picture, alt)
+
+
+def display_picture(picture: Pillow.Image, alt: str, width: int | None = None) -> None:
+    """Display a picture as a PNG with alt text, at its own size or `width` pixels wide."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    display(Image(data=buffer.getvalue(), width=width, metadata={"alt": alt}))  # `alt=` needs IPython 8; Colab has 7.34
 
 
 def compare(
     panels: Mapping[str, torch.Tensor],
     alt: str,
     reference: torch.Tensor | None = None,
-    zoom: Zoom | None = None,
+    zoom: tuple[int, int, int] | None = None,
     columns: int = 4,
     border: int = 0,
     whole: bool = True,
 ) -> None:
     """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
 
-    With `zoom`, a marked square of each is shown large below, or alone if not `whole`; PSNR is that of the whole.
-    Pictures are (C, H, W) in [0, 1]; nearest neighbour.
+    With `zoom` (top, left, side), a marked square of each is shown large below, or alone if not `whole`; PSNR is that
+    of the whole. Pictures are (C, H, W) in [0, 1]; nearest neighbour.
     """
-    columns = min(columns, len(panels))
+    columns, whole = min(columns, len(panels)), whole or not zoom
     height, width = next(iter(panels.values())).shape[-2:]
-    shapes = ([min(1.3, height / width)] if whole or not zoom else []) + ([1.0] if zoom else [])  # of one panel's rows
+    shapes = [min(1.3, height / width)] * whole + [1.0] * bool(zoom)  # heights of what one panel has, one below another
     rows, panel = math.ceil(len(panels) / columns), min(3.2, 11 / columns)
     size = (panel * columns, rows * (panel * sum(shapes) + 0.3))
     grid = {"figsize": size, "squeeze": False, "layout": "constrained", "height_ratios": shapes * rows}
     figure, axes = plt.subplots(rows * len(shapes), columns, **grid)
     for axis in axes.flat:
         axis.axis("off")
-    for index, (name, image) in enumerate(panels.items()):
-        row, column = divmod(index, columns)
-        cells = axes[row * len(shapes) : (row + 1) * len(shapes), column]
-        title = _title(name, image, reference, border)
-        if whole or not zoom:
-            draw(cells[0], image, title)
+    stacks = axes.reshape(rows, len(shapes), columns).swapaxes(1, 2).reshape(-1, len(shapes))  # one for each panel
+    for axis, (name, image) in zip(stacks, panels.items(), strict=False):
+        if whole:
+            draw(axis[0], image)
         if zoom:
             top, left, side = zoom
-            draw(cells[-1], image[:, top : top + side, left : left + side], "" if whole else title)
+            draw(axis[-1], image[:, top : top + side, left : left + side])
         if zoom and whole:
-            cells[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=COLOURS[1], lw=1.5))
+            axis[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=COLOURS[1], lw=1.5))
+        axis[0].set_title(_title(name, image, reference, border))
     show(figure, alt)
 
 
@@ -93,10 +83,9 @@ def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
     shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
     axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(title)
     axis.axis("on")
     axis.grid(False)
-    axis.set(xticks=[], yticks=[])
+    axis.set(title=title, xticks=[], yticks=[])
     axis.spines[:].set(visible=True, linewidth=0.5, color="0.6")
 
 
@@ -114,9 +103,8 @@ def curves(
         axis.plot(x, y, marker="o" if len(x) < 30 else None, markersize=4, label=name)
     for (name, level), colour in zip((levels or {}).items(), reversed(COLOURS), strict=False):
         axis.axhline(level, linestyle="--", color=colour, label=name)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.set_xscale("log" if "x" in logarithmic else "linear")
-    axis.set_yscale("log" if "y" in logarithmic else "linear")
+    scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
+    axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
     axis.legend(frameon=False)
     show(figure, alt)
 

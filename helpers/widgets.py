@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable
 
 import torch
-from IPython.display import Image, display
-from PIL import Image as Pillow
+from IPython.display import display
 
-from . import images
+from . import images, plots
 
 HANDLE = (213, 94, 0)  # the line between before and after, in the vermilion of `plots.COLOURS`
+WIDTH = 600  # of a picture under a slider, in pixels
 
 
 def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5) -> torch.Tensor:
@@ -32,19 +32,15 @@ def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5)
 
 def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
     """Display one picture, (C, H, W), at its own size or `width` pixels wide."""
-    pixels = images.to_uint8(images.to_float(picture)).movedim(0, -1)
-    array = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    buffer = io.BytesIO()
-    Pillow.fromarray(array.contiguous().numpy()).save(buffer, "PNG", optimize=True)
-    display(Image(data=buffer.getvalue(), width=width, metadata={"alt": alt}))  # as in `plots.show`
+    plots.display_picture(images.to_pillow(picture), alt, width)
 
 
-def before_after(before: torch.Tensor, after: torch.Tensor, alt: str = "Before and after.", width: int = 600) -> None:
+def before_after(before: torch.Tensor, after: torch.Tensor, alt: str = "Before and after.") -> None:
     """A slider that moves the border between two pictures of one size."""
     from ipywidgets import FloatSlider, interact
 
     slider = FloatSlider(value=0.5, min=0, max=1, step=0.05, description="border", continuous_update=False)
-    _ = interact(lambda border: show(split_view(before, after, border), alt, width), border=slider)
+    _ = interact(lambda border: show(split_view(before, after, border), alt, WIDTH), border=slider)
 
 
 def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], example: str) -> None:
@@ -58,7 +54,6 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
 def own_codec(
     code: Callable[[torch.Tensor, int], tuple[torch.Tensor, str]],
     example: str,
-    width: int = 600,
     setting: str = "quality",
     values: tuple[int, int, int] = (0, 100, 30),
 ) -> None:
@@ -69,16 +64,15 @@ def own_codec(
     from ipywidgets import IntSlider, interact
 
     least, most, first = values
+    scale = {"min": least, "max": most, "value": first, "step": 5 if most > 50 else 1}
 
     def with_slider(picture: torch.Tensor) -> None:
         def coded(value: int) -> None:
             decoded, line = code(picture, value)
             print(line)
-            show(split_view(picture, decoded), f"Left the original, right the picture of the file: {line}", width)
+            show(split_view(picture, decoded), f"Left the original, right the picture of the file: {line}", WIDTH)
 
-        slider = IntSlider(value=first, min=least, max=most, step=5 if most > 50 else 1, description=setting)
-        slider.continuous_update = False
-        _ = interact(coded, value=slider)
+        _ = interact(coded, value=IntSlider(**scale, description=setting, continuous_update=False))
 
     _ask_for_picture(with_slider, example)
 

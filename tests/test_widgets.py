@@ -12,7 +12,8 @@ from helpers import images, widgets
 @pytest.fixture
 def shown(monkeypatch):
     seen = []
-    monkeypatch.setattr(widgets, "display", lambda *what: seen.extend(what))
+    for module in (widgets, widgets.plots):
+        monkeypatch.setattr(module, "display", lambda *what: seen.extend(what))
     return seen
 
 
