@@ -72,7 +72,7 @@ def patch_count(answer: Callable) -> None:
             "So many fit side by side; these overlap.": side // size,
             "A part of a window is none.": (side - size) / stride + 1,
         }
-        compare(answer, (side, size, stride), right, mistakes, f"{right} fit.")
+        compare(answer, (side, size, stride), right, mistakes)
 
 
 def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
