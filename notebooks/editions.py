@@ -7,8 +7,8 @@ An exercise is a stub, `def my_x(...): ...` and `check.y(my_x)`, and the next co
 """
 
 import argparse
-import ast
 import re
+import symtable
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,13 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from notebooks import run  # noqa: E402  (found from any folder)
+from notebooks.run import Notebook, NotebookError, code  # noqa: E402
 
 TITLE = "# @title Solution"
+STUB = re.compile(r"^def (my_\w+)\([^)]*\): \.\.\.$", re.MULTILINE)
 BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.MULTILINE)  # it opens the notebook that has the solutions
 GIVEN = """# The cells below call {given}: your function if it passes, else the course's own.
 {given} = check.usable(check.{check}, {mine})"""
-
-Notebook = nbformat.NotebookNode
-
-
-class EditionError(ValueError):
-    """A notebook of which no edition can be made; one sentence that names the cell."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +36,24 @@ class Exercise:
     mine: str  # my_x
     given: str  # solution_x
     check: str  # y
+    needed: bool  # whether cells below call solution_x
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Make what is asked for; 1 if a notebook of solutions failed, 2 for bad input, and then nothing is written."""
-    options = parse(arguments)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("edition", choices=EDITIONS)
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: build/EDITION)")
+    options = parser.parse_intermixed_args(arguments)  # so that notebooks may follow --out
     out = options.out or ROOT / "build" / options.edition
-    files = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    files = options.notebooks or run.lessons()
     try:
         if out.resolve() in {path.resolve().parent for path in files}:
-            raise EditionError(f"{out}: the notebooks themselves are in there; give another folder.")
+            raise NotebookError(f"{out}: the notebooks themselves are in there; give another folder.")
         books = {path: edition(path, options.edition) for path in files}
         failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
-    except (EditionError, OSError) as why:
+    except (NotebookError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
     print(
@@ -61,53 +62,33 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """What was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("edition", choices=EDITIONS)
-    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: build/EDITION)")
-    return parser.parse_intermixed_args(arguments)  # so that notebooks may follow --out
-
-
 def edition(path: Path, name: str) -> Notebook:
-    """One notebook in the edition of that name, not executed. Raises EditionError."""
-    if not path.is_file():
-        raise EditionError(f"{path}: no such notebook; check the name.")
+    """One notebook in the edition of that name, not executed. Raises NotebookError."""
+    book = run.read(path)
     try:
-        book = run.read(path)
         EDITIONS[name](book)
-    except ValueError as why:
-        raise EditionError(f"{path}: {why}") from None
+    except NotebookError as why:
+        raise NotebookError(f"{path}: {why}") from None
     return book
 
 
 def finish(book: Notebook, path: Path, out: Path, name: str) -> bool:
     """Write one edition; one of solutions is executed first, in the notebook's own folder, and all must pass."""
-    print(f"{path.stem:<32} ", end="", flush=True)
-    failure = ""
-    if name == "solutions":
-        failure = run.execute(book, path.parent) or unsolved(book)
-        run.normalise(book)
+    solved = name == "solutions"
+    failure = run.told(path, lambda: (run.execute(book, path.parent) or unsolved(book)) if solved else "")
     if not failure:
-        run.write(book, out / path.name)
-    print("failed" if failure else "written", flush=True)
-    if failure:
-        print(failure, file=sys.stderr)
+        run.write(run.normalise(book) if solved else book, out / path.name)
     return not failure
 
 
 def student(book: Notebook) -> None:
     """In place: no solution, output, count or badge. What later cells call is the learner's, or the course's own."""
     for exercise in exercises(book):
-        needed = needed_of(exercise.solution, book)
-        if lost := sorted(needed - {exercise.given}):
-            raise EditionError(
-                f"cell {exercise.solution.id}: only this solution defines {lost[0]}, used further below."
+        if exercise.needed:
+            exercise.solution.source, exercise.solution.metadata = (
+                GIVEN.format(**vars(exercise)),
+                nbformat.from_dict({}),
             )
-        if needed:
-            names = {"given": exercise.given, "check": exercise.check, "mine": exercise.mine}
-            exercise.solution.update(source=GIVEN.format(**names), metadata=nbformat.from_dict({}))
     book.cells = [cell for cell in book.cells if not is_solution(cell)]
     for cell in book.cells:
         cell.source = BADGE.sub("", cell.source)
@@ -119,13 +100,12 @@ def solutions(book: Notebook) -> None:
     """In place: each solution stands in its stub, under the learner's name, which later cells call, too."""
     found = exercises(book)
     for exercise in found:
-        stub, solution = exercise.stub.source.splitlines(), exercise.solution.source.splitlines()
-        function, ending = open_function(exercise.stub), tree(exercise.solution).body[-1]
-        inside = "\n".join(solution[1 : ending.lineno - 1]).strip()
-        exercise.stub.source = "\n".join([*stub[: function.lineno - 1], inside, *stub[function.end_lineno :]])
+        inside = "\n".join(exercise.solution.source.splitlines()[1:-1]).strip()  # but for its title and its check
+        before, _, after = STUB.split(exercise.stub.source, maxsplit=1)
+        exercise.stub.source = before + inside + after
     book.cells = [cell for cell in book.cells if not is_solution(cell)]
-    for exercise in found:
-        for cell in code(book):
+    for cell in code(book):
+        for exercise in found:
             cell.source = re.sub(rf"\b{exercise.given}\b", exercise.mine, cell.source)
 
 
@@ -135,45 +115,39 @@ EDITIONS = {"student": student, "solutions": solutions}
 def unsolved(book: Notebook) -> str:
     """What the first check that does not pass has printed, or nothing."""
     for cell in code(book):
-        called = CHECK.fullmatch(last(cell))
         said = "".join(output.get("text", "") for output in cell.outputs)
-        if called and "passed." not in said:
+        if run.CHECK.search(cell.source) and "passed." not in said:
             return f"    cell {cell.id}: {said.strip() or 'the check says nothing'}"
     return ""
 
 
 # ---------------------------------------------------------------------------------------------- parts
 
-CHECK = re.compile(r"check\.(\w+)\((\w+)\)")
-
 
 def exercises(book: Notebook) -> list[Exercise]:
-    """All exercises in their order. Raises EditionError: a stub and its solution do not fit together."""
+    """All exercises in their order. Raises NotebookError: a stub and its solution do not fit together."""
     cells, found = iter(code(book)), []
     for cell in cells:
         if is_solution(cell):
-            raise EditionError(f"cell {cell.id}: a solution, but the code cell before it is no stub.")
-        function, called = open_function(cell), CHECK.fullmatch(last(cell))
-        if function and called:
-            found.append(exercise_of(cell, function.name, called[1], next(cells, None)))
+            raise NotebookError(f"cell {cell.id}: a solution, but the code cell before it is no stub.")
+        if (function := STUB.search(cell.source)) and (called := run.CHECK.search(cell.source)):
+            found.append(exercise(cell, function[1], called[1], next(cells, None), book))
     return found
 
 
-def exercise_of(stub: Notebook, mine: str, check: str, solution: Notebook | None) -> Exercise:
-    """A stub and its solution. Raises EditionError where they do not belong together."""
+def exercise(stub: Notebook, mine: str, check: str, solution: Notebook | None, book: Notebook) -> Exercise:
+    """A stub and its solution. Raises NotebookError where they do not belong together."""
     if solution is None or not is_solution(solution):
-        raise EditionError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
-    given = re.sub("^my_", "solution_", mine)
-    if given not in bound(tree(solution)):
-        raise EditionError(f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
-    if last(solution) != f"check.{check}({given})":
-        raise EditionError(f"cell {solution.id}: its last line should be check.{check}({given}).")
-    return Exercise(stub, solution, mine, given, check)
-
-
-def code(book: Notebook) -> list[Notebook]:
-    """The code cells that hold something."""
-    return [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
+        raise NotebookError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
+    given, kept = re.sub("^my_", "solution_", mine), [cell for cell in code(book) if not is_solution(cell)]
+    if given not in defined(solution):
+        raise NotebookError(f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
+    if solution.source.rstrip().splitlines()[-1] != f"check.{check}({given})":
+        raise NotebookError(f"cell {solution.id}: its last line should be check.{check}({given}).")
+    needed = (defined(solution) & set().union(*(used(scope(cell)) for cell in kept))).difference(*map(defined, kept))
+    if lost := sorted(needed - {given}):
+        raise NotebookError(f"cell {solution.id}: only this solution defines {lost[0]}, used further below.")
+    return Exercise(stub, solution, mine, given, check, needed=bool(needed))
 
 
 def is_solution(cell: Notebook) -> bool:
@@ -181,46 +155,23 @@ def is_solution(cell: Notebook) -> bool:
     return cell.cell_type == "code" and cell.source.startswith(TITLE)
 
 
-def open_function(cell: Notebook) -> ast.FunctionDef | None:
-    """The function that the learner is to write: its body is `...`."""
-    functions = [node for node in tree(cell).body if isinstance(node, ast.FunctionDef)]
-    return next((f for f in functions if [ast.unparse(line) for line in f.body] == ["..."]), None)
-
-
-def last(cell: Notebook) -> str:
-    """The last statement."""
-    return "".join(ast.unparse(node) for node in tree(cell).body[-1:])
-
-
-def tree(cell: Notebook) -> ast.Module:
-    """The cell as Python; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises EditionError."""
+def scope(cell: Notebook) -> symtable.SymbolTable:
+    """The names in a cell; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises NotebookError."""
     try:
-        return ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE))
+        return symtable.symtable(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE), cell.id, "exec")
     except SyntaxError as why:
-        raise EditionError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
+        raise NotebookError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
 
 
-def bound(cell: ast.Module) -> set[str]:
+def defined(cell: Notebook) -> set[str]:
     """The names that a cell defines for those below it."""
-    found = set()
-    for statement in cell.body:
-        inside = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else ast.walk(statement)
-        for node in inside:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                found.add(node.name)
-            elif isinstance(node, ast.alias):
-                found.add((node.asname or node.name).split(".")[0])
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.add(node.id)
-    return found
+    return {name.get_name() for name in scope(cell).get_symbols() if name.is_assigned() or name.is_imported()}
 
 
-def needed_of(solution: Notebook, book: Notebook) -> set[str]:
-    """The names that a solution alone defines and that other cells use, solutions apart."""
-    kept = [tree(cell) for cell in code(book) if not is_solution(cell)]
-    names = [node for cell in kept for node in ast.walk(cell) if isinstance(node, ast.Name)]
-    used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-    return (bound(tree(solution)) & used).difference(*map(bound, kept))
+def used(table: symtable.SymbolTable) -> set[str]:
+    """The names of the notebook that a cell uses, in its functions, too."""
+    names = {name.get_name() for name in table.get_symbols() if name.is_referenced() and name.is_global()}
+    return names.union(*map(used, table.get_children()))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from notebooks import run  # noqa: E402
+
 PICTURE = ROOT / "data" / "images" / "rocket.png"  # uploaded; no notebook begins with it
 SHOTS = ROOT / "build" / "browser"
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "build", "runs", "downloads", "__pycache__", ".*_cache")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 LAB_OPTIONS = [
@@ -72,13 +74,6 @@ class Missing(Exception):
 
 
 # ---------------------------------------------------------------------------------------- JupyterLab
-
-
-@contextmanager
-def course_copy() -> Iterator[Path]:
-    """The course without history and scratch, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
-        yield Path(shutil.copytree(ROOT, Path(folder) / "course", ignore=NOT_COPIED))
 
 
 @contextmanager
@@ -278,9 +273,9 @@ def main() -> int:
     options.add_argument("notebooks", nargs="*", type=in_course, metavar="NOTEBOOK", help="by default all")
     options.add_argument("--patience", type=float, default=600, help="seconds for one notebook to run (600)")
     chosen = options.parse_args()
-    notebooks = chosen.notebooks or [in_course(str(path)) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    notebooks = chosen.notebooks or [in_course(str(path)) for path in run.lessons()]
     try:
-        with chromium() as browser, course_copy() as root, lab(root, chosen.patience) as url:
+        with chromium() as browser, run.course_copy() as root, lab(root, chosen.patience) as url:
             fine = [check(browser, url, notebook, chosen.patience) for notebook in notebooks]
     except Missing as why:
         print(why, file=sys.stderr)

@@ -11,6 +11,9 @@ from pathlib import Path
 import nbformat
 from nbformat.validator import iter_validate
 
+from notebooks.editions import is_solution
+from notebooks.run import Notebook, code
+
 TAGS = {
     *("nbval-ignore-output", "nbval-skip", "nbval-raises-exception"),
     *("raises-exception", "hide-input"),
@@ -28,7 +31,6 @@ FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)  # a `# comme
 HEADING = re.compile(r"^(#{1,6})[ \t]+(.*)$", re.MULTILINE)
 ELLIPSIS = re.compile(r"\.\.\.(?!\s*[,\]])")  # the stub's `...`, not the index x[..., 0]
 
-Notebook = nbformat.NotebookNode
 Rule = Callable[[Notebook], Iterator[str]]
 
 
@@ -57,11 +59,6 @@ def setup_of(notebook: Notebook) -> str:
 # ---------------------------------------------------------------------------------------------- parts
 
 
-def code(notebook: Notebook) -> list[Notebook]:
-    """The code cells that hold something."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-
-
 def outputs(notebook: Notebook) -> Iterator[tuple[str, Notebook]]:
     """(name of the cell, output) for every output."""
     for cell in notebook.cells:
@@ -85,10 +82,6 @@ def text_of(output: Notebook) -> str:
 def is_stub(cell: Notebook) -> bool:
     """Is it an exercise that waits for the learner?"""
     return "check." in cell.source and bool(ELLIPSIS.search(cell.source)) and not is_solution(cell)
-
-
-def is_solution(cell: Notebook) -> bool:
-    return cell.source.startswith("# @title Solution")
 
 
 # ---------------------------------------------------------------------------------------------- rules

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import exercises as check
-from notebooks import grade
+from notebooks import examination, grade
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom helpers import exercises as check"
@@ -57,7 +57,7 @@ def test_a_right_answer_passes_though_another_cell_fails(graded):
 
 def test_a_forged_passed_is_not_believed(graded):
     found = graded.loc[("eve", "1.3")]
-    assert found["result"] == "not yet" and found["remark"] == "side 10, size 4, stride 2: 0, but 4 fit."
+    assert found["result"] == "not yet" and found["remark"] == "my_count(10, 4, 2) is 0 where 4 is right."
 
 
 def test_an_untouched_stub_and_a_missing_answer_are_not_attempted(graded):
@@ -101,7 +101,7 @@ def test_quick_leaves_out_what_is_tagged_as_training():
 
 
 def test_the_course_has_every_check_as_an_exercise():
-    found = [check for checks in grade.exercises().values() for check in checks]
+    found = [check for checks in grade.answers_by_lesson().values() for check in checks]
     known = [name for name, function in vars(check).items() if hasattr(function, "label")]
     assert sorted(found) == sorted(known)
 
@@ -110,7 +110,7 @@ def test_the_course_has_every_check_as_an_exercise():
 def test_the_students_helpers_are_put_back(right):
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "helpers"}
     answer = (lambda side, size, stride: (side - size) // stride + 1) if right else (lambda side, size, stride: 0)
-    assert (grade.verdict("patch_count", answer) == "passed.") is right
+    assert (examination.verdict("patch_count", answer) == "passed.") is right
     assert before == {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "helpers"}
 
 
