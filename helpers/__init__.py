@@ -18,6 +18,7 @@ _MODULES = (  # each imports only what stands before it
     "training",
     "environment",
     "recipes",
+    "originals",
     "zoo",
     "classical",
     "codec",

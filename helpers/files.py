@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files: how one appears whole or not at all, and why one is refused."""
 
 from __future__ import annotations  # as `__main__` has it, which imports this
 
@@ -21,3 +21,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reason(why: Exception) -> str:
+    """What an error says, for a sentence: one line of printable characters, since parsers quote the file."""
+    return "".join(filter(str.isprintable, " ".join(str(why).split())))[:200] or type(why).__name__

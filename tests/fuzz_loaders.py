@@ -34,6 +34,7 @@ from helpers import (
     evaluation,
     images,
     models,
+    originals,
     recipes,
     sensing,
     training,
@@ -437,7 +438,7 @@ def _checkpoints() -> list[Case]:
 
 
 def _load_checkpoint(folder: Path) -> None:
-    model = zoo.load_checkpoint(_small_model(), folder / "x.pth")
+    model = originals.load_checkpoint(_small_model(), folder / "x.pth")
     assert not model.training and all(isinstance(p, torch.Tensor) for p in model.parameters())
 
 
@@ -471,7 +472,7 @@ LOADERS["checkpoint"] = Loader(
     "the originals' checkpoints, .pth",
     _checkpoints,
     _load_checkpoint,
-    (zoo.ZooError,),
+    (originals.OriginalError,),
     (
         ("x.pth", spoil.damage),
         ("x.pth", lambda d, r, o: spoil.in_zip()(d, r, o) if d[:2] == b"PK" else spoil.damage(d, r)),
@@ -512,7 +513,7 @@ def _npeg_case() -> Case:
 
 
 def _load_npeg(folder: Path) -> None:
-    model = zoo.load_npeg(folder / "encoder.npy", folder / "decoder.npy")
+    model = originals.load_npeg(folder / "encoder.npy", folder / "decoder.npy")
     assert not model.training and all(p.dtype == torch.float32 for p in model.parameters())
 
 
@@ -534,7 +535,7 @@ LOADERS["npeg"] = Loader(
     "NPEG's weights, pickled .npy",
     lambda: [_npeg_case()],
     _load_npeg,
-    (zoo.ZooError,),
+    (originals.OriginalError,),
     (
         ("encoder.npy", spoil.damage),
         ("decoder.npy", spoil.in_zip()),

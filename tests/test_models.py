@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import photograph, randomized
 
-from helpers import datasets, degradations, evaluation, images, models, recipes, zoo
+from helpers import datasets, degradations, evaluation, images, models, originals, recipes
 from helpers.models import base
 
 BICUBIC_REACH = 2  # pixels beyond `halo` that the interpolation inside, or beside, a network sees
@@ -80,7 +80,7 @@ def test_skyline_takes_a_checkpoint_of_the_original(tmp_path):
         state[f"{name}.weight"] = torch.full(shape, 0.01 * (index + 1))
         state[f"{name}.bias"] = torch.full(shape[:1], 0.1)
     torch.save(state, tmp_path / "checkpoint.pth")
-    model = zoo.load_checkpoint(models.SkylineSRCNN(), tmp_path / "checkpoint.pth")
+    model = originals.load_checkpoint(models.SkylineSRCNN(), tmp_path / "checkpoint.pth")
     assert count(model) == 8_129
     assert list(model.state_dict()) == list(state)
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
