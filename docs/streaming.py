@@ -21,7 +21,7 @@ from pathlib import Path
 import webdataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from helpers import datasets, degradations, images, recipes, training  # noqa: E402
+from helpers import datasets, degradations, devices, images, recipes, training  # noqa: E402
 
 
 def pack(folder: str, out: Path, pictures: int) -> None:
@@ -70,8 +70,8 @@ class Shards:
 
     def patches(self, step: int, rank: int) -> datasets.Patches:
         """The shard of a step, read."""
-        turn = step // self.stay * training.world() + rank
-        now, _ = self.begin(turn), self.begin(turn + training.world())  # the next one is read meanwhile
+        turn = step // self.stay * devices.world() + rank
+        now, _ = self.begin(turn), self.begin(turn + devices.world())  # the next one is read meanwhile
         return now.result()
 
     def __call__(self, step: int, rank: int = 0) -> training.Pair:
@@ -101,7 +101,7 @@ def train(shards: list[str], recipe: recipes.Recipe, stay: int, out: Path, resum
     *shards, held = shards
     validation = [tuple(map(images.to_float, pair)) for pair in read(held, recipe).pairs[:8]]
     batches, loss = Shards(shards, recipe, stay), recipes.LOSSES[recipe.loss]()
-    origin = {"shards": shards, "stay": stay, "batch": recipe.batch, "processes": training.world()}
+    origin = {"shards": shards, "stay": stay, "batch": recipe.batch, "processes": devices.world()}
     options = {"validation": validation, "out": out, "resume": resume, "origin": origin}
     return training.train(recipes.network(recipe), batches, loss, recipe.plan, **options)
 
@@ -129,7 +129,7 @@ def main() -> None:
             measure(options.paths, recipe, options.stay)
         else:
             train(options.paths, recipe, options.stay, options.out, options.resume)
-    except (datasets.DatasetError, images.ImageError, training.TrainingError, OSError) as why:
+    except (datasets.DatasetError, devices.DeviceError, images.ImageError, training.TrainingError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         sys.exit(2)
 

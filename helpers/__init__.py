@@ -12,6 +12,7 @@ _MODULES = (  # each imports only what stands before it
     "wavelets",
     "metrics",
     "losses",
+    "devices",
     "models",
     "datasets",
     "downloads",

@@ -199,7 +199,7 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from . import datasets, recipes, training, zoo
+    from . import datasets, devices, recipes, training, zoo
 
     if options.recipe is None:
         for recipe in recipes.RECIPES.values():
@@ -219,7 +219,7 @@ def _train(options: argparse.Namespace) -> int:
         ratio=options.ratio,
     )
     out = options.out or Path("runs") / recipe.name
-    training.check_device(options.device)
+    devices.check_device(options.device)
     if not options.resume and not options.overwrite:
         training.check_folder(out)  # said before any work
     start = started_from = None
@@ -228,8 +228,8 @@ def _train(options: argparse.Namespace) -> int:
             card = Path("runs", begin, f"{begin}.json")
             raise recipes.RecipeError(f"{begin} is not shipped; train it first, and name its card: --start {card}.")
         start, started_from = zoo.weights(begin)
-    processes = training.world()
-    if processes > 1 and not training.rank():
+    processes = devices.world()
+    if processes > 1 and not devices.rank():
         total, rate = options.global_batch or recipe.batch * processes, recipe.plan.learning_rate
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     try:
@@ -247,7 +247,7 @@ def _train(options: argparse.Namespace) -> int:
     except datasets.DatasetError as why:
         hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
         raise datasets.DatasetError(f"{why}{hint}") from None
-    if training.rank():
+    if devices.rank():
         return 0
     done = log[-1]["step"] if log else 0
     card = zoo.write(
@@ -268,7 +268,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import comparison, datasets, evaluation, training, zoo
+    from . import comparison, datasets, devices, evaluation, zoo
 
     if options.out:
         _check_folder(options.out)
@@ -277,7 +277,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for name in methods:  # networks of other tasks are refused by what they are for
         if name not in known and not name.endswith(".json") and not (zoo.WEIGHTS / f"{name}.json").is_file():
             raise evaluation.EvaluationError(f"{name!r} is no method for {options.task}; there are {', '.join(known)}.")
-    device = training.check_device(options.device)
+    device = devices.check_device(options.device)
     files = datasets.folder(options.images)
     name = Path(options.images).name
     if options.panels:
@@ -315,7 +315,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from . import degradations, evaluation, images, training, zoo
+    from . import degradations, devices, evaluation, images, zoo
 
     if options.task == "codec" or options.task.startswith("cs"):
         degradations.for_task(options.task)  # which says what to do instead
@@ -325,7 +325,7 @@ def _restore(options: argparse.Namespace) -> int:
         raise images.ImageError(f"{options.output}: that is the input itself; name another output.")
     images.check_size(options.output, *size)  # what is written can be read again
     images.check_writable(options.output, size, options.quality)
-    device = training.check_device(options.device)
+    device = devices.check_device(options.device)
     model = evaluation.load_for(options.model, options.task)
     picture = images.load_uint8(options.input)
     restored = model.to(device).restore(picture, tile=options.tile or 0, progress=not options.quiet, half=options.half)

@@ -143,10 +143,10 @@ def _gpus() -> list[str]:
 def _device() -> Finding:
     import torch
 
-    from . import models, training
+    from . import devices, models
 
     try:
-        device = training.pick_device()
+        device = devices.pick_device()
         dtype = str(models.precision(device)).removeprefix("torch.")
     except Exception as why:  # a driver that does not fit torch, say
         return Finding(False, "device", f"torch finds none ({_reason(why)})", "install torch for this machine's driver")

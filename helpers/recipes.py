@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import datasets, degradations, images, models, training
+from . import datasets, degradations, devices, images, models, training
 from .losses import LOSSES
 from .training import Plan
 
@@ -137,7 +137,7 @@ def run(
     `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
     the recipe's size, or, with `share`, its share of the one batch. Raises DatasetError, TrainingError.
     """
-    processes = training.world()
+    processes = devices.world()
     if share and processes > 1 and recipe.task in ("codec", "cs"):
         raise RecipeError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
@@ -338,7 +338,7 @@ def _quality(text: str) -> tuple[int, int]:
 def provenance(recipe: Recipe, device: str | None = None) -> dict:
     """What a card says of where its weights come from: data with SHA-256, device, versions."""
     digests = {Path(name).name: datasets.sha256(*datasets.folder(name)) for name in dict.fromkeys(recipe.sets)}
-    chosen = training.pick_device(device)
+    chosen = devices.pick_device(device)
     kind = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen.type}, {platform.machine()}"
     precision = str(models.precision(chosen)).removeprefix("torch.")
     return {"data": digests, "device": kind, "precision": precision, "torch": torch.__version__.split("+")[0]}

@@ -3,7 +3,6 @@
 One process on a CPU or one GPU; under `torchrun`, one process on each of many GPUs or machines.
 """
 
-import atexit
 import copy
 import dataclasses
 import errno
@@ -29,12 +28,12 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from . import images, metrics
-from .files import atomic
+from .devices import join_processes, pick_device, rank, world
+from .files import atomic, reason
 from .models import autocast, precision
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
-
-
+PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # whose state a checkpoint keeps
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -130,46 +129,6 @@ def _loss(loss: Callable, prediction, target: torch.Tensor, shave: int) -> torch
     return loss(images.shave(prediction.float(), shave), images.shave(target, shave))
 
 
-def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the best there is: this process's GPU (also what "cuda" means), Apple's, or the CPU."""
-    if name == "cuda" or (not name and torch.cuda.is_available()):
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if name:
-        return torch.device(name)
-    return torch.device("mps" if torch.backends.mps.is_available() and _reduces_pictures("mps") else "cpu")
-
-
-def check_device(name: str | None) -> torch.device:
-    """As `pick_device`, for a name that a user typed. Raises TrainingError where that device is not there or no use."""
-    try:
-        device = pick_device(name)
-        found = _reduces_pictures(device)
-    except (RuntimeError, AssertionError):
-        found = False
-    if not found:
-        raise TrainingError(f"device {name!r} is not there or lacks an operation; use cpu, or leave the option out.")
-    return device
-
-
-def _reduces_pictures(device: str | torch.device) -> bool:
-    """Whether the device is there and has the bicubic reduction of pictures, which Apple's got with torch 2.7."""
-    try:
-        nn.functional.interpolate(torch.zeros(1, 1, 4, 4, device=device), (2, 2), mode="bicubic", antialias=True)
-        return True
-    except (RuntimeError, AssertionError):  # NotImplementedError is a RuntimeError
-        return False
-
-
-def rank() -> int:
-    """Which of torchrun's processes this is; the first, 0, writes. Alone it is 0."""
-    return int(os.environ.get("RANK", 0)) if _is_one_of_many() else 0
-
-
-def world() -> int:
-    """How many processes torchrun began; alone it is 1."""
-    return int(os.environ["WORLD_SIZE"]) if _is_one_of_many() else 1
-
-
 def check_folder(out: str | os.PathLike) -> None:
     """Raises TrainingError where a run is in `out`, which a new one would overwrite."""
     last = Path(out) / "last.pt"
@@ -195,7 +154,8 @@ class Run:
         self.device = pick_device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # where the processes' messages go, too
-        self.rank, self.world = _join_group(self.device)
+        join_processes(self.device)
+        self.rank, self.world = rank(), world()
         self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay=plan.averaging), use_buffers=True)
@@ -247,21 +207,28 @@ class Run:
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
-        if self.rank:
-            self.clock = time.perf_counter()
-            return
-        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
-        if bar.disable and self.progress:  # not on a terminal: a line per validation, for the log file
-            print(f"{step}/{self.plan.steps}", *(f"{k} {v:.4g}" for k, v in row.items() if k != "step"), flush=True)
-        if self.out:
-            self._events(row, validation)
-            save_weights(self.average.module, self._weights(step))
-            score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
-            if validation and score > self.best:
-                self.best = score
-                save_weights(self.average.module, self.out / "best.safetensors")
-            self.save(step)
+        if not self.rank:
+            self._show(row, bar)
+        if self.out and not self.rank:
+            self._keep(row, validation)
         self.clock = time.perf_counter()
+
+    def _show(self, row: dict, bar: tqdm) -> None:
+        """On the bar; or, not on a terminal, as a line for the log file."""
+        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
+        if bar.disable and self.progress:
+            numbers = (f"{key} {value:.4g}" for key, value in row.items() if key != "step")
+            print(f"{row['step']}/{self.plan.steps}", *numbers, flush=True)
+
+    def _keep(self, row: dict, validation: Sequence[Pair]) -> None:
+        """TensorBoard events, the weights, the best of them, and last what resuming needs."""
+        self._events(row, validation)
+        save_weights(self.average.module, self._weights(row["step"]))
+        score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
+        if score > self.best:
+            self.best = score
+            save_weights(self.average.module, self.out / "best.safetensors")
+        self.save(row["step"])
 
     def mean_loss(self, step: int) -> float:
         """The mean since the last record, over all processes.
@@ -305,11 +272,10 @@ class Run:
 
     def save(self, step: int) -> None:
         """Write `last.pt`, all that resuming needs, whole or not at all."""
-        parts = ("model", "average", "optimizer", "schedule", "scaler")
-        state = {name: getattr(self, name).state_dict() for name in parts}
-        state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds}
+        state = {name: getattr(self, name).state_dict() for name in PARTS}
+        state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds, "origin": self._origin()}
         buffer = io.BytesIO()  # writing a file itself, torch reports a full disk as an error of its own
-        torch.save(state | {"origin": self._origin()}, buffer)
+        torch.save(state, buffer)
         _write(self.out / "last.pt", buffer.getbuffer())
 
     def begin(self, overwrite: bool) -> int:
@@ -322,57 +288,50 @@ class Run:
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
         path = self.out / "last.pt" if self.out else None
+        box = [None]
         if path and not self.rank:
             _make_ready(self.out)
-        found = path is not None and self.rank == 0 and path.exists()
-        data = self._from_first(path.read_bytes() if found else None)
-        if data is None:
+            box = [path.read_bytes() if path.exists() else None]
+        if self.world > 1:  # on machines without a common disk, only the first process has the run's files
+            dist.broadcast_object_list(box)
+        if box[0] is None:
             return 0
         try:
-            state = torch.load(io.BytesIO(data), map_location=self.device, weights_only=True)
-            was, now = state["origin"], self._origin()
-            differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
-            if not differs:
-                self._rehearse(copy.deepcopy(state))
-                for name in ("model", "average", "optimizer", "schedule", "scaler"):
-                    getattr(self, name).load_state_dict(state[name])
-            self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
-            step = state["step"]
-        except (MemoryError, torch.OutOfMemoryError):  # which says nothing against the file
+            state = torch.load(io.BytesIO(box[0]), map_location=self.device, weights_only=True)
+            self._check_origin(path, state["origin"])
+            self._load(copy.deepcopy(state))
+            self._rehearse(state["step"])
+            self._load(state)
+        except (MemoryError, torch.OutOfMemoryError, TrainingError):  # too little memory says nothing against the file
             raise
         except Exception as why:  # whatever a damaged or foreign file makes torch raise
-            reason = "".join(filter(str.isprintable, (str(why).splitlines() or [type(why).__name__])[0]))[:200]
-            if isinstance(why, pickle.UnpicklingError):  # of which torch says how to load it all the same
-                reason = "it holds more than numbers"
-            raise TrainingError(f"{path}: not a checkpoint of this model ({reason}); name another --out.") from None
+            # what cannot be unpickled, torch says how to load all the same
+            said = "it holds more than numbers" if isinstance(why, pickle.UnpicklingError) else reason(why)
+            raise TrainingError(f"{path}: not a checkpoint of this model ({said}); name another --out.") from None
+        return state["step"]
+
+    def _check_origin(self, path: Path, was: dict) -> None:
+        now = self._origin()
+        differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
         if differs:
             began = ", ".join(f"{key} {was[key]}" for key in differs)
             raise TrainingError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
-        return step
 
-    def _rehearse(self, state: dict) -> None:
-        """Take one step with a copy of everything, so that a state on which a later step would stumble is refused."""
-        model = copy.deepcopy(self.model)
-        optimizer = OPTIMIZERS[self.plan.optimizer](model.parameters(), lr=self.plan.learning_rate)
-        schedule = _schedule(optimizer, self.plan)
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        for weight in model.parameters():
+    def _load(self, state: dict) -> None:
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state[name])
+        self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
+
+    def _rehearse(self, step: int) -> None:
+        """Take a step that leads nowhere, so that a state on which a later one would stumble is refused."""
+        for weight in self.model.parameters():
             weight.grad = torch.zeros_like(weight)
-        optimizer.step()
-        schedule.step(*((0.0,) if self.plan.schedule == "plateau" else ()))
-        step, log, best, seconds = (state[name] for name in ("step", "log", "best", "seconds"))
-        rows = isinstance(log, list) and all(isinstance(row, dict) for row in log)
-        rate = optimizer.param_groups[0]["lr"]
-        if type(step) is not int or step < 0 or not rows or not all(map(_is_number, (best, seconds, rate))):
+        self.optimizer.step()
+        self.schedule.step(*((0.0,) if self.plan.schedule == "plateau" else ()))
+        rows = self.log and isinstance(self.log, list) and all(isinstance(row, dict) for row in self.log)
+        numbers = (self.best, self.seconds, self.optimizer.param_groups[0]["lr"])
+        if type(step) is not int or step < 0 or not rows or {type(number) for number in numbers} - {int, float}:
             raise ValueError("its numbers make no sense")
-
-    def _from_first(self, value):
-        """What the first process has: on machines without a common disk, only it has the run's files."""
-        box = [value]
-        if self.world > 1:
-            dist.broadcast_object_list(box)
-        return box[0]
 
     def _origin(self) -> dict:
         """What must be the same when a run is resumed; its length may change."""
@@ -395,18 +354,19 @@ class Run:
         folder = self.out / "tensorboard"
         with _writing(folder):
             self._writer = self._writer or SummaryWriter(str(folder), purge_step=row["step"])
-            self._add_events(row, validation)
+            for key in ("loss", "psnr", "ssim", "learning_rate"):
+                if key in row:
+                    self._writer.add_scalar(key, row[key], row["step"])
+            for index, (x, y) in enumerate(validation[:4]):
+                strip = self._panels(x, y)
+                self._writer.add_image(f"input, output, target/{index}", strip, row["step"])
             self._writer.flush()  # a run that is killed later has them; and a full disk is heard of here
 
-    def _add_events(self, row: dict, validation: Sequence[Pair]) -> None:
-        for key in ("loss", "psnr", "ssim", "learning_rate"):
-            if key in row:
-                self._writer.add_scalar(key, row[key], row["step"])
-        for index, (x, y) in enumerate(validation[:4]):
-            panels = [x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]]
-            output = _predict(self.average.module, x)
-            panels += [getattr(output, "picture", output)[0].float().cpu(), y]
-            self._writer.add_image(f"input, output, target/{index}", torch.cat(panels, dim=-1).clamp(0, 1), row["step"])
+    def _panels(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Input, output and target side by side."""
+        output = _predict(self.average.module, x)
+        shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]
+        return torch.cat([shown, getattr(output, "picture", output)[0].float().cpu(), y], dim=-1).clamp(0, 1)
 
     # -- stopping
 
@@ -449,12 +409,11 @@ class Run:
 @torch.inference_mode()
 def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
     """Mean PSNR and SSIM over (degraded, clean) pictures, rounded to 8 bits, `scale` border pixels left out."""
-    rows = []
-    border = getattr(model, "scale", 1) if getattr(model, "scale", 1) > 1 else 0
+    rows, scale = [], getattr(model, "scale", 1)
     for x, y in validation:
         prediction = _predict(model, x)
         picture = prediction if isinstance(prediction, torch.Tensor) else prediction.picture
-        pair = [images.shave(t, border) for t in (images.quantize(picture[0].float().cpu()), y)]
+        pair = [images.shave(t, scale if scale > 1 else 0) for t in (images.quantize(picture[0].float().cpu()), y)]
         rows.append({"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)})
         if hasattr(prediction, "bits_per_pixel"):
             rows[-1]["bpp"] = prediction.bits_per_pixel.item()
@@ -537,32 +496,9 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _is_number(value) -> bool:
-    return type(value) in (int, float)
-
-
 @torch.no_grad()
 def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tensor, decay: float) -> None:
     """Exponential moving average that forgets the first, poor weights quickly: decay grows from 0.1 to its value."""
     weight = 1 - min(decay, (1 + count.item()) / (10 + count.item()))
     for a, b in zip(old, new, strict=True):
         a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
-
-
-def _is_one_of_many() -> bool:
-    """Whether torchrun began several processes, and this one; clusters set WORLD_SIZE for a single one as well."""
-    return os.environ.get("WORLD_SIZE", "") not in ("", "1")
-
-
-def _join_group(device: torch.device) -> tuple[int, int]:
-    """(rank, world size): (0, 1) alone; under torchrun, join the process group first."""
-    if not _is_one_of_many():
-        return 0, 1
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        said = f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, without {' and '.join(missing)}"
-        raise TrainingError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        atexit.register(dist.destroy_process_group)
-    return dist.get_rank(), dist.get_world_size()

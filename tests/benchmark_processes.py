@@ -24,7 +24,7 @@ KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 
 
 def work(name: str, steps: int) -> None:
     """Train and print the patches per second of all processes together; run by torchrun."""
-    from helpers import recipes, training
+    from helpers import devices, recipes, training
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     recipe = recipes.changed(recipes.find(name), steps=steps, sets=("bundled",))
@@ -38,8 +38,8 @@ def work(name: str, steps: int) -> None:
     plan = training.Plan(steps, recipe.plan.learning_rate, clip=recipe.plan.clip, every=steps)
     training.train(recipes.network(recipe), batch, recipes.LOSSES[recipe.loss](), plan, device="cpu", progress=False)
     seconds = time.perf_counter() - begun[0]
-    if not training.rank():
-        print((steps - steps // 5) * recipe.batch * training.world() / seconds)
+    if not devices.rank():
+        print((steps - steps // 5) * recipe.batch * devices.world() / seconds)
 
 
 def measured(processes: int, threads: int, options: argparse.Namespace) -> float:

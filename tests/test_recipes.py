@@ -225,7 +225,7 @@ def test_a_shared_run_may_go_on_with_another_number_of_processes(tmp_path, monke
     given = []
     monkeypatch.setattr(recipes.training, "train", lambda *_, origin, **__: given.append(origin["processes"]))
     for processes in (1, 2):
-        monkeypatch.setattr(recipes.training, "world", lambda count=processes: count)
+        monkeypatch.setattr(recipes.devices, "world", lambda count=processes: count)
         for share in (False, True):
             facts = recipes.run(one, tmp_path / "out", share=share, device="cpu")[-1]
     assert given == [1, 1, 2, 1]
@@ -240,6 +240,6 @@ def test_weights_of_which_none_fits_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["npeg", "integer-ae", "rescsnet", "rescsnet-any"])
 def test_networks_that_draw_noise_or_have_batch_norm_share_no_batch(name, monkeypatch, tmp_path):
-    monkeypatch.setattr(recipes.training, "world", lambda: 2)
+    monkeypatch.setattr(recipes.devices, "world", lambda: 2)
     with pytest.raises(recipes.RecipeError, match=f"{name} draws noise.*use --batch"):
         recipes.run(recipes.find(name), tmp_path, share=True)

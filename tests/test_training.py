@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from helpers import datasets, degradations, images, metrics, models, training
+from helpers import datasets, degradations, devices, images, metrics, models, training
+from helpers.devices import DeviceError
 from helpers.training import Plan, TrainingError, train
 
 ROOT = Path(training.__file__).resolve().parent.parent
@@ -690,12 +691,12 @@ def test_weights_have_ordinary_permissions(tmp_path):
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
 def test_a_device_that_is_not_there_is_an_error(name):
-    with pytest.raises(TrainingError, match=name):
-        training.check_device(name)
+    with pytest.raises(DeviceError, match=name):
+        devices.check_device(name)
 
 
 def test_the_cpu_is_there():
-    assert training.check_device("cpu") == torch.device("cpu")
+    assert devices.check_device("cpu") == torch.device("cpu")
     assert models.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
 
 
@@ -703,7 +704,7 @@ def test_the_cpu_is_there():
 def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert training.pick_device(name) == torch.device(expected)
+    assert devices.pick_device(name) == torch.device(expected)
 
 
 def test_the_gpu_of_a_run_is_the_current_one(monkeypatch):
@@ -728,10 +729,10 @@ def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch, "zeros", lambda *size, **_: torch.ones(size))
     monkeypatch.setattr(nn.functional, "interpolate", interpolate)
-    assert training.pick_device() == torch.device("mps" if able else "cpu")
+    assert devices.pick_device() == torch.device("mps" if able else "cpu")
     if not able:
-        with pytest.raises(TrainingError, match="'mps'.*lacks an operation; use cpu"):
-            training.check_device("mps")
+        with pytest.raises(DeviceError, match="'mps'.*lacks an operation; use cpu"):
+            devices.check_device("mps")
 
 
 # ---------------------------------------------------------------------------------------- many processes
@@ -742,13 +743,13 @@ def test_a_world_of_one_wants_no_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "3")  # not ours, then
     assert fit()[1][-1]["step"] == 6
-    assert training.rank() == 0
+    assert devices.rank() == 0
 
 
 def test_a_world_of_several_without_torchrun_is_an_error(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(TrainingError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
+    with pytest.raises(DeviceError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
         fit()
 
 

@@ -1,0 +1,60 @@
+"""Where a computation runs: on which device, and in which of torchrun's processes."""
+
+import atexit
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there, or processes that cannot meet; the message is one sentence that says what to do."""
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, or the best there is: this process's GPU (also what "cuda" means), Apple's, or the CPU."""
+    if name == "cuda" or (not name and torch.cuda.is_available()):
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if name:
+        return torch.device(name)
+    return torch.device("mps" if torch.backends.mps.is_available() and _reduces_pictures("mps") else "cpu")
+
+
+def check_device(name: str | None) -> torch.device:
+    """As `pick_device`, for a name that a user typed. Raises DeviceError where that device is not there or no use."""
+    if not _reduces_pictures(name):
+        raise DeviceError(f"device {name!r} is not there or lacks an operation; use cpu, or leave the option out.")
+    return pick_device(name)
+
+
+def _reduces_pictures(name: str | None) -> bool:
+    """Whether the device is there and has the bicubic reduction of pictures, which Apple's got with torch 2.7."""
+    try:
+        picture = torch.zeros(1, 1, 4, 4, device=pick_device(name))
+        nn.functional.interpolate(picture, (2, 2), mode="bicubic", antialias=True)
+        return True
+    except (RuntimeError, AssertionError):  # NotImplementedError is a RuntimeError
+        return False
+
+
+def world() -> int:
+    """How many processes torchrun began; alone it is 1. Clusters set WORLD_SIZE for a single one as well."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def rank() -> int:
+    """Which of torchrun's processes this is; the first, 0, writes. Alone it is 0."""
+    return int(os.environ.get("RANK", 0)) if world() > 1 else 0
+
+
+def join_processes(device: torch.device) -> None:
+    """Under torchrun, let the processes find each other, once. Raises DeviceError."""
+    if world() == 1 or dist.is_initialized():
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        said = f"WORLD_SIZE is {world()}, without {' and '.join(missing)}"
+        raise DeviceError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    atexit.register(dist.destroy_process_group)
