@@ -7,8 +7,10 @@ from __future__ import annotations  # so that a Python too old for `str | None` 
 
 import argparse
 import errno
+import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from .files import atomic
@@ -49,33 +51,48 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _command(commands, run: Callable, text: str, *shared: tuple[str, dict]) -> argparse.ArgumentParser:
+    """A command that is called as its function, with the options that it shares with others."""
+    command = commands.add_parser(run.__name__.strip("_"), help=text)
+    command.set_defaults(run=run)
+    for name, about in shared:
+        command.add_argument(name, **about)
+    return command
+
+
+QUIET = ("--quiet", {"action": "store_true", "help": "no progress bar"})
+DEVICE = ("--device", {"help": "cpu, cuda, cuda:1, mps; by default the best there is"})
+
+
 def _add_setting_up(commands) -> None:
     """Commands that look at the machine and fetch what it lacks."""
-    check = commands.add_parser("check", help="is this machine ready? versions, device, memory, and remedies")
+    check = _command(commands, _check, "is this machine ready? versions, device, memory, and remedies")
     check.add_argument("--start", action="store_true", help="start torch and every module, too: finds what is broken")
-    check.set_defaults(run=_check)
 
-    download = commands.add_parser("download", help="get an image set by its name; after a break, call it again")
+    download = _command(commands, _download, "get an image set by its name; after a break, call it again", QUIET)
     download.add_argument("name", nargs="?", metavar="NAME", help="the name of a set; without it, they are listed")
     download.add_argument("--list", action="store_true", help="list the sets with their size and licence")
     download.add_argument("--out", type=Path, metavar="DIR", help="folder of image sets instead of COURSE_DATA")
-    download.add_argument("--quiet", action="store_true", help="no progress bar")
-    download.set_defaults(run=_download)
 
 
 def _add_training(commands) -> None:
     """Commands that make weights."""
-    train = commands.add_parser("train", help="train a network by its recipe; Ctrl-C or a file OUT/stop saves and ends")
+    train = _command(
+        commands, _train, "train a network by its recipe; Ctrl-C or a file OUT/stop saves and ends", DEVICE, QUIET
+    )
     train.add_argument("recipe", nargs="?", metavar="RECIPE", help="the name of a recipe; without it, they are listed")
-    train.add_argument("--steps", type=_positive, help="train so many steps instead of the recipe's")
-    train.add_argument("--epochs", type=_positive, help="the same in epochs: one patch of each picture is an epoch")
+    long = train.add_mutually_exclusive_group()
+    long.add_argument("--steps", type=_whole(1), help="train so many steps instead of the recipe's")
+    long.add_argument("--epochs", type=_whole(1), help="the same in epochs: one patch of each picture is an epoch")
     batch = train.add_mutually_exclusive_group()
-    batch.add_argument("--batch", type=_positive, help="patches per step of each process instead of the recipe's")
-    batch.add_argument("--global-batch", type=_positive, help="patches per step of all processes, shared among them")
-    train.add_argument("--patch", type=_positive, help="side of the patches in input pixels")
+    batch.add_argument("--batch", type=_whole(1), help="patches per step of each process instead of the recipe's")
+    batch.add_argument("--global-batch", type=_whole(1), help="patches per step of all processes, shared among them")
+    train.add_argument("--patch", type=_whole(1), help="side of the patches in input pixels")
     train.add_argument("--quality", metavar="Q or LOW-HIGH", help="JPEG quality, for recipes that code their patches")
     train.add_argument("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere")
-    train.add_argument("--lr", type=float, help="learning rate instead of the recipe's")
+    train.add_argument(
+        "--lr", type=float, dest="learning_rate", metavar="LR", help="learning rate instead of the recipe's"
+    )
     train.add_argument("--seed", type=int, help="seed instead of the recipe's")
     train.add_argument("--ratio", type=float, help="measurements per pixel, for the recipes of the original ResCSNet")
     train.add_argument("--start", metavar="CARD", help="begin with these weights: a network, its card, a .safetensors")
@@ -84,18 +101,16 @@ def _add_training(commands) -> None:
     begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
     begin.add_argument("--overwrite", action="store_true", help="begin anew, and clear away the run that is in OUT")
     train.add_argument("--out", type=Path, help="folder of checkpoints, TensorBoard events, weights (runs/RECIPE)")
-    train.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
-    train.set_defaults(run=_train)
 
-    publish = commands.add_parser("publish", help="measure a finished run and put its weights and card into the zoo")
+    publish = _command(commands, _publish, "measure a finished run and put its weights and card into the zoo")
     publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
-    publish.set_defaults(run=_publish)
 
 
 def _add_measuring(commands) -> None:
     """Commands that write tables."""
-    evaluate = commands.add_parser("evaluate", help="measure methods on pictures by the protocols of the literature")
+    evaluate = _command(
+        commands, _evaluate, "measure methods on pictures by the protocols of the literature", DEVICE, QUIET
+    )
     evaluate.add_argument(
         "task",
         metavar="TASK",
@@ -105,68 +120,58 @@ def _add_measuring(commands) -> None:
     evaluate.add_argument("--methods", type=_names, help="names separated by commas; by default all that the task has")
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method")
     evaluate.add_argument("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row")
-    evaluate.add_argument("--repeats", type=_positive, default=1, metavar="N", help="times to measure seconds (1)")
-    evaluate.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
-    evaluate.add_argument("--quiet", action="store_true", help="no progress bar")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("--repeats", type=_whole(1), default=1, metavar="N", help="times to measure seconds (1)")
 
-    benchmark = commands.add_parser("benchmark", help="measure all tables of data/results that are not up to date")
+    benchmark = _command(commands, _benchmark, "measure all tables of data/results that are not up to date")
     benchmark.add_argument("tasks", nargs="*", metavar="TASK", help="by default all; 'costs' is the table of costs")
     benchmark.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables instead of data/results")
     how = benchmark.add_mutually_exclusive_group()
     how.add_argument("--again", action="store_true", help="measure what is up to date, too")
     how.add_argument("--spot-check", action="store_true", help="keep a table of which one picture scores as before")
-    benchmark.set_defaults(run=_benchmark)
 
 
 def _add_restoring(commands) -> None:
     """The command that mends a picture."""
-    restore = commands.add_parser("restore", help="restore one picture of any size")
+    restore = _command(commands, _restore, "restore one picture of any size", DEVICE, QUIET)
     restore.add_argument("input", type=Path, metavar="IN")
     restore.add_argument("output", type=Path, metavar="OUT")
     restore.add_argument("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)")
     restore.add_argument("--model", help="a network by its name; by default the task's best")
-    restore.add_argument("--tile", type=_tile, help="side of the tiles in output pixels, 16 or more (512 or 1024)")
+    restore.add_argument(
+        "--tile",
+        type=_whole(16),
+        help="side of the tiles in output pixels, 16 or more (512 or 1024)",
+    )
     restore.add_argument("--half", action="store_true", help="half precision: faster, off by less than a gray level")
-    restore.add_argument("--quality", type=_quality, metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)")
-    restore.add_argument("--device", help="cpu, cuda, mps; by default the best there is")
-    restore.add_argument("--quiet", action="store_true", help="no progress bar")
-    restore.set_defaults(run=_restore)
+    restore.add_argument("--quality", type=_whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)")
 
 
 def _add_files(commands) -> None:
     """Commands that write files of their own kind, and read them back."""
-    compress = commands.add_parser("compress", help="write a picture as a .bic file, with a learned codec")
+    compress = _command(commands, _compress, "write a picture as a .bic file, with a learned codec", QUIET)
     compress.add_argument("input", type=Path, metavar="IN")
-    compress.add_argument("output", type=Path, metavar="OUT.bic")
+    compress.add_argument("output", type=_ending(".bic"), metavar="OUT.bic")
     size = compress.add_mutually_exclusive_group()
     size.add_argument("--rate", type=float, metavar="R", help="bits per pixel that the file may take, such as 0.3")
     size.add_argument("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)")
     compress.add_argument("--model", help="a codec by its name; by default the best")
-    compress.add_argument("--quiet", action="store_true", help="no progress bar")
-    compress.set_defaults(run=_compress)
 
-    decompress = commands.add_parser("decompress", help="read a .bic file back into a picture")
+    decompress = _command(commands, _decompress, "read a .bic file back into a picture", QUIET)
     decompress.add_argument("input", type=Path, metavar="IN.bic")
     decompress.add_argument("output", type=Path, metavar="OUT")
     decompress.add_argument("--model", help="the card of the codec that wrote it, where it is not one of the course's")
-    decompress.add_argument("--quiet", action="store_true", help="no progress bar")
-    decompress.set_defaults(run=_decompress)
 
-    sense = commands.add_parser("sense", help="write a picture's compressed measurements, those of its luma")
+    sense = _command(commands, _sense, "write a picture's compressed measurements, those of its luma")
     sense.add_argument("input", type=Path, metavar="IN")
-    sense.add_argument("output", type=Path, metavar="OUT.npz")
+    sense.add_argument("output", type=_ending(".npz"), metavar="OUT.npz")
     sense.add_argument("--ratio", type=float, default=0.1, metavar="R", help="measurements per pixel, up to 0.25 (0.1)")
     sense.add_argument("--bits", type=int, default=8, metavar="B", help="of each measurement, 2 to 16 (8)")
     sense.add_argument("--model", help="a network by its name, or the path of its card; by default rescsnet-any")
-    sense.set_defaults(run=_sense)
 
-    recover = commands.add_parser("recover", help="make the picture of a file of measurements")
+    recover = _command(commands, _recover, "make the picture of a file of measurements", QUIET)
     recover.add_argument("input", type=Path, metavar="IN.npz")
     recover.add_argument("output", type=Path, metavar="OUT")
     recover.add_argument("--model", help="the card of the network that sensed it, where it is not one of the course's")
-    recover.add_argument("--quiet", action="store_true", help="no progress bar")
-    recover.set_defaults(run=_recover)
 
 
 # ------------------------------------------------------------------------------------------- commands
@@ -180,7 +185,7 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
-def _download(options: argparse.Namespace) -> int:
+def _download(options: argparse.Namespace) -> None:
     from . import downloads, images
 
     entries = downloads.catalog()
@@ -189,82 +194,58 @@ def _download(options: argparse.Namespace) -> int:
             here = " (is there)" if len(downloads.present(name, options.out)) == len(entry["folders"]) else ""
             count = sum(about["count"] for about in entry["folders"].values())
             print(f"{name:<15} {entry['megabytes']:>5} MB {count:>4} pictures  {entry['licence']}{here}")
-        return 0
+        return
     before = downloads.present(options.name, options.out).values()
     for folder in downloads.download(options.name, options.out, not options.quiet):
         print(f"{folder}: {len(images.listing(folder))} pictures{', already there' if folder in before else ''}")
     entry = entries[options.name]
     print(f"licence: {entry['licence']} · please cite: {entry['citation']}")
-    return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> None:
     from . import datasets, devices, recipes, training, zoo
 
     if options.recipe is None:
         for recipe in recipes.RECIPES.values():
             print(f"{recipe.name:<18} {recipe.task:<12} {recipe.plan.steps:>7} steps  {recipe.origin}")
-        return 0
-    recipe = recipes.changed(
-        recipes.find(options.recipe),
-        steps=options.steps,
-        epochs=options.epochs,
-        batch=options.batch or options.global_batch,
-        patch=options.patch,
-        quality=options.quality,
-        tiles=options.tiles,
-        learning_rate=options.lr,
-        seed=options.seed,
-        sets=options.sets,
-        ratio=options.ratio,
-    )
+        return
+    names = ("steps", "epochs", "learning_rate", "seed", "patch", "quality", "tiles", "sets", "ratio")
+    changes = {name: getattr(options, name) for name in names} | {"batch": options.batch or options.global_batch}
+    recipe = recipes.changed(recipes.find(options.recipe), **changes)
     out = options.out or Path("runs") / recipe.name
     devices.check_device(options.device)
     if not options.resume and not options.overwrite:
         training.check_folder(out)  # said before any work
-    start = started_from = None
-    if begin := options.start or recipe.start_from:
-        if begin in recipes.RECIPES and not (zoo.WEIGHTS / f"{begin}.json").exists():
-            card = Path("runs", begin, f"{begin}.json")
-            raise recipes.RecipeError(f"{begin} is not shipped; train it first, and name its card: --start {card}.")
-        start, started_from = zoo.weights(begin)
+    start, started_from = _weights(options.start or recipe.start_from)
     processes = devices.world()
     if processes > 1 and not devices.rank():
         total, rate = options.global_batch or recipe.batch * processes, recipe.plan.learning_rate
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
+    how = {"start": start, "started_from": started_from, "share": options.global_batch is not None}
+    how |= {"resume": options.resume, "overwrite": options.overwrite, "device": options.device}
     try:
-        model, log, facts = recipes.run(
-            recipe,
-            out,
-            options.resume,
-            options.device,
-            not options.quiet,
-            start,
-            started_from,
-            options.overwrite,
-            share=options.global_batch is not None,
-        )
+        model, log, facts = recipes.run(recipe, out, progress=not options.quiet, **how)
     except datasets.DatasetError as why:
         hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
         raise datasets.DatasetError(f"{why}{hint}") from None
     if devices.rank():
-        return 0
-    done = log[-1]["step"] if log else 0
-    card = zoo.write(
-        recipe,
-        model,
-        out,
-        steps=done,
-        seconds=log[-1]["seconds"] if log else 0.0,
-        validation=log[-1:],
-        **facts,
-    )
-    if done < recipe.plan.steps:
-        print(f"stopped at step {done} of {recipe.plan.steps}; go on with --resume --out {out}")
-    count = facts["pictures"]["held_out"]
-    psnr = f" · PSNR {log[-1]['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}" if log else ""
-    print(f"{card.with_suffix('.safetensors')}{psnr}")
-    return 0
+        return
+    done, count = log[-1], facts["pictures"]["held_out"]
+    card = zoo.write(recipe, model, out, steps=done["step"], seconds=done["seconds"], validation=[done], **facts)
+    if done["step"] < recipe.plan.steps:
+        print(f"stopped at step {done['step']} of {recipe.plan.steps}; go on with --resume --out {out}")
+    psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
+    print(f"{card.with_suffix('.safetensors')} · {psnr}")
+
+
+def _weights(name: str | None) -> tuple[dict | None, dict | None]:
+    """The weights to begin with, and what the card says of them."""
+    from . import recipes, zoo
+
+    if name in recipes.RECIPES and not (zoo.WEIGHTS / f"{name}.json").exists():
+        card = Path("runs", name, f"{name}.json")
+        raise recipes.RecipeError(f"{name} is not shipped; train it first, and name its card: --start {card}.")
+    return zoo.weights(name) if name else (None, None)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -295,7 +276,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 2 if failures else 0
 
 
-def _benchmark(options: argparse.Namespace) -> int:
+def _benchmark(options: argparse.Namespace) -> None:
     from . import benchmark, evaluation
 
     for task in options.tasks:
@@ -311,10 +292,9 @@ def _benchmark(options: argparse.Namespace) -> int:
     if "costs" in options.tasks or not (options.tasks or options.spot_check):  # seconds cannot be spot-checked
         count += benchmark.write_costs(out, options.again)
     print(f"{out}: {count} measured, the others up to date" if count else f"{out}: all up to date")
-    return 0
 
 
-def _restore(options: argparse.Namespace) -> int:
+def _restore(options: argparse.Namespace) -> None:
     from . import degradations, devices, evaluation, images, zoo
 
     if options.task == "codec" or options.task.startswith("cs"):
@@ -335,26 +315,20 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"{options.output}: {size} pixels, as they were: no trace of JPEG was found to mend")
     else:
         print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
-    return 0
 
 
-def _compress(options: argparse.Namespace) -> int:
+def _compress(options: argparse.Namespace) -> None:
     from . import codec, images
 
-    if options.output.suffix.lower() != ".bic":
-        raise codec.CodecError(f"{options.output}: end the name in .bic, so that it is known for what it is.")
     _check_folder(options.output)
     picture = images.load_uint8(options.input)
     model = options.model or codec.DEFAULT
     data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
-    with atomic(options.output) as temporary:
-        temporary.write_bytes(data)
-    bpp = 8 * len(data) / picture[0].numel()
-    print(f"{options.output}: {len(data):,} bytes, {bpp:.3f} bits per pixel, by {codec.read_header(data).model}")
-    return 0
+    size = _written(options.output, data, picture[0].numel())
+    print(f"{size}, by {codec.read_header(data).model}")
 
 
-def _decompress(options: argparse.Namespace) -> int:
+def _decompress(options: argparse.Namespace) -> None:
     from . import codec, images
 
     with open(options.input, "rb") as file:
@@ -367,26 +341,19 @@ def _decompress(options: argparse.Namespace) -> int:
         raise codec.BitstreamError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     print(f"{options.output}: {header.width}x{header.height} pixels, by {header.model}")
-    return 0
 
 
-def _sense(options: argparse.Namespace) -> int:
+def _sense(options: argparse.Namespace) -> None:
     from . import images, sensing
 
-    if options.output.suffix.lower() != ".npz":
-        raise sensing.SensingError(f"{options.output}: end the name in .npz, so that it is known for what it is.")
     _check_folder(options.output)
     picture = images.load_uint8(options.input)
     data = sensing.sense(picture, options.ratio, options.bits, options.model or sensing.DEFAULT)
-    with atomic(options.output) as temporary:
-        temporary.write_bytes(data)
-    colour = ", its luma alone" if len(picture) == 3 else ""
-    bpp = 8 * len(data) / picture[0].numel()
-    print(f"{options.output}: {len(data):,} bytes, {bpp:.3f} bits per pixel{colour}")
-    return 0
+    size = _written(options.output, data, picture[0].numel())
+    print(f"{size}{', its luma alone' if len(picture) == 3 else ''}")
 
 
-def _recover(options: argparse.Namespace) -> int:
+def _recover(options: argparse.Namespace) -> None:
     from . import images, sensing
 
     try:
@@ -399,21 +366,12 @@ def _recover(options: argparse.Namespace) -> int:
         raise sensing.SensingError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     print(f"{options.output}: {about.width}x{about.height} pixels, ratio {about.ratio:g}, {about.bits} bits")
-    return 0
 
 
-def _tile(text: str) -> int:
-    value = _positive(text)
-    if value < 16:  # nearly all of the work would be the margins of the tiles
-        raise argparse.ArgumentTypeError(f"{text} pixels are too few for a tile; 16 is the least")
-    return value
-
-
-def _publish(options: argparse.Namespace) -> int:
+def _publish(options: argparse.Namespace) -> None:
     from . import evaluation
 
     print(evaluation.publish(options.folder))
-    return 0
 
 
 # --------------------------------------------------------------------------------------------- errors
@@ -453,6 +411,13 @@ def _check_folder(path: Path) -> None:
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first.")
 
 
+def _written(path: Path, data: bytes, pixels: int) -> str:
+    """Write a file whole or not at all; returns its size for people."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+    return f"{path}: {len(data):,} bytes, {8 * len(data) / pixels:.3f} bits per pixel"
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
@@ -460,17 +425,27 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _quality(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 100")
-    return int(text)
+def _ending(suffix: str) -> Callable[[str], Path]:
+    """A name of a file that ends so."""
+
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() != suffix:
+            raise argparse.ArgumentTypeError(f"{text}: end the name in {suffix}, so that it is known for what it is")
+        return Path(text)
+
+    return parse
 
 
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """A whole number within limits."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            limits = f"{least} is the least" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} where a whole number is wanted; {limits}")
+        return int(text)
+
+    return parse
 
 
 if __name__ == "__main__":

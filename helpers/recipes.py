@@ -50,46 +50,47 @@ class Recipe:
         """How many times larger the output is than the input."""
         return degradations.scale_of(self.task)
 
-    def as_dict(self) -> dict:
-        """The recipe as plain data, as cards keep it."""
-        return dataclasses.asdict(self)
-
 
 def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
     """The batches and the validation pictures of a recipe. Raises DatasetError where a set is missing."""
-    files = [path for name in recipe.sets for path in datasets.folder(name)]
-    digests = {path: datasets.sha256(path) for path in files}
-    unique = list(digests)
-    held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
-    unseen = {digests[path] for path in held}  # by content: T91 has one picture under two names
-    kept = [path for path in files if digests[path] not in unseen]
+    kept, held = _split([path for name in recipe.sets for path in datasets.folder(name)])
     model = models.build(**recipe.network)
-    channels, side = model.channels, getattr(model, "SIDE", None)
-    same = recipe.task in ("codec", "cs")  # what goes in is what should come out
-    whole = not recipe.quality and not same  # pictures are reduced whole, not patch by patch
-    clean = _pictures(kept, channels, recipe.scale, recipe.enlarge, recipe.rescale if whole else ())
+    patchwise = recipe.quality or recipe.task in ("codec", "cs")  # else pictures are reduced and degraded whole
+    clean = _pictures(kept, model.channels, recipe.scale, recipe.enlarge, () if patchwise else recipe.rescale)
     names = [f"{path.parent.name}/{path.name}" for path in kept] * (len(clean) // max(1, len(kept)))
-    held = [y for y in _pictures(held, channels, recipe.scale) if min(y.shape[-2:]) >= 11 + 2 * recipe.scale]
-    if side:  # a network of one size alone
-        held = [y[:, :side, :side] for y in held if min(y.shape[-2:]) >= side]
-    if not held:
-        raise datasets.DatasetError("no held-out picture is large enough to measure; train on larger ones.")
-    if same:
-        inputs, held_inputs, how = None, held, {"rescale": recipe.rescale, "gray": recipe.gray}
-    elif recipe.quality:
+    held = _measurable(_pictures(held, model.channels, recipe.scale), recipe.scale, getattr(model, "SIDE", None))
+    inputs, held_inputs = None, held  # of a codec: what goes in is what should come out
+    how = {"rescale": recipe.rescale, "gray": recipe.gray} if patchwise else {}
+    if recipe.quality:
         if recipe.tiles:
             tiles = [datasets.sliding_patches(y, recipe.patch, recipe.patch) for y in clean]
             names = [name for name, cut in zip(names, tiles, strict=True) for _ in cut]
             clean = [tile for cut in tiles for tile in cut]
-        degrade = degradations.RandomJPEG(recipe.quality)
-        how = {"rescale": recipe.rescale, "gray": recipe.gray, "degrade": degrade}
-        inputs, held_inputs = None, [_fixed_jpeg(y, index, degrade) for index, y in enumerate(held)]
-    else:
-        degrade, how = degradations.for_task(recipe.task), {}
+        how["degrade"] = degrade = degradations.RandomJPEG(recipe.quality)
+        held_inputs = [_fixed_jpeg(y, index, degrade) for index, y in enumerate(held)]
+    elif not patchwise:
+        degrade = degradations.for_task(recipe.task)
         inputs, held_inputs = [degrade(y) for y in clean], [degrade(y) for y in held]
     how |= {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
     batches = datasets.Patches(clean, inputs, sources=names, **how)
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in zip(held_inputs, held, strict=True)]
+
+
+def _split(files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """(trained on, held out), kept apart by content: T91 has one picture under two names."""
+    digests = {path: datasets.sha256(path) for path in files}
+    unique = list(digests)
+    held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
+    unseen = {digests[path] for path in held}
+    return [path for path in files if digests[path] not in unseen], held
+
+
+def _measurable(held: list[torch.Tensor], scale: int, side: int | None) -> list[torch.Tensor]:
+    """Held-out pictures that PSNR and SSIM can be taken of; for a network of one size alone, cut to it."""
+    held = [y[:, :side, :side] for y in held if min(y.shape[-2:]) >= max(11 + 2 * scale, side or 0)]
+    if not held:
+        raise datasets.DatasetError("no held-out picture is large enough to measure; train on larger ones.")
+    return held
 
 
 def _fixed_jpeg(picture: torch.Tensor, index: int, degrade: degradations.RandomJPEG) -> torch.Tensor:
@@ -124,55 +125,51 @@ def network(recipe: Recipe) -> models.Restorer:
 def run(
     recipe: Recipe,
     out: str | os.PathLike,
-    resume: bool = False,
-    device: str | None = None,
-    progress: bool = True,
+    *,
     start: dict[str, torch.Tensor] | None = None,
     started_from: dict | None = None,
-    overwrite: bool = False,
     share: bool = False,
+    device: str | None = None,
+    **options,
 ) -> tuple[models.Restorer, list[dict], dict]:
     """Train a recipe into the folder `out`. Returns the model, its log, and the facts that its card states.
 
     `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
-    the recipe's size, or, with `share`, its share of the one batch. Raises DatasetError, TrainingError.
+    the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite and progress, as
+    `training.train` has them. Raises RecipeError, DatasetError, DeviceError, TrainingError.
     """
     processes = devices.world()
     if share and processes > 1 and recipe.task in ("codec", "cs"):
         raise RecipeError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
     if start is not None:
-        own = model.state_dict()
-        start = {k if k in own else f"restorer.{k}": v for k, v in start.items()}
-        fit = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
-        if not fit:
-            raise RecipeError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
-        model.load_state_dict(fit, strict=False)
+        _begin_with(start, model, recipe)
     batches, validation = prepare(recipe)
     facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
     facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
     if processes > 1:
         total = recipe.batch * (1 if share else processes)
         facts["processes"] = {"number": processes, "patches_per_step": total}
-    log = training.train(
-        model,
-        datasets.Share(batches, processes) if share else batches,
-        LOSSES[recipe.loss](),
-        recipe.plan,
-        validation=validation,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        origin=_origin(recipe, facts) | {"processes": 1 if share else processes},
-        device=device,
-        progress=progress,
-    )
+    options |= {"validation": validation, "out": out, "device": device}
+    options["origin"] = _origin(recipe, facts) | {"processes": 1 if share else processes}
+    batch = datasets.Share(batches, processes) if share else batches
+    log = training.train(model, batch, LOSSES[recipe.loss](), recipe.plan, **options)
     return model, log, facts
+
+
+def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: Recipe) -> None:
+    """Load the weights whose names and shapes fit; a codec takes a restorer's for the restorer that is part of it."""
+    own = model.state_dict()
+    start = {key if key in own else f"restorer.{key}": value for key, value in start.items()}
+    fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}
+    if not fit:
+        raise RecipeError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
+    model.load_state_dict(fit, strict=False)
 
 
 def _origin(recipe: Recipe, facts: dict) -> dict:
     """What a resumed run shares with its beginning, besides the plan: the recipe and its data, as plain data."""
-    plain = {key: value for key, value in recipe.as_dict().items() if key not in ("plan", "origin")}
+    plain = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("plan", "origin")}
     plain["recipe"], plain["network options"] = plain.pop("name"), plain.pop("network")
     plain |= {f"SHA-256 of {name}": digest for name, digest in facts["data"].items()}
     return json.loads(json.dumps(plain | {"started from": facts.get("started_from")}))
@@ -271,59 +268,51 @@ def changed(
     epochs: int | None = None,
     learning_rate: float | None = None,
     seed: int | None = None,
-    batch: int | None = None,
-    patch: int | None = None,
     quality: str | None = None,
-    tiles: bool = False,
-    sets: tuple[str, ...] | None = None,
     ratio: float | None = None,
+    **fields,
 ) -> Recipe:
     """A recipe with some numbers changed; a shorter one warms up and validates sooner.
 
-    An epoch is one patch of each picture. `quality` is "10" or "5-95". Raises RecipeError, DatasetError.
+    An epoch, instead of `steps`, is one patch of each picture. `quality` is "10" or "5-95". `fields`: batch, patch,
+    tiles and sets, where they are not None. Raises RecipeError, DatasetError.
     """
-    if recipe.quality is None and (quality or tiles):
+    if recipe.quality is None and (quality or fields.get("tiles")):
         raise RecipeError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
-    if ratio is not None:
-        if recipe.network["kind"] != "rescsnet":
-            raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
-        if not 0.0001 <= ratio <= 1:
-            raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
-        recipe = dataclasses.replace(recipe, network=recipe.network | {"ratio": ratio})
-    if steps and epochs:
-        raise RecipeError("steps and epochs are two ways to say the same; give one of them.")
-    recipe = dataclasses.replace(
-        recipe,
-        batch=batch or recipe.batch,
-        patch=patch or recipe.patch,
-        quality=_quality(quality) if quality else recipe.quality,
-        tiles=tiles or recipe.tiles,
-        sets=sets or recipe.sets,
-    )
+    fields |= {"quality": _quality(quality) if quality else None, "network": _at_ratio(recipe, ratio)}
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
     if recipe.patch * recipe.scale <= 2 * recipe.plan.shave:
-        raise RecipeError(
-            f"patches of {recipe.patch} pixels are all border: the loss of {recipe.name} leaves out "
-            f"{recipe.plan.shave} output pixels on each side."
-        )
+        border = f"the loss of {recipe.name} leaves out {recipe.plan.shave} output pixels on each side"
+        raise RecipeError(f"patches of {recipe.patch} pixels are all border: {border}.")
     if epochs:
         pictures = sum(len(datasets.folder(name)) for name in recipe.sets)
         steps = epochs * -(-pictures // recipe.batch)
-    plan = recipe.plan
+    return dataclasses.replace(recipe, plan=_changed_plan(recipe.plan, steps, learning_rate, seed))
+
+
+def _changed_plan(plan: Plan, steps: int | None, learning_rate: float | None, seed: int | None) -> Plan:
+    changes = {}
     if steps:
-        plan = dataclasses.replace(
-            plan,
-            steps=steps,
-            warmup=min(plan.warmup, steps // 10),
-            float32_steps=min(plan.float32_steps, steps // 5),
-            every=min(plan.every, max(1, steps // 4)),
-        )
+        changes |= {"steps": steps, "warmup": min(plan.warmup, steps // 10)}
+        changes |= {"float32_steps": min(plan.float32_steps, steps // 5), "every": min(plan.every, max(1, steps // 4))}
     if learning_rate is not None:
         if not 0 < learning_rate < 1:
             raise RecipeError(f"a learning rate of {learning_rate} is not between 0 and 1.")
-        plan = dataclasses.replace(plan, learning_rate=learning_rate)
+        changes["learning_rate"] = learning_rate
     if seed is not None:
-        plan = dataclasses.replace(plan, seed=abs(seed))
-    return dataclasses.replace(recipe, plan=plan)
+        changes["seed"] = abs(seed)
+    return dataclasses.replace(plan, **changes)
+
+
+def _at_ratio(recipe: Recipe, ratio: float | None) -> dict:
+    """The network of a recipe, at so many measurements per pixel."""
+    if ratio is None:
+        return recipe.network
+    if recipe.network["kind"] != "rescsnet":
+        raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
+    if not 0.0001 <= ratio <= 1:
+        raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
+    return recipe.network | {"ratio": ratio}
 
 
 def _quality(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -140,7 +141,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "bytes": weights.stat().st_size,
         "sha256": datasets.sha256(weights),
         "licence": "MIT" if free else "MIT; trained on sets offered for research and education",
-        "recipe": recipe.as_dict(),
+        "recipe": dataclasses.asdict(recipe),
         "commit": commit(),
         **facts,
     }

@@ -183,7 +183,7 @@ def test_a_card_tells_the_recipe_that_the_course_has(path):
     """So that `train NAME` runs what the card says, to its end."""
     about = json.loads(path.read_text(encoding="utf-8"))
     found = recipes.find(about["name"])
-    assert about["recipe"] == json.loads(json.dumps(found.as_dict()))
+    assert about["recipe"] == json.loads(json.dumps(dataclasses.asdict(found)))
     assert about["steps"] == found.plan.steps
 
 
