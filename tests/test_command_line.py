@@ -281,6 +281,7 @@ def test_evaluate_with_a_full_disk_keeps_the_old_table(place, capsys, monkeypatc
         (["tiny-x2", "--lr", "nan"], ["learning rate"]),
         (["tiny-x2", "--steps", "0"], ["--steps"]),
         (["tiny-x2", "--steps", "ten"], ["--steps"]),
+        (["tiny-x2", "--steps", "4", "--epochs", "1"], ["--epochs", "not allowed with", "--steps"]),
         (["tiny-x2", "--out", "in.png"], ["in.png"]),
         (["tiny-x2", "--what"], ["--what"]),
         (["tiny-x2", "--ratio", "0.1"], ["tiny-x2 has no ratio"]),

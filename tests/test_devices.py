@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torch import nn
+
+from helpers import devices, models
+from helpers.devices import DeviceError
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(DeviceError, match=name):
+        devices.check_device(name)
+
+
+def test_the_cpu_is_there():
+    assert devices.check_device("cpu") == torch.device("cpu")
+    assert models.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert devices.pick_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
+    """Bicubic interpolation with anti-aliasing came to it with torch 2.7."""
+
+    def interpolate(*_, mode, antialias):
+        if mode == "bicubic" and antialias and not able:
+            raise NotImplementedError("aten::_upsample_bicubic2d_aa.out is not implemented for the MPS device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **_: torch.ones(size))
+    monkeypatch.setattr(nn.functional, "interpolate", interpolate)
+    assert devices.pick_device() == torch.device("mps" if able else "cpu")
+    if not able:
+        with pytest.raises(DeviceError, match="'mps'.*lacks an operation; use cpu"):
+            devices.check_device("mps")
