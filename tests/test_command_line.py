@@ -23,12 +23,12 @@ from helpers import (
     codec,
     datasets,
     degradations,
+    devices,
     environment,
     images,
     models,
     recipes,
     sensing,
-    training,
     zoo,
 )
 from helpers.training import Plan
@@ -380,7 +380,7 @@ def test_train_shares_a_global_batch(place, capsys, monkeypatch):
     one, two = (load_file(place / name / "tiny-x2.safetensors") for name in ("run", "second"))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert "not allowed with" in refused(place, capsys, "train", "tiny-x2", "--global-batch", "4", "--batch", "2")
-    monkeypatch.setattr(training, "world", lambda: 3)
+    monkeypatch.setattr(devices, "world", lambda: 3)
     line = refused(place, capsys, "train", "tiny-x2", "--global-batch", "4", "--out", "third", "--quiet")
     assert "4 patches per step cannot be shared equally by 3 processes" in line
 
@@ -507,7 +507,7 @@ def test_restore_for_jpeg_takes_a_picture_that_is_no_jpeg_file(place):
 def test_evaluate_takes_names_with_spaces_and_runs_on_the_device_named(place, monkeypatch, capsys):
     few = pictures(place / "few", count=1)
     moved, move = [], torch.nn.Module.to
-    monkeypatch.setattr(training, "check_device", lambda name: torch.device(name, 0))
+    monkeypatch.setattr(devices, "check_device", lambda name: torch.device(name, 0))
 
     def spy(self, *arguments, **options):
         moved.extend(arguments)

@@ -44,7 +44,7 @@ def test_a_batch_is_a_function_of_step_and_rank_however_one_gets_there(shards):
 
 
 def test_two_processes_draw_from_different_shards(shards, monkeypatch):
-    monkeypatch.setattr(streaming.training, "world", lambda: 2)
+    monkeypatch.setattr(streaming.devices, "world", lambda: 2)
     batches = streaming.Shards(shards, recipe(), stay=3)
     seen = [{name for step in range(6) for name in batches.names(step, rank)} for rank in (0, 1)]
     assert not seen[0] & seen[1]
