@@ -22,6 +22,7 @@ from .files import atomic
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
+STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
 FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
@@ -50,7 +51,7 @@ def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) ->
     with _opened(path) as picture:
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)  # in place: a copy of 64 megapixels is 256 MB
-        array = _as_array(picture, _name(path))
+        array = _pixels(picture, _name(path))
     if array.dtype == np.uint16 and not keep_16_bit:
         array = np.round(array / 257.0).astype(np.uint8)
     return _channels_first(array)
@@ -179,27 +180,37 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         raise ImageError(f"{path}: damaged or truncated ({reason}); copy or download it again.") from None
 
 
-def _as_array(picture: Image.Image, name: Path | str) -> np.ndarray:
-    """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture."""
+def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
+    """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture.
+
+    Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
+    """
     if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # 16-bit gray; Pillow < 11 calls some of them "I"
-        array = np.asarray(picture)
-        if array.min() < 0 or array.max() > 65535:
-            raise ImageError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
-        return array.astype(np.uint16)
+        return _deep(np.asarray(picture), name)
+    channels, rows = _channels(picture), max(1, STRIP // picture.width)
+    result = np.empty((picture.height, picture.width, 3)[: 2 if channels == "L" else 3], np.uint8)
+    for top in range(0, picture.height, rows):
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        if picture.has_transparency_data:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        result[top : top + rows] = np.asarray(strip.convert(channels))
+    return result
+
+
+def _deep(array: np.ndarray, name: Path | str) -> np.ndarray:
+    if array.min() < 0 or array.max() > 65535:
+        raise ImageError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
+    return array.astype(np.uint16)
+
+
+def _channels(picture: Image.Image) -> str:
+    """The mode, L or RGB, that holds what a picture shows."""
     if picture.has_transparency_data:
-        kind = "L" if picture.mode == "LA" else "RGB"
-        picture = picture.convert("RGBA")
-        on_white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(on_white, picture).convert(kind)
-    elif picture.mode == "L":
-        pass
-    elif picture.mode == "1":
-        picture = picture.convert("L")
-    elif picture.mode == "P" and picture.palette.mode == "RGB" and _gray_palette(picture):
-        picture = picture.convert("L")
-    elif picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    return np.array(picture)  # a copy that may be written to, as torch wants
+        return "L" if picture.mode == "LA" else "RGB"
+    if picture.mode == "P" and picture.palette.mode == "RGB":
+        return "L" if _gray_palette(picture) else "RGB"
+    return "L" if picture.mode in ("1", "L") else "RGB"
 
 
 def _gray_palette(picture: Image.Image) -> bool:
@@ -243,7 +254,7 @@ def to_float(image: torch.Tensor) -> torch.Tensor:
     """float32 in [0, 1] of a uint8 or uint16 image; a float image passes unchanged."""
     if image.is_floating_point():
         return image
-    return image.to(torch.float32) / (65535 if image.dtype == torch.uint16 else 255)
+    return image.to(torch.float32).div_(65535 if image.dtype == torch.uint16 else 255)
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:

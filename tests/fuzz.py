@@ -33,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # the package of this checkout, wherever it was begun
 KEPT, PAGE = ROOT / "build" / "fuzz", ROOT / "docs" / "robustness.md"
 BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
-LIMIT = 30  # seconds of the processor for a case, and ten times as many by the clock, since the machine may be busy
+# Seconds of the processor for a case, and ten times as many by the clock, since the machine may be busy; enough for a
+# slow machine, too, that clears two gigabytes page by page for the largest pictures allowed.
+LIMIT = 60
 FILE = 64 << 20  # bytes that a case may write
 DRAWN = 5  # every so many cases one is hypothesis's
 TRIES = 12  # children that may die of one loader before the rest of its cases is given up

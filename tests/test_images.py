@@ -149,6 +149,20 @@ def test_exif_orientation_is_applied(tmp_path, tag, array):
     assert torch.allclose(images.load(tmp_path / "turned.png"), chw(expected), atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 12])
+@pytest.mark.parametrize("mode", ["1", "L", "L, clear", "LA", "P", "P, clear", "RGB", "RGB, clear", "RGBA", "CMYK"])
+def test_strips_make_up_the_picture(tmp_path, monkeypatch, mode, rows):
+    """It is converted some rows at a time, the last strip being lower: no row is lost or doubled."""
+    colour, path = Image.fromarray(np.dstack([RGB, GRAY])), tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    mode, *clear = mode.split(", ")
+    picture = colour.convert("RGB").quantize(9) if mode == "P" else colour.convert(mode)
+    picture.save(path, **({"transparency": picture.getpixel((0, 0))} if clear else {}))
+    whole = images.load(path)
+    assert whole.shape[-2:] == (12, 10) and (not clear or (whole[:, 0, 0] == 1).all())
+    monkeypatch.setattr(images, "STRIP", rows * 10)
+    assert torch.equal(images.load(path), whole)
+
+
 def test_one_pixel(tmp_path):
     Image.new("RGB", (1, 1), (255, 0, 51)).save(tmp_path / "dot.png")
     assert torch.equal(images.load(tmp_path / "dot.png"), torch.tensor([1.0, 0.0, 0.2]).view(3, 1, 1))
