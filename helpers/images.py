@@ -154,6 +154,16 @@ def _name(path: str | os.PathLike | BinaryIO) -> Path | str:
     return "the picture" if hasattr(path, "read") else Path(path)
 
 
+_FAULTS = {  # what reading raises: what to say
+    FileNotFoundError: "no such file; check the name",
+    IsADirectoryError: "this is a folder; name one picture in it",
+    PermissionError: "may not be read; change its permissions",
+    Image.DecompressionBombError: "declares more pixels than this course handles; crop or shrink it first",
+    UnidentifiedImageError: "not a picture that Pillow can read; convert it to PNG or JPEG",
+    MemoryError: "wants more memory than there is; it is damaged, or too large for here",
+}
+
+
 @contextmanager
 def _one_sentence(path: Path | str) -> Iterator[None]:
     """Turn what Pillow and the system raise while reading into one ImageError that names the file."""
@@ -161,23 +171,12 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; check the name.") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: this is a folder; name one picture in it.") from None
-    except PermissionError:
-        raise ImageError(f"{path}: may not be read; change its permissions.") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path}: declares more pixels than this course handles; crop or shrink it first.") from None
-    except UnidentifiedImageError:
-        if isinstance(path, Path) and path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty (0 bytes); copy or download it again.") from None
-        raise ImageError(f"{path}: not a picture that Pillow can read; convert it to PNG or JPEG.") from None
-    except MemoryError:
-        raise ImageError(f"{path}: wants more memory than there is; it is damaged, or too large for here.") from None
     except Exception as why:  # whatever a damaged file makes Pillow and the libraries below it raise
+        fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
+        if isinstance(why, UnidentifiedImageError) and isinstance(path, Path) and path.stat().st_size == 0:
+            fault = "the file is empty (0 bytes); copy or download it again"
         reason = " ".join(str(why).split())[:200] or type(why).__name__
-        raise ImageError(f"{path}: damaged or truncated ({reason}); copy or download it again.") from None
+        raise ImageError(f"{path}: {fault or f'damaged or truncated ({reason}); copy or download it again'}.") from None
 
 
 def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
