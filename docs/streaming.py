@@ -41,8 +41,7 @@ def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:
         for sample in webdataset.WebDataset(shard, shardshuffle=False, nodesplitter=None):
             kind = next(key for key in sample if not key.startswith("__"))
             name = f"{sample['__key__']}.{kind}"
-            picture = images.load(BytesIO(sample[kind]))
-            picture = images.luma_uint8(picture) if channels == 1 else images.to_uint8(picture.expand(3, -1, -1))
+            picture = datasets.load_uint8(BytesIO(sample[kind]), channels)
             found[name] = images.crop_to_multiple(picture, recipe.scale)
     except images.ImageError as why:
         raise datasets.DatasetError(f"{shard}: {name}: {why}") from None
