@@ -84,7 +84,9 @@ def sha256(*paths: Path) -> str:
     """The SHA-256 of a file, or of several, one after the other."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -5,7 +5,6 @@ call goes on where it ends. Only a whole file with the right SHA-256 gets its na
 """
 
 import errno
-import hashlib
 import http.client
 import json
 import os
@@ -217,8 +216,9 @@ def fetch(
 
 def _bring(url: str, path: Path, sha256: str | None, size: int | None, progress: bool) -> None:
     part, note = (path.with_name(path.name + ending) for ending in (".part", ".part.json"))
+    about = {"desc": path.name, "total": size, "unit": "B", "unit_scale": True}
     try:
-        with part.open("ab") as file, _bar(path.name, size, progress) as bar:
+        with part.open("ab") as file, tqdm(**about, disable=None if progress else True) as bar:
             _persist(url, file, note, size, bar)
         fault = _fault(part, sha256, size)
         if fault:
@@ -345,10 +345,6 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         yield chunk
 
 
-def _bar(name: str, total: int | None, progress: bool) -> tqdm:
-    return tqdm(desc=name, total=total, unit="B", unit_scale=True, disable=None if progress else True)
-
-
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Refuse to be the second process at one file; where the system or the disk knows no locks, go on without."""
@@ -377,13 +373,8 @@ def _fault(path: Path, sha256: str | None, size: int | None) -> str:
     """What is wrong with a file, or nothing."""
     if size and path.stat().st_size != size:
         return f"has {path.stat().st_size:,} bytes instead of {size:,}"
-    if sha256:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            for block in iter(partial(file.read, 1 << 20), b""):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            return f"has the SHA-256 {digest.hexdigest()} instead of {sha256}"
+    if sha256 and (found := datasets.sha256(path)) != sha256:
+        return f"has the SHA-256 {found} instead of {sha256}"
     return ""
 
 
