@@ -52,7 +52,15 @@ def check(start: bool = False) -> list[Finding]:
 
     start: import torch and every module, and ask torch for its device; only so a broken installation is noticed.
     """
-    findings = [_python(), *_packages(), _memory(), _disk(), _pictures(), _sets()]
+    free, pictures = shutil.disk_usage(ROOT).free / 2**30, len([*(DATA / "images").glob("*.png")])
+    findings = [
+        Finding(sys.version_info >= (3, 10), "Python", platform.python_version(), "install Python 3.10 or newer"),
+        *_packages(),
+        _memory(),
+        Finding(free >= 1, "disk", f"{free:.0f} GiB free", "free 1 GiB for checkpoints and downloads"),
+        Finding(pictures > 0, "pictures", f"{pictures} bundled", "get the repository again"),
+        _sets(),
+    ]
     if not start:
         told = "not tried; check --start imports torch and all modules, in some seconds"
         return [*findings, _driver(), Finding(True, "start", told)]
@@ -60,35 +68,28 @@ def check(start: bool = False) -> list[Finding]:
     return [*findings, broken] if broken else [*findings, _device()]
 
 
-def _python() -> Finding:
-    found = platform.python_version()
-    return Finding(sys.version_info >= (3, 10), "Python", found, "install Python 3.10 or newer")
-
-
 def _packages() -> list[Finding]:
-    findings = []
     if not REQUIREMENTS.is_file():
         return [Finding(False, "requirements", "requirements.txt is missing", "get the repository again")]
-    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
-        match = re.match(r"([\w-]+)\s*>=\s*([\w.]+)", line)
-        if match:
-            findings.append(_package(*match.groups()))
-    return findings
+    floors = re.findall(r"^([\w-]+)\s*>=\s*([\w.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    return [_package(name, floor) for name, floor in floors]
 
 
 def _package(name: str, floor: str) -> Finding:
-    remedy = f"pip install '{name}>={floor}'"
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        found = None
-    if not found:  # None, too, where an installation broke off
-        return Finding(False, name, "not installed", remedy)
+    found, wanted = _version(name), f"'{name}>={floor}'"
+    if not found:
+        return Finding(False, name, "not installed", f"pip install {wanted}")
     if find_spec(MODULES.get(name, name.replace("-", "_"))) is None:
-        return Finding(
-            False, name, f"{found}, but its files are gone", f"pip install --force-reinstall '{name}>={floor}'"
-        )
-    return Finding(_reaches(found, floor), name, f"{found} (at least {floor})", remedy)
+        return Finding(False, name, f"{found}, but its files are gone", f"pip install --force-reinstall {wanted}")
+    return Finding(_reaches(found, floor), name, f"{found} (at least {floor})", f"pip install {wanted}")
+
+
+def _version(name: str) -> str:
+    """The version that is installed; an empty one where there is none, or where an installation broke off."""
+    try:
+        return version(name) or ""
+    except PackageNotFoundError:
+        return ""
 
 
 def _reaches(found: str, floor: str) -> bool:
@@ -98,12 +99,8 @@ def _reaches(found: str, floor: str) -> bool:
 
         return Version(found) >= Version(floor)
     except Exception:  # whatever a broken package raises, and what it says of a version that is none
-        return _release(found) >= _release(floor)
-
-
-def _release(text: str) -> list[int]:
-    """The numbers that begin a version: [2, 11, 1] of "2.11.1+cu128"."""
-    return [int(number) for number in re.match(r"[\d.]*", text)[0].split(".") if number]
+        numbers = ([int(n) for n in re.match(r"[\d.]*", text)[0].split(".") if n] for text in (found, floor))
+        return next(numbers) >= next(numbers)
 
 
 def _start() -> Finding | None:
@@ -123,7 +120,7 @@ def _reason(why: Exception) -> str:
 def _driver() -> Finding:
     """The device by what the system tells of it, without torch."""
     gpus = _gpus()
-    idle = "" if "+cpu" not in _installed("torch") else ", idle: this torch is built for the CPU alone"
+    idle = "" if "+cpu" not in _version("torch") else ", idle: this torch is built for the CPU alone"
     if gpus:
         return Finding(True, "device", f"{', '.join(gpus)}{idle}")
     apple = platform.system() == "Darwin" and platform.machine() == "arm64"
@@ -163,16 +160,6 @@ def _memory() -> Finding:
     return Finding(gigabytes >= 3.5, "memory", f"{gigabytes:.0f} GiB", "close other programs; the course wants 4 GiB")
 
 
-def _disk() -> Finding:
-    gigabytes = shutil.disk_usage(ROOT).free / 2**30
-    return Finding(gigabytes >= 1, "disk", f"{gigabytes:.0f} GiB free", "free 1 GiB for checkpoints and downloads")
-
-
-def _pictures() -> Finding:
-    count = len([*(DATA / "images").glob("*.png")])
-    return Finding(count > 0, "pictures", f"{count} bundled", "get the repository again")
-
-
 def _sets() -> Finding:
     told = os.environ.get("COURSE_DATA")  # an empty one counts as unset; as in `datasets.course_data`, without torch
     place = Path(told or DATA / "downloads").expanduser()
@@ -199,22 +186,16 @@ def _runtime() -> list[str]:
 
 def _install(requirements: list[str]) -> None:
     """Install what is missing among these; RuntimeError if pip cannot, or could only by changing what is there."""
-    here = {line: _installed(re.match(r"[\w-]+", line)[0]) for line in requirements}
-    missing = [line for line, found in here.items() if not found]
+    names = {line: re.match(r"[\w-]+", line)[0] for line in requirements}
+    here = {line: found for line, name in names.items() if (found := _version(name))}
+    missing = [line for line in requirements if line not in here]
     if not missing:
         return
-    wanted = [found or line for line, found in here.items()]  # "torch==2.11.0+cu128" keeps the host's own build
+    # "torch==2.11.0+cu128" keeps the host's own build
+    wanted = [f"{name}=={here[line]}" if line in here else line for line, name in names.items()]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
         raise RuntimeError(f"pip could not install {' '.join(missing)} ({why}); is the internet switched on here?")
     invalidate_caches()  # so that this process sees them
-
-
-def _installed(name: str) -> str:
-    """The requirement that keeps what is installed, "torch==2.11.0+cu128"; an empty one where there is none."""
-    try:
-        return f"{name}=={version(name)}"
-    except PackageNotFoundError:
-        return ""
