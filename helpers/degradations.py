@@ -23,8 +23,7 @@ JPEG_TASKS = ("jpeg-q10", "jpeg-q20", "jpeg-q30", "jpeg-q40")  # luma, as the li
 JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-color-q40")
 CS_TASKS = ("cs-01", "cs-04", "cs-10", "cs-15", "cs-20", "cs-25")  # percent of measurements, luma
 SENSED_BLOCK = 32  # side of the blocks of compressed sensing in pixels
-_CS_TASK = re.compile(r"cs-(0[1-9]|1\d|2[0-5])")
-_JPEG_TASK = re.compile(r"(?:jpeg|jpeg-color|deblock)-q(\d{1,2}|100)")
+_NUMBERED = re.compile(r"(?:jpeg|jpeg-color)-q(?:0?[1-9]|[1-9]\d|100)|cs-(?:0[1-9]|1\d|2[0-5])")
 
 
 class TaskError(ValueError):
@@ -67,25 +66,21 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
     scale = scale_of(task)
     if task == "codec":
         raise TaskError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
-    if task == "cs" or _CS_TASK.fullmatch(task):
+    if task.startswith("cs"):
         raise TaskError(f"the task {task} undoes no damage; `sense` and `recover` do it, `evaluate` measures it.")
     if task == "jpeg":
         raise TaskError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
-    quality = _JPEG_TASK.fullmatch(task)
+    quality = re.fullmatch(r".*-q(\d+)", task)
     function = partial(jpeg, quality=int(quality[1])) if quality else partial(downscale, scale=scale)
     return lambda picture: images.to_uint8(function(images.to_float(picture)))
 
 
 def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises TaskError."""
-    if task.startswith("jpeg-") and (found := _JPEG_TASK.fullmatch(task)) and int(found[1]):
-        return 1
-    if _CS_TASK.fullmatch(task):
-        return 1
-    if task not in TASKS:
+    if task not in TASKS and not _NUMBERED.fullmatch(task):
         known = [*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS, *CS_TASKS]
         raise TaskError(f"unknown task {task!r}; there are {', '.join(known)}.")
-    return TASKS[task]
+    return TASKS.get(task, 1)
 
 
 def covers(wide: str, task: str) -> bool:
@@ -95,8 +90,8 @@ def covers(wide: str, task: str) -> bool:
 
 def ratio_of(task: str) -> float:
     """Measurements per pixel of a task such as cs-04. Raises TaskError."""
-    if found := _CS_TASK.fullmatch(task):
-        return int(found[1]) / 100
+    if task.startswith("cs-") and _NUMBERED.fullmatch(task):
+        return int(task.removeprefix("cs-")) / 100
     raise TaskError(f"the task {task!r} measures no ratio; name one, such as {', '.join(CS_TASKS)}.")
 
 
