@@ -72,6 +72,13 @@ class Restorer(nn.Module):
         return images.ycbcr_to_rgb(torch.cat([network(ycbcr[:, :1]), chroma], dim=1))
 
 
+def random_features(*convolutions: nn.Conv2d) -> None:
+    """Set fresh weights by He's initialisation (He et al. 2015), biases zero."""
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+
+
 def precision(device: torch.device) -> torch.dtype:
     """The type in which this device multiplies fastest without harm: bfloat16, float16 (before Ampere), or float32."""
     if device.type == "cuda":

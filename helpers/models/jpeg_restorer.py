@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from .base import Restorer
+from .base import Restorer, random_features
 
 
 class ConvUnits(Restorer):
@@ -68,11 +68,9 @@ class ARCNN(Restorer):
 
     def start_from_interpolation(self) -> None:
         """Set fresh weights with which the output is the input: the first feature of each layer passes it on."""
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-                nn.init.dirac_(layer.weight.data[:1])
+        for convolution in self.layers[::2]:
+            random_features(convolution)
+            nn.init.dirac_(convolution.weight.data[:1])
 
 
 class DRUNet(Restorer):
@@ -131,10 +129,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        for convolution, gain in ((self.first, 1.0), (self.second, 0.1)):
-            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            convolution.weight.data.mul_(gain)
-            nn.init.zeros_(convolution.bias)
+        random_features(self.first, self.second)
+        self.second.weight.data.mul_(0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, width, H, W) → the same shape."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from .base import Restorer
+from .base import Restorer, random_features
 
 
 class SRCNN(Restorer):
@@ -46,9 +46,10 @@ class SRCNN(Restorer):
 
         The first feature of each layer passes the picture on; all others are random and leave it alone at first.
         """
-        _random_features(self.conv1, self.conv2)
+        random_features(self.conv1, self.conv2)
+        nn.init.zeros_(self.conv3.bias)
         for convolution in (self.conv1, self.conv2, self.conv3):
-            _pass_on(convolution, self.channels)
+            nn.init.dirac_(convolution.weight.data[: self.channels])
 
 
 class SkylineSRCNN(Restorer):
@@ -108,9 +109,9 @@ class FSRCNN(Restorer):
     def start_from_interpolation(self) -> None:
         """Set fresh weights with which the network is linear interpolation, and training begins at its PSNR."""
         convolutions = [layer for layer in self.body if isinstance(layer, nn.Conv2d)]
-        _random_features(*convolutions)
+        random_features(*convolutions)
         for convolution in convolutions:
-            _pass_on(convolution, self.deconv.out_channels)
+            nn.init.dirac_(convolution.weight.data[: self.deconv.out_channels])
         centre = 4 + (self.scale - 1) / 2  # a small pixel lies in the middle of its block of large ones
         tent = (1 - (torch.arange(9.0) - centre).abs() / self.scale).clamp(min=0)
         for phase in range(self.scale):  # at ×4 the tent is wider than the kernel: let what is left sum to one
@@ -148,9 +149,9 @@ class EDSR(Restorer):
 
     def start_from_interpolation(self) -> None:
         """Set fresh weights: the output is the bicubic picture, and each block adds little (Wang et al. 2018, §3.1)."""
-        _random_features(self.head)
+        random_features(self.head)
         for first, _, second in self.blocks:
-            _random_features(first, second)
+            random_features(first, second)
             second.weight.data.mul_(0.1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)
@@ -162,20 +163,3 @@ class EDSR(Restorer):
             x = x + block(x)
         x = self.tail(first + x)  # (N, C·s², H, W)
         return F.pixel_shuffle(x, self.scale) + degradations.upscale(y, self.scale)  # (N, C, sH, sW)
-
-
-def _random_features(*convolutions: nn.Conv2d) -> None:
-    """He's initialisation (He et al. 2015), biases zero."""
-    for convolution in convolutions:
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        nn.init.zeros_(convolution.bias)
-
-
-def _pass_on(convolution: nn.Conv2d, channels: int) -> None:
-    """Let the first `channels` outputs be the first `channels` inputs, unchanged; other inputs have no say in them."""
-    middle = convolution.kernel_size[0] // 2
-    with torch.no_grad():
-        convolution.weight[:channels] = 0
-        convolution.bias[:channels] = 0
-        for channel in range(channels):
-            convolution.weight[channel, channel, middle, middle] = 1
