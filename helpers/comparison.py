@@ -62,19 +62,20 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 
     A point of a curve is the mean of bits and decibels over all pictures at one setting.
     """
-    rows = []
-    for (task, dataset, method), part in table.groupby(["task", "dataset", "method"], sort=False):
-        row = {"task": task, "dataset": dataset, "method": method}
+    keys, rows = ["task", "dataset", "method"], []
+    for names, part in table.groupby(keys, sort=False):
+        row = dict(zip(keys, names, strict=True))
         row |= {f"psnr at {rate}": metrics.at_rate(curve(part), rate) for rate in SHOWN_RATES}
-        jpeg = table[(table["dataset"] == dataset) & (table["task"] == task) & (table["method"] == "jpeg")]
+        jpeg = table[(table[keys] == [*names[:2], "jpeg"]).all(axis=1)]
         if len(jpeg):
-            row["BD-rate %"] = metrics.bd_rate(curve(part), curve(jpeg), *RATES)
+            pair = part, jpeg
+            row["BD-rate %"] = metrics.bd_rate(*map(curve, pair), *RATES)
             if part["header_bpp"].any():
-                row["without headers"] = metrics.bd_rate(*(curve(t, payload=True) for t in (part, jpeg)), *RATES)
-            row["BD-rate % of MS-SSIM"] = metrics.bd_rate(*(curve(t, "ms_ssim") for t in (part, jpeg)), *RATES)
-            row["BD-PSNR"] = metrics.bd_psnr(curve(part), curve(jpeg), *RATES)
+                row["without headers"] = metrics.bd_rate(*(curve(t, payload=True) for t in pair), *RATES)
+            row["BD-rate % of MS-SSIM"] = metrics.bd_rate(*(curve(t, "ms_ssim") for t in pair), *RATES)
+            row["BD-PSNR"] = metrics.bd_psnr(*map(curve, pair), *RATES)
         rows.append(row | {"seconds": part["seconds"].mean(), "parameters": part["parameters"].iloc[0]})
-    return pd.DataFrame(rows).set_index(["task", "dataset", "method"]).round(2)
+    return pd.DataFrame(rows).set_index(keys).round(2)
 
 
 def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> list[tuple[float, float]]:

@@ -89,10 +89,7 @@ def at_rate(curve: Points, rate: float) -> float:
 
     if len(curve) < 2:
         return math.nan
-
-    rates, qualities = zip(*sorted(curve), strict=True)
-    logs = [math.log(each) for each in rates]  # not NumPy's: in the last digit they may differ, and the end lie outside
-    return float(PchipInterpolator(logs, qualities, extrapolate=False)(math.log(rate)))
+    return float(PchipInterpolator(*zip(*_logarithmic(curve), strict=True), extrapolate=False)(math.log(rate)))
 
 
 def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
@@ -102,21 +99,12 @@ def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
     its difference is averaged over the qualities that `anchor` has between the rates `low` and `high` and that `curve`
     reaches; NaN where there are none. (Bjøntegaard, VCEG-M33, 2001.)
     """
-    from scipy.interpolate import PchipInterpolator
-
     if min(len(curve), len(anchor)) < 2:
         return math.nan
-    inside = [min(max(rate, min(anchor)[0]), max(anchor)[0]) for rate in (low, high)]
-    reached = sorted(quality for _, quality in curve)
-    start, end = max(at_rate(anchor, inside[0]), reached[0]), min(at_rate(anchor, inside[1]), reached[-1])
-    if start >= end:
-        return math.nan
-    ours, theirs = (
-        PchipInterpolator(*zip(*((quality, math.log(rate)) for rate, quality in sorted(points)), strict=True))
-        for points in (curve, anchor)
-    )
-    difference = (ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start)
-    return 100 * (math.exp(difference) - 1)
+    least, most = (at_rate(anchor, min(max(rate, min(anchor)[0]), max(anchor)[0])) for rate in (low, high))
+    reached = [quality for _, quality in curve]
+    logs = ([(quality, log) for log, quality in _logarithmic(points)] for points in (curve, anchor))
+    return 100 * (math.exp(_mean_difference(*logs, max(least, min(reached)), min(most, max(reached)))) - 1)
 
 
 def bd_psnr(curve: Points, anchor: Points, low: float, high: float) -> float:
@@ -125,18 +113,24 @@ def bd_psnr(curve: Points, anchor: Points, low: float, high: float) -> float:
     The mean over the logarithm of the rate, between `low` and `high` bits per pixel as far as both curves reach; NaN
     where they share no rate.
     """
-    from scipy.interpolate import PchipInterpolator
-
     if min(len(curve), len(anchor)) < 2:
         return math.nan
-    start = math.log(max(low, min(curve)[0], min(anchor)[0]))
-    end = math.log(min(high, max(curve)[0], max(anchor)[0]))
+    start, end = max(low, min(curve)[0], min(anchor)[0]), min(high, max(curve)[0], max(anchor)[0])
+    return _mean_difference(_logarithmic(curve), _logarithmic(anchor), math.log(start), math.log(end))
+
+
+def _logarithmic(curve: Points) -> list[tuple[float, float]]:
+    """(log of the rate, dB) points that rise. By NumPy's logarithm the end of a curve might lie outside of it."""
+    return [(math.log(rate), quality) for rate, quality in sorted(curve)]
+
+
+def _mean_difference(curve: Points, anchor: Points, start: float, end: float) -> float:
+    """Of two curves of (x, y) points, monotone cubics between, from x = `start` to `end`; NaN where that is nothing."""
+    from scipy.interpolate import PchipInterpolator
+
     if start >= end:
         return math.nan
-    ours, theirs = (
-        PchipInterpolator(*zip(*((math.log(rate), quality) for rate, quality in sorted(points)), strict=True))
-        for points in (curve, anchor)
-    )
+    ours, theirs = (PchipInterpolator(*zip(*points, strict=True)) for points in (curve, anchor))
     return float((ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start))
 
 
