@@ -73,7 +73,9 @@ def compress(
     Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CodecError, ImageError, ZooError.
     """
     codec = load(str(model))
-    pixels = _checked(image)
+    if image.dim() == 3:
+        images.check_size("the picture", image.shape[-1], image.shape[-2])
+    pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and NaN
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if not 0 <= quality <= 100:
@@ -95,9 +97,7 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     try:
         codec = load(str(model or header.model))
     except (zoo.ZooError, CodecError) as why:
-        raise BitstreamError(
-            f"the file was written by the model {header.model!r}, which does not load: {why}"
-        ) from None
+        raise BitstreamError(f"the file was written for {header.model!r}, which does not load: {why}") from None
     if codec.weights != header.weights:
         raise BitstreamError(f"the file was written by other weights of {header.model!r}; get those to read it.")
     return codec.decode(data[header.length :], header, progress)
@@ -289,19 +289,12 @@ def _corners(height: int, width: int) -> list[Corner]:
     return [(top, left) for top in rows for left in columns]
 
 
-def _checked(image: torch.Tensor) -> torch.Tensor:
-    """uint8 of a picture that can be coded. Raises ImageError."""
-    if image.dim() == 3:
-        images.check_size("the picture", image.shape[-1], image.shape[-2])
-    return images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and NaN
-
-
 def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool) -> bytes:
     """The file of the highest quality that takes at most `rate` bits per pixel. Raises CodecError."""
     if not 0 < rate < math.inf:
         raise CodecError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
-    corners = list(_corners(*pixels.shape[-2:]))
+    corners = _corners(*pixels.shape[-2:])
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
     below, above = 0, DIAL + 1
     while above - below > 1:

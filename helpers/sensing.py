@@ -59,8 +59,7 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     if not counts.any():
         raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger ratio.")
     scales, levels = quantize(y, bits)
-    used = levels.movedim(0, -1)[_measured(counts, len(y))]  # block by block
-    packed = _pack(used.numpy(), bits)
+    packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
     card = zoo.card(model)
     about = About(card["name"], card["sha256"], *pixels.shape[-2:], ratio, bits, _checksum(scales, packed))
@@ -106,14 +105,12 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             declared = {part.filename: part.file_size for part in archive.infolist()}
             if set(declared) != set(ARRAYS) or len(archive.infolist()) != len(ARRAYS):
-                raise SensingError(
-                    "not a file of measurements (it holds other arrays); recover reads what sense wrote."
-                )
+                raise SensingError("not a file of measurements (it holds other arrays); recover what sense wrote.")
             about = _about(_array(archive, "about.npy", declared, MAX_ABOUT))
             most = math.ceil(about.height * about.width * models.rescsnet.TOP_RATIO * about.bits / 8) + MAX_ABOUT
             arrays = {name.removesuffix(".npy"): _array(archive, name, declared, most) for name in ARRAYS[1:]}
-    except SensingError:
-        raise
+    except (SensingError, images.ImageError) as why:
+        raise SensingError(str(why)) from None
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
         reason = " ".join(str(why).split())[:120] or type(why).__name__
         raise SensingError(f"not a whole file of measurements ({reason}); recover reads what sense wrote.") from None
@@ -168,28 +165,22 @@ def _array(archive: zipfile.ZipFile, name: str, declared: dict[str, int], most: 
     """One array of numbers, of at most `most` bytes however it is packed. Raises SensingError and what NumPy raises."""
     if declared[name] > most + 256:  # NumPy's own header
         raise SensingError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
-    with archive.open(name) as file:
-        return np.lib.format.read_array(
-            io.BytesIO(file.read(most + 257)), allow_pickle=False
-        )  # no archive in the archive
+    with archive.open(name) as file:  # read_array, not load: no archive in the archive
+        return np.lib.format.read_array(io.BytesIO(file.read(most + 257)), allow_pickle=False)
 
 
 def _about(text: np.ndarray) -> About:
-    """Raises SensingError, ImageError as SensingError."""
+    """Raises SensingError, ImageError, and what JSON raises."""
     found = json.loads(text.astype(np.uint8).tobytes())
     if found.pop("format", None) != FORMAT:
         raise SensingError("not a file of measurements; recover what sense wrote.")
     if (version := found.pop("version", None)) != VERSION:
         raise SensingError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
     about = About(**found)
-    kinds = [str, str, int, int, float, int, int]
-    sane = all(type(value) is kind for value, kind in zip(about, kinds, strict=True))
+    sane = all(type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True))
     sane = sane and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
     sane = sane and min(about.height, about.width) > 0 and about.bits in BITS
     if not sane or not 0 < about.ratio <= models.rescsnet.TOP_RATIO:
         raise SensingError("what the file says of itself makes no sense.")
-    try:
-        images.check_size("the picture in the file", about.width, about.height)
-    except images.ImageError as why:
-        raise SensingError(str(why)) from None
+    images.check_size("the picture in the file", about.width, about.height)
     return about
