@@ -249,22 +249,15 @@ def _weights(name: str | None) -> tuple[dict | None, dict | None]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import comparison, datasets, devices, evaluation, zoo
+    from . import comparison, datasets, devices, evaluation
 
     if options.out:
         _check_folder(options.out)
-    known = evaluation.methods_for(options.task)
-    methods = options.methods or known
-    for name in methods:  # networks of other tasks are refused by what they are for
-        if name not in known and not name.endswith(".json") and not (zoo.WEIGHTS / f"{name}.json").is_file():
-            raise evaluation.EvaluationError(f"{name!r} is no method for {options.task}; there are {', '.join(known)}.")
     device = devices.check_device(options.device)
     files = datasets.folder(options.images)
     name = Path(options.images).name
-    if options.panels:
-        options.panels.mkdir(parents=True, exist_ok=True)
     table, failures = evaluation.evaluate(
-        options.task, files, methods, name, not options.quiet, options.panels, device, options.repeats
+        options.task, files, options.methods, name, not options.quiet, options.panels, device, options.repeats
     )
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import classical, datasets, degradations, evaluation, images, sensing, zoo
+from . import classical, datasets, evaluation, images, models, sensing, zoo
 from .files import atomic
 
 RESULTS = datasets.DATA / "results"
@@ -43,7 +43,7 @@ def status(key):
 task, name, picture = sys.argv[1:]
 picture = images.load_uint8(picture)
 benchmark.action(task, name, picture[:, :192, :192])()
-work = benchmark.action(task, name, benchmark.enlarged(picture))
+work = benchmark.action(task, name, picture.repeat(1, 2, 2))  # twice as high and wide
 ctypes.CDLL(None).malloc_trim(0)
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # forget the peak so far
@@ -69,6 +69,7 @@ def run(
     `again`: all of `tasks`, whatever is there. `spot_check`: first one picture of each method; where its scores are
     those of the table, the table stays. Raises EvaluationError for a picture that cannot be measured.
     """
+    folder = Path(folder)
     for task, name in tables():
         if tasks and task not in tasks:
             continue
@@ -80,13 +81,13 @@ def run(
         for method in evaluation.methods_for(task):
             if not again and _is_current(folder, task, name, method):
                 continue
-            if spot_check and not again and _agrees(Path(folder), task, name, method, files):
+            if spot_check and not again and _agrees(folder, task, name, method, files):
                 continue
             start = time.perf_counter()
             measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
             if failures:
                 raise evaluation.EvaluationError(failures[0])
-            _keep(Path(folder), task, name, method, measured, [file.name for file in files])
+            _keep(folder, task, name, method, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
 
 
@@ -95,16 +96,13 @@ def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> boo
 
     Seconds are those of a quiet machine: let nothing else run.
     """
-    tasks, path = ("sr-x3", "jpeg-q10", "cs-10", "codec"), Path(folder) / COSTS
+    folder, tasks = Path(folder), ("sr-x3", "jpeg-q10", "cs-10", "codec")
     about = {f"costs/{task}/{name}": fingerprint(task, name) for task in tasks for name in evaluation.methods_for(task)}
-    known = _provenance(Path(folder))
-    if not again and path.is_file() and all(known.get(key, {}).get("fingerprint") == about[key] for key in about):
+    known = {key: noted["fingerprint"] for key, noted in _provenance(folder).items()}
+    if not again and (folder / COSTS).is_file() and known | about == known:
         return False
-    found = pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
-        found.to_csv(temporary, index=False)
-    _note(Path(folder), about)
+    _write_table(folder / COSTS, pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks]))
+    _note(folder, about)
     return True
 
 
@@ -120,9 +118,12 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
     for name in evaluation.methods_for(task):
         work = action(task, name, pixels)
         work()
-        seconds = evaluation._timed(work, repeats)[1] * 1e6 / pixels[0].numel()
+        seconds = evaluation.timed(work, repeats)[1] * 1e6 / pixels[0].numel()
+        card = _card(name)
+        alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
-        row |= {"parameters": _parameters(name), "multiply-adds": _multiply_adds(name)}
+        row |= {"parameters": card["parameters"] if card else 0}
+        row |= {"multiply-adds": evaluation.multiply_adds(zoo.load(name)) if alone else None}
         rows.append(row | {"peak MiB": _peak(task, name, picture)})
     return pd.DataFrame(rows)
 
@@ -130,21 +131,10 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
 def action(task: str, name: str, picture: torch.Tensor) -> Callable:
     """One method on one uint8 picture, ready to run, without measuring its quality; of a codec, a middle setting."""
     model = evaluation.load_method(name, task)
-    if task.startswith("codec"):
-        picture = images.luma_uint8(picture) if task == "codec-gray" else picture
-        setting = model.settings[len(model.settings) // 2]
-        return lambda: model.decode(model.encode(picture, setting))
-    if task.startswith("cs-"):
-        recover = model.reconstruct if model else degradations.keep_low_frequencies
-        return functools.partial(recover, images.luma_uint8(picture), degradations.ratio_of(task))
-    scale = degradations.scale_of(task)
-    given = degradations.for_task(task)(images.crop_to_multiple(images.luma_uint8(picture), scale))
-    return functools.partial(model.restore, given) if model else functools.partial(evaluation.baseline, given, scale)
-
-
-def enlarged(picture: torch.Tensor) -> torch.Tensor:
-    """A picture twice as high and wide: itself, four times."""
-    return picture.repeat(1, 2, 2)
+    if not task.startswith("codec"):
+        return evaluation.trial(task, picture, model)[0]
+    setting = model.settings[len(model.settings) // 2]
+    return lambda: model.decode(model.encode(picture, setting))
 
 
 def fingerprint(task: str, name: str) -> str:
@@ -153,23 +143,23 @@ def fingerprint(task: str, name: str) -> str:
     if name in classical.METHODS:
         modules.append("classical")
         facts.append(json.dumps(classical.find(name, task).settings))
-    if weights := _weights(name):
-        modules += _modules_of(zoo.load(_network(name)))
-        facts.append(weights)
+    if card := _card(name):
+        modules += _modules_of(zoo.load(card["weights"].stem))
+        facts.append(card["sha256"])
     if task.startswith("codec"):
         modules += ["codec", "sensing"]
     return hashlib.sha256("\n".join([*map(_code, modules), *facts]).encode()).hexdigest()[:16]
 
 
-def _network(name: str) -> str:
-    """The network in a method, if there is one."""
-    return name.partition("+")[2] or (sensing.DEFAULT if name == evaluation.SENSED else name)
+def _card(method: str) -> dict | None:
+    """The card of the network in a method, if there is one."""
+    network = method.partition("+")[2] or (sensing.DEFAULT if method == evaluation.SENSED else method)
+    return zoo.card(network) if (zoo.WEIGHTS / f"{network}.json").is_file() else None
 
 
-def _weights(name: str) -> str | None:
+def _weights(method: str) -> str | None:
     """The SHA-256 of a method's weights; None where it has none."""
-    network = _network(name)
-    return zoo.card(network)["sha256"] if (zoo.WEIGHTS / f"{network}.json").is_file() else None
+    return (_card(method) or {}).get("sha256")
 
 
 def machine() -> str:
@@ -179,8 +169,8 @@ def machine() -> str:
 
 
 def _modules_of(model: torch.nn.Module) -> list[str]:
-    """The modules of `helpers` that a network's parts, and the classes which those build on, are defined in."""
-    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__}
+    """The modules of `helpers` that a network's parts and the classes below them are defined in, and what all use."""
+    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__} | {models.base.__name__}
     return sorted(name.removeprefix("helpers.") for name in found if name.startswith("helpers."))
 
 
@@ -204,12 +194,9 @@ def without_words(source: str) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _is_current(folder: str | os.PathLike, task: str, name: str, method: str) -> bool:
-    about = _provenance(Path(folder)).get(f"{task}/{name}/{method}")
-    table = Path(folder) / f"{task}-{name}.csv"
-    if not about or not table.is_file() or about["fingerprint"] != fingerprint(task, method):
-        return False
-    return method in set(_table(table)["method"])
+def _is_current(folder: Path, task: str, name: str, method: str) -> bool:
+    about = _provenance(folder).get(f"{task}/{name}/{method}", {})
+    return about.get("fingerprint") == fingerprint(task, method) and method in set(_table(folder, task, name)["method"])
 
 
 def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) -> bool:
@@ -217,21 +204,19 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
 
     Scores may differ by 0.0005, as on another processor; bits may not.
     """
-    key, path, file = f"{task}/{name}/{method}", folder / f"{task}-{name}.csv", files[len(files) // 2]
-    about = _provenance(folder).get(key, {})
-    if about.get("weights") != _weights(method) or not path.is_file():
-        return False
-    table = _table(path)
+    key, file = f"{task}/{name}/{method}", files[len(files) // 2]
+    about, table = _provenance(folder).get(key, {}), _table(folder, task, name)
     table = table[table["method"] == method]
-    if set(table["image"]) != {each.name for each in files}:
+    if about.get("weights") != _weights(method) or set(table["image"]) != {each.name for each in files}:
         return False
-    now, _ = evaluation.evaluate(task, [file], [method], name, progress=False)
-    pair = [rows.select_dtypes("number").drop(columns="seconds") for rows in (table[table["image"] == file.name], now)]
-    if not pair[0].columns.equals(pair[1].columns) or len(pair[0]) != len(pair[1]):
+    measured, _ = evaluation.evaluate(task, [file], [method], name, progress=False)
+    tables = table[table["image"] == file.name], measured
+    then, now = (rows.select_dtypes("number").drop(columns="seconds") for rows in tables)
+    if not then.columns.equals(now.columns) or len(then) != len(now):
         return False
-    for column, within in ((column, 5e-4 if column in SCORES else 1e-9) for column in pair[0]):
-        if not np.allclose(pair[0][column], pair[1][column], rtol=0, atol=within, equal_nan=True):
-            return False
+    within = [5e-4 if column in SCORES else 1e-9 for column in then]
+    if not np.isclose(then, now, rtol=0, atol=within, equal_nan=True).all():
+        return False
     checked = {"date": datetime.date.today().isoformat(), "commit": zoo.commit(), "image": file.name}
     _write(folder, {key: about | {"fingerprint": fingerprint(task, method), "spot_checked": checked}})
     return True
@@ -239,18 +224,20 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
 
 def _keep(folder: Path, task: str, name: str, method: str, rows: pd.DataFrame, order: list[str]) -> None:
     """Put one method's rows into their table, in the order of pictures and methods, and say where they come from."""
-    path, methods = folder / f"{task}-{name}.csv", evaluation.methods_for(task)
-    if path.is_file():
-        before = _table(path)
-        before = before[(before["method"] != method) & before["method"].isin(methods) & before["image"].isin(order)]
-        rows = pd.concat([before, rows]) if len(before) else rows
+    before, methods = _table(folder, task, name), evaluation.methods_for(task)
+    before = before[(before["method"] != method) & before["method"].isin(methods) & before["image"].isin(order)]
+    rows = pd.concat([before, rows]) if len(before) else rows
     places = {"image": order, "method": methods}
-    keys = [key for key in ("image", "method", "setting") if key in rows]
-    rows = rows.sort_values(keys, key=lambda column: column.map(_places(places.get(column.name), column)))
-    folder.mkdir(parents=True, exist_ok=True)
+    keys = [key for key in (*places, "setting") if key in rows]
+    rows = rows.sort_values(keys, key=lambda t: t.map(places[t.name].index) if t.name in places else t)
+    _write_table(folder / f"{task}-{name}.csv", rows)
+    _note(folder, {f"{task}/{name}/{method}": fingerprint(task, method)})
+
+
+def _write_table(path: Path, rows: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         rows.to_csv(temporary, index=False)
-    _note(folder, {f"{task}/{name}/{method}": fingerprint(task, method)})
 
 
 def _note(folder: Path, fingerprints: dict[str, str]) -> None:
@@ -266,11 +253,6 @@ def _write(folder: Path, entries: dict[str, dict]) -> None:
         temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
 
 
-def _places(order: list[str] | None, column: pd.Series) -> dict:
-    """A number for each value, by which a column is sorted."""
-    return {value: place for place, value in enumerate(order or sorted(set(column)))}
-
-
 def _provenance(folder: Path) -> dict[str, dict]:
     """What is noted of tables. Raises EvaluationError where the file is damaged."""
     path = folder / "provenance.json"
@@ -284,29 +266,17 @@ def _provenance(folder: Path) -> dict[str, dict]:
     return known
 
 
-def _table(path: Path) -> pd.DataFrame:
-    """A table of results. Raises EvaluationError where the file is damaged."""
+def _table(folder: Path, task: str, name: str) -> pd.DataFrame:
+    """A table of results, without rows where there is none yet. Raises EvaluationError where the file is damaged."""
+    path = folder / f"{task}-{name}.csv"
     try:
-        found = pd.read_csv(path)
+        found = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=evaluation.COLUMNS)
         names = found[["image", "method"]]
     except (ValueError, KeyError, OverflowError):
         raise evaluation.EvaluationError(f"{path}: no table of results; get it again, or remove it.") from None
     if not all(isinstance(name, str) for column in names for name in names[column]):
         raise evaluation.EvaluationError(f"{path}: lacks names of pictures or methods; get it again, or remove it.")
     return found
-
-
-def _parameters(name: str) -> int:
-    """Of the network in a method; 0 where there is none."""
-    about = zoo.WEIGHTS / f"{name.partition('+')[2] or name}.json"
-    return zoo.card(about.stem)["parameters"] if about.is_file() else 0
-
-
-def _multiply_adds(name: str) -> int | None:
-    """Of a network, per output pixel; None for what is no network, or a codec around one."""
-    if not (zoo.WEIGHTS / f"{name}.json").is_file():
-        return None
-    return evaluation.multiply_adds(zoo.load(name))
 
 
 def _peak(task: str, name: str, picture: str | os.PathLike) -> float | None:

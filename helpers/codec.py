@@ -246,9 +246,10 @@ class PackedBits:
         self.parameters = sum(p.numel() for p in self.model.parameters())
 
     @torch.inference_mode()
-    def encode(self, pixels: torch.Tensor) -> bytes:
+    def encode(self, pixels: torch.Tensor, threshold: float = 0.5) -> bytes:
         """The file of uint8 (1 or 3, H, W): height, width and channels, then the bits of the code."""
-        code = self.model(images.to_float(pixels).expand(1, 3, -1, -1)).code[0] > 0.5  # (128, H, W)
+        x = images.to_float(pixels).expand(1, 3, -1, -1)
+        code = torch.sigmoid(self.model.encoder(x - 0.5))[0] > threshold  # (128, H, W)
         packed = lzma.compress(np.packbits(code.movedim(0, -1).numpy()).tobytes(), lzma.FORMAT_RAW, filters=_XZ)
         return _BITS.pack(*pixels.shape[-2:], len(pixels)) + packed
 

@@ -32,12 +32,13 @@ from .files import atomic
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
 MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
-TEST_SETS = {
+TEST_SETS = {  # of the first entry that a task begins with
     "sr": ("Set5", "Set14", "BSD100"),
     "deblock": ("Classic5", "LIVE1"),
+    "jpeg-color": ("LIVE1",),  # Classic5 is gray
     "jpeg": ("Classic5", "LIVE1"),
-    "codec": ("LIVE1",),
     "codec-gray": ("Set11",),
+    "codec": ("LIVE1",),
     "cs": ("Set11", "BSD68_gray", "Set5", "Set14"),
 }
 TASKS = (
@@ -52,7 +53,7 @@ SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
 MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
-Method = Callable[[torch.Tensor], torch.Tensor]  # uint8 (C, H, W) degraded → uint8 restored
+Method = models.Restorer | models.ResCSNetAny | classical.Classical | None  # None: the task's baseline
 
 
 class EvaluationError(ValueError):
@@ -69,12 +70,15 @@ class Coder(NamedTuple):
 
 
 def methods_for(task: str) -> list[str]:
-    """The task's baseline, classical methods and all networks of the zoo; or the usual codecs and the zoo's."""
+    """The task's baseline, classical methods and all networks of the zoo; or the usual codecs and the zoo's.
+
+    Raises TaskError for a task that does not exist or leaves its quality or ratio open.
+    """
     if task == "codec":
         return [*codec.FILE_FORMATS, MENDED, *zoo.for_task(task)]
     if task == "codec-gray":
         return [*codec.FILE_FORMATS, MENDED, *codec.names(), SENSED]
-    _check_measurable(task)
+    (degradations.ratio_of if task.startswith("cs") else degradations.for_task)(task)
     return [BASELINES[task.split("-")[0]], *classical.for_task(task), *zoo.for_task(task)]
 
 
@@ -93,41 +97,39 @@ def evaluate(
     `methods` are "bicubic", "jpeg", classical ones, names of the zoo, or paths of cards; by default all that the task
     has. Into the folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on
     `device`, by default the CPU. `seconds` are the median of `repeats`, after a warm-up.
-    Raises EvaluationError, ZooError.
+    Raises EvaluationError, TaskError, ZooError.
     """
-    _check_measurable(task)  # said once, before any picture
-    names = list(methods_for(task) if methods is None else methods)
-    loaded = {name: load_method(name, task) for name in names}
+    known = methods_for(task)  # what cannot be measured is said once, before any picture
+    loaded = {name: load_method(name, task) for name in (known if methods is None else methods)}
     for model in loaded.values():
         if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
+    if panels:
+        Path(panels).mkdir(parents=True, exist_ok=True)
     rows, failures, cold = [], [], set(loaded)
-    for path in tqdm(list(files), unit="picture", disable=None if progress else True):
+    for path in map(Path, tqdm(list(files), unit="picture", disable=None if progress else True)):
         try:
             picture = images.load_uint8(path)
             for name, model in loaded.items():
                 if name in cold:  # a first picture also waits for what the machine sets up
-                    side = 192 if task.startswith("codec") else 64
-                    small = picture[..., :side, :side] if min(picture.shape[-2:]) > side else picture
-                    list(_scored(task, small, name, model))
+                    list(_scored(task, picture[..., :192, :192], model))
                     cold.remove(name)
-                for scores, shown, label in _scored(task, picture, name, model, repeats):
+                for scores, shown, label in _scored(task, picture, model, repeats):
                     if panels:
                         strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
-                        images.save(Path(panels) / f"{Path(path).stem}-{Path(name).stem}{label}.png", strip)
-                    rows.append({"task": task, "dataset": dataset, "image": Path(path).name, "method": name, **scores})
+                        images.save(Path(panels) / f"{path.stem}-{Path(name).stem}{label}.png", strip)
+                    rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})
         except ValueError as why:
             failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
     return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
 
 
 def _scored(
-    task: str, picture: torch.Tensor, name: str, model, repeats: int = 1
+    task: str, picture: torch.Tensor, model, repeats: int = 1
 ) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
     """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
     if not task.startswith("codec"):
-        measure = score_sensing if task.startswith("cs-") else score
-        yield *measure(task, picture, model, repeats), ""
+        yield *score(task, picture, model, repeats), ""
         return
     if task == "codec-gray":
         picture = images.luma_uint8(picture)
@@ -135,7 +137,76 @@ def _scored(
         yield *score_codec(picture, setting, model, repeats), f"-{setting:g}"
 
 
-def _timed(function: Callable, repeats: int) -> tuple:
+def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> tuple[dict, list[torch.Tensor]]:
+    """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original."""
+    scale = degradations.scale_of(task)
+    border = scale if scale > 1 else 0
+    _check_size(picture, 11 + 3 * border, task)  # what SSIM's window wants after cropping and the border
+    work, given, clean = trial(task, picture, model)
+    restored, seconds = timed(work, repeats)
+    color = task.startswith("jpeg-color")
+    pair = [images.shave(t if color else images.luma_uint8(t), border).float() for t in (restored, clean)]
+    row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
+    row |= {"seconds": seconds, "parameters": parameters(model)}
+    if task.startswith("jpeg"):
+        row["psnr_b"] = metrics.psnr_b(*pair, peak=255)
+    if task.startswith("cs-"):
+        row["ssim_uniform"] = metrics.ssim(*pair, peak=255, window="uniform")
+        about = *clean.shape[-2:], degradations.ratio_of(task)
+        block = degradations.SENSED_BLOCK
+        counts = model.geometry(*about)[1] if model else degradations.measurement_counts(*about, block)
+        row["measured"] = counts.sum().item() / clean.numel()
+    return row, [given, restored, clean]
+
+
+def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, torch.Tensor, torch.Tensor]:
+    """A method about to be tried on a clean uint8 picture: what makes the restored one, the input, and the clean one.
+
+    The input is as the baseline enlarges it; the clean picture is cropped and reduced to luma as the task wants.
+    """
+    if task.startswith("cs-"):
+        clean, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
+        recover = model.reconstruct if model else degradations.keep_low_frequencies
+        return partial(recover, clean, ratio), degradations.keep_low_frequencies(clean, ratio), clean
+    scale = degradations.scale_of(task)
+    clean = images.crop_to_multiple(picture, scale)
+    if not task.startswith("jpeg-color") and (scale == 1 or model is None or model.channels == 1):
+        clean = images.luma_uint8(clean)
+    given = degradations.for_task(task)(clean)
+    work = partial(model.restore, given) if model else partial(baseline, given, scale)
+    return work, baseline(given, scale), clean
+
+
+def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
+    """What costs nothing: bicubic interpolation, or the degraded picture itself."""
+    return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
+
+
+def score_codec(
+    picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1
+) -> tuple[dict, list[torch.Tensor]]:
+    """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
+    _check_size(picture, 177, "a codec")  # what MS-SSIM wants
+
+    def there_and_back() -> tuple[bytes, torch.Tensor]:
+        data = coder.encode(picture, setting)
+        return data, coder.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
+
+    (data, decoded), seconds = timed(there_and_back, repeats)
+    pair = [t.float() for t in (decoded, picture)]
+    row = {"psnr": metrics.psnr(*pair, peak=255), "ms_ssim": metrics.ms_ssim(*pair, peak=255)}
+    row |= {"seconds": seconds, "parameters": coder.parameters, "setting": setting}
+    row |= {"bpp": metrics.bits_per_pixel(data, picture)}
+    row |= {"header_bpp": metrics.bits_per_pixel(codec.header_bytes(data), picture)}
+    return row, [decoded, picture]
+
+
+def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
+    if min(picture.shape[-2:]) < least:
+        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {what}.")
+
+
+def timed(function: Callable, repeats: int) -> tuple:
     """What a function returns, and the median of the seconds that it takes."""
     seconds = []
     for _ in range(repeats):
@@ -145,80 +216,11 @@ def _timed(function: Callable, repeats: int) -> tuple:
     return result, statistics.median(seconds)
 
 
-def score_codec(
-    picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1
-) -> tuple[dict, list[torch.Tensor]]:
-    """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
-    if min(picture.shape[-2:]) < 177:  # what MS-SSIM wants
-        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure a codec.")
-
-    def there_and_back() -> tuple[bytes, torch.Tensor]:
-        data = coder.encode(picture, setting)
-        return data, coder.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
-
-    (data, decoded), seconds = _timed(there_and_back, repeats)
-    row = {"seconds": seconds, "setting": setting, "parameters": coder.parameters}
-    row |= {"bpp": metrics.bits_per_pixel(data, picture)}
-    row |= {"header_bpp": metrics.bits_per_pixel(codec.header_bytes(data), picture)}
-    pair = [t.float() for t in (decoded, picture)]
-    for key in ("psnr", "ms_ssim"):
-        row[key] = getattr(metrics, key)(*pair, peak=255)
-    return row, [decoded, picture]
-
-
-def score(
-    task: str, picture: torch.Tensor, model: models.Restorer | classical.Classical | None, repeats: int = 1
-) -> tuple[dict, list[torch.Tensor]]:
-    """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original.
-
-    `model` None is the task's baseline.
-    """
-    scale = degradations.scale_of(task)
-    if min(picture.shape[-2:]) < 11 + 3 * scale:  # what SSIM's window wants after cropping and the border
-        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
-    picture = images.crop_to_multiple(picture, scale)
-    color = task.startswith("jpeg-color")
-    if not color and (scale == 1 or model is None or model.channels == 1):
-        picture = images.luma_uint8(picture)
-    given = degradations.for_task(task)(picture)
-    restored, seconds = _timed(partial(model.restore, given) if model else partial(baseline, given, scale), repeats)
-    border = scale if scale > 1 else 0
-    pair = [images.shave(t if color else images.luma_uint8(t), border).float() for t in (restored, picture)]
-    row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
-    if task.startswith("jpeg"):
-        row["psnr_b"] = metrics.psnr_b(*pair, peak=255)
-    row |= {"seconds": seconds, "parameters": _size(model)}
-    return row, [baseline(given, scale), restored, picture]
-
-
-def score_sensing(
-    task: str, picture: torch.Tensor, model: models.ResCSNetAny | None, repeats: int = 1
-) -> tuple[dict, list[torch.Tensor]]:
-    """The same for compressed sensing of a clean uint8 picture; the baseline keeps the DCT's low frequencies."""
-    if min(picture.shape[-2:]) < 11:
-        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
-    picture, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
-    zonal = degradations.keep_low_frequencies(picture, ratio)
-    recover = model.reconstruct if model else degradations.keep_low_frequencies
-    restored, seconds = _timed(partial(recover, picture, ratio), repeats)
-    row = {"seconds": seconds, "parameters": _size(model)}
-    pair = [t.float() for t in (restored, picture)]
-    row |= {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
-    row |= {"ssim_uniform": metrics.ssim(*pair, peak=255, window="uniform")}
-    size = picture.shape[-2:]
-    block = degradations.SENSED_BLOCK
-    counts = model.geometry(*size, ratio)[1] if model else degradations.measurement_counts(*size, ratio, block)
-    return row | {"measured": counts.sum().item() / picture.numel()}, [zonal, restored, picture]
-
-
-def _size(model) -> int:
-    """The number of a network's parameters; what is no network has none."""
-    return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
-
-
-def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
-    """What costs nothing: bicubic interpolation, or the degraded picture itself."""
-    return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
+def parameters(model) -> int:
+    """The number of a network's parameters, or of those in a codec; what is no network has none."""
+    if isinstance(model, torch.nn.Module):
+        return sum(p.numel() for p in model.parameters())
+    return getattr(model, "parameters", 0)
 
 
 def multiply_adds(model: models.Restorer) -> int:
@@ -230,16 +232,46 @@ def multiply_adds(model: models.Restorer) -> int:
     return round(counter.get_total_flops() / 2 / (side * scale) ** 2)
 
 
+def load_method(name: str, task: str) -> Method | Coder:
+    """What is measured under a name. Raises EvaluationError, CodecError, ZooError."""
+    known = methods_for(task)
+    if name not in known and not str(name).endswith(".json") and not os.path.isfile(zoo.WEIGHTS / f"{name}.json"):
+        raise EvaluationError(f"{name!r} is no method for {task}; there are {', '.join(known)}.")
+    if task.startswith("codec"):
+        return _coder(name)
+    if name == known[0]:
+        return None
+    return classical.find(name, task) if name in classical.METHODS else load_for(name, task)
+
+
+def _coder(name: str) -> Coder:
+    """A codec by its name: a file format, measurements, a network. Raises CodecError, ZooError."""
+    if name in codec.FILE_FORMATS:
+        settings = codec.FILE_FORMATS[name][-1]
+        return Coder(settings, lambda x, setting: codec.file_bytes(x, name, setting), degradations.decode)
+    if name == MENDED:  # the same files, better pictures
+        jpeg, restorer = _coder("jpeg"), zoo.load(MENDED.partition("+")[2])
+        return jpeg._replace(decode=lambda data: restorer.restore(jpeg.decode(data)), parameters=parameters(restorer))
+    if name == SENSED:
+        sense, size = partial(sensing.sense, bits=SENSED_BITS), parameters(sensing.load(sensing.DEFAULT))
+        return Coder(SENSED_RATIOS, sense, lambda data: images.to_uint8(sensing.recover(data)), size)
+    if zoo.card(name)["network"].get("kind") == "npeg":
+        return codec.PackedBits(name)
+    compress, decode = partial(codec.compress, model=name), partial(codec.decompress_uint8, model=name)
+    learned = codec.load(name)
+    return Coder(learned.settings, lambda x, quality: compress(x, quality=quality), decode, learned.parameters)
+
+
 def load_for(name: str | None, task: str) -> models.Restorer:
     """The named network, if it solves the task; without a name, the task's best. Raises EvaluationError, ZooError."""
     if name is None:
         name = next(iter(zoo.for_task(task)), None)
     if name is None:
         raise EvaluationError(f"the zoo has no network for {task} yet.")
-    about = zoo.card(name)
-    if not degradations.covers(about["task"], task):
+    solves = zoo.card(name)["task"]
+    if not degradations.covers(solves, task):
         known = ", ".join(zoo.for_task(task)) or "none yet"
-        raise EvaluationError(f"{name!r} solves {about['task']}, not {task}; there are {known}.")
+        raise EvaluationError(f"{name!r} solves {solves}, not {task}; there are {known}.")
     return zoo.load(name)
 
 
@@ -254,7 +286,8 @@ def publish(run: str | os.PathLike) -> Path:
         raise EvaluationError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
     about = zoo.card(cards[0])
     _check_finished(cards[0], about)
-    about["figures"] = {task: {} for task in measured_tasks(about["task"])}
+    tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
+    about["figures"] = {task: {} for task in tasks or [about["task"]]}
     for task, figures in about["figures"].items():
         for name in ("bundled", *test_sets(task)):
             table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
@@ -281,80 +314,6 @@ def _check_finished(card: Path, about: dict) -> None:
         raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
-def _check_measurable(task: str) -> None:
-    """Raises TaskError for a task that does not exist or leaves its quality or ratio open."""
-    if task.startswith("cs"):
-        degradations.ratio_of(task)
-    elif task not in ("codec", "codec-gray"):
-        degradations.for_task(task)
-
-
-def load_method(name: str, task: str) -> models.Restorer | models.ResCSNetAny | classical.Classical | Coder | None:
-    """What is measured under a name; None for the task's baseline."""
-    if task.startswith("codec"):
-        return _coder(name, task)
-    if name == BASELINES[task.split("-")[0]]:
-        return None
-    if name in classical.METHODS:
-        return classical.find(name, task)
-    if name in BASELINES.values():
-        raise EvaluationError(f"{name!r} is no method for {task}; there are {', '.join(methods_for(task))}.")
-    return load_for(name, task)
-
-
-def _coder(name: str, task: str) -> Coder:
-    """A codec by its name. Raises CodecError, EvaluationError, ZooError."""
-    if name in codec.FILE_FORMATS:
-        return Coder(codec.FILE_FORMATS[name][-1], partial(_file, name), degradations.decode)
-    if name == MENDED:
-        return _mended()
-    if name == SENSED:
-        if task != "codec-gray":
-            raise EvaluationError(f"{SENSED!r} senses gray pictures; measure it with codec-gray.")
-        return _sensed()
-    if zoo.card(name)["network"].get("kind") == "npeg":
-        packed = codec.PackedBits(name)
-        return Coder(packed.settings, lambda pixels, _: packed.encode(pixels), packed.decode, packed.parameters)
-    learned = codec.load(name)
-
-    def encode(pixels: torch.Tensor, quality: float) -> bytes:
-        return codec.compress(pixels, name, quality=quality)
-
-    return Coder(learned.settings, encode, partial(codec.decompress_uint8, model=name), learned.parameters)
-
-
-def _mended() -> Coder:
-    """JPEG, decoded and then restored: the same files, better pictures."""
-    restorer = zoo.load(MENDED.partition("+")[2])
-
-    def decode(data: bytes) -> torch.Tensor:
-        return restorer.restore(degradations.decode(data))
-
-    return Coder(codec.FILE_FORMATS["jpeg"][-1], partial(_file, "jpeg"), decode, _size(restorer))
-
-
-def _sensed() -> Coder:
-    """Compressed measurements as files, by their ratio."""
-
-    def decode(data: bytes) -> torch.Tensor:
-        return images.to_uint8(sensing.recover(data))
-
-    encode = partial(sensing.sense, bits=SENSED_BITS)
-    return Coder(SENSED_RATIOS, encode, decode, _size(sensing.load(sensing.DEFAULT)))
-
-
-def _file(name: str, pixels: torch.Tensor, setting: float) -> bytes:
-    return codec.file_bytes(pixels, name, setting)
-
-
-def measured_tasks(task: str) -> tuple[str, ...]:
-    """The tasks that a network for `task` is measured on: itself, or the qualities or ratios of the literature."""
-    if task == "cs":
-        return degradations.CS_TASKS
-    return degradations.JPEG_TASKS + degradations.JPEG_COLOR_TASKS if task == "jpeg" else (task,)
-
-
 def test_sets(task: str) -> tuple[str, ...]:
-    """The standard test sets of a task; Classic5 is gray and no test of colour."""
-    family = task if task in TEST_SETS else task.split("-")[0]
-    return tuple(name for name in TEST_SETS[family] if not (name == "Classic5" and task.startswith("jpeg-color")))
+    """The standard test sets of a task."""
+    return next(sets for family, sets in TEST_SETS.items() if task.startswith(family))

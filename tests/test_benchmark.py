@@ -121,6 +121,8 @@ def test_a_spot_check_vouches_for_whole_tables_of_the_same_weights_alone(bench, 
 
 def test_the_code_of_a_network_is_that_of_its_base_classes_too():
     assert {"models.srcnn", "models.base"} <= set(benchmark._modules_of(models.build("srcnn", scale=2)))
+    sensor = models.build("rescsnet-any", width=4, stages=1, blocks=1)  # no Restorer, but uses what is in the same file
+    assert {"models.rescsnet", "models.base"} <= set(benchmark._modules_of(sensor))
 
 
 def test_the_strength_of_a_classical_method_counts(monkeypatch):

@@ -144,16 +144,18 @@ def test_measuring_again_gives_the_same(shelf, files):
     ("task", "method", "message"),
     [
         ("sr-x9", "bicubic", r"'sr-x9'.*sr-x2"),
-        ("sr-x2", "vgg", r"'vgg'.*good-x2"),
+        ("sr-x2", "vgg", r"'vgg' is no method for sr-x2; there are bicubic, .*good-x2"),
+        ("codec", "vgg", r"'vgg' is no method for codec; there are jpeg, "),
         ("sr-x2", "one-x3", r"'one-x3' solves sr-x3, not sr-x2.*good-x2"),
         ("sr-x2", "jpeg", r"'jpeg' is no method for sr-x2.*bicubic"),
         ("deblock-q20", "bicubic", r"'bicubic' is no method for deblock-q20.*jpeg"),
     ],
 )
-def test_unknown_tasks_and_methods_are_errors(shelf, files, task, method, message):
+def test_unknown_tasks_and_methods_are_errors(shelf, files, tmp_path, task, method, message):
     with pytest.raises(ValueError, match=message) as caught:
-        evaluate(task, files, [method], progress=False)
+        evaluate(task, files, [method], progress=False, panels=tmp_path / "panels")
     assert type(caught.value).__module__.startswith("helpers.")
+    assert not (tmp_path / "panels").exists()
 
 
 def test_a_first_picture_is_not_timed_with_what_the_machine_sets_up(shelf, files, monkeypatch):
@@ -284,12 +286,12 @@ def test_codecs_have_a_row_for_each_setting(codecs):
 
 def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs):
     picture = images.load_uint8(codecs[1])
-    row, (decoded, original) = evaluation.score_codec(picture, 40, evaluation._coder("tiny", "codec"))
+    row, (decoded, original) = evaluation.score_codec(picture, 40, evaluation.load_method("tiny", "codec"))
     data = codec.compress(picture, "tiny", quality=40)
     assert torch.equal(decoded, codec.decompress_uint8(data)) and torch.equal(original, picture)
     assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
     model = codec.PackedBits("npeg")
-    row, (decoded, _) = evaluation.score_codec(picture, 0.5, evaluation._coder("npeg", "codec"))
+    row, (decoded, _) = evaluation.score_codec(picture, 0.5, evaluation.load_method("npeg", "codec"))
     exact = images.to_uint8(model.model(images.to_float(picture)[None]).picture[0])
     assert torch.equal(decoded, exact)
     assert row["bpp"] == pytest.approx(8 * len(model.encode(picture)) / (180 * 190))
@@ -336,7 +338,7 @@ def test_gray_codecs_and_measurements_are_measured_on_the_luma(one):
     assert row["psnr"] == pytest.approx(
         metrics.psnr(images.to_uint8(sensing.recover(data)).float(), y.float(), 255), abs=1e-3
     )
-    with pytest.raises(evaluation.EvaluationError, match="codec-gray"):
+    with pytest.raises(evaluation.EvaluationError, match="'sensed' is no method for codec; there are jpeg"):
         evaluate("codec", one, ["sensed"], progress=False)
 
 
