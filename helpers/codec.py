@@ -97,7 +97,7 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     try:
         codec = load(str(model or header.model))
     except (zoo.ZooError, CodecError) as why:
-        raise BitstreamError(f"the file was written for {header.model!r}, which does not load: {why}") from None
+        raise BitstreamError(f"the file was written by {header.model!r}, which does not load: {why}") from None
     if codec.weights != header.weights:
         raise BitstreamError(f"the file was written by other weights of {header.model!r}; get those to read it.")
     return codec.decode(data[header.length :], header, progress)
