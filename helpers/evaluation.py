@@ -112,7 +112,8 @@ def evaluate(
             picture = images.load_uint8(path)
             for name, model in loaded.items():
                 if name in cold:  # a first picture also waits for what the machine sets up
-                    list(_scored(task, picture[..., :192, :192], model))
+                    small = picture[..., :192, :192] if min(picture.shape[-2:]) > 192 else picture
+                    list(_scored(task, small, model))
                     cold.remove(name)
                 for scores, shown, label in _scored(task, picture, model, repeats):
                     if panels:
