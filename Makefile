@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # A file of exact versions to install: CI names requirements.lock; without it, the newest above the floors are taken.
 LOCK ?=
+# Tests run in as many processes as there are cores; each may take 3 GB, so no more than four.
+WORKERS ?= -n auto --maxprocesses=4
 # Two torch threads that wait actively on a busy machine are ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
@@ -32,10 +34,10 @@ solutions: $(READY)  ## write them with each exercise filled in, and executed, i
 	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)")
 
 test: $(READY) lint  ## check style, run all tests, compare the notebooks' stored outputs
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(WORKERS)
 
 unit: $(READY)  ## run the tests without the notebooks
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q $(WORKERS) tests
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -288,7 +288,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _restore(options: argparse.Namespace) -> None:
-    from . import degradations, devices, evaluation, images, zoo
+    from . import degradations, devices, images, zoo
 
     if options.task == "codec" or options.task.startswith("cs"):
         degradations.for_task(options.task)  # which says what to do instead
@@ -299,7 +299,7 @@ def _restore(options: argparse.Namespace) -> None:
     images.check_size(options.output, *size)  # what is written can be read again
     images.check_writable(options.output, size, options.quality)
     device = devices.check_device(options.device)
-    model = evaluation.load_for(options.model, options.task)
+    model = zoo.load_for(options.model, options.task)
     picture = images.load_uint8(options.input)
     restored = model.to(device).restore(picture, tile=options.tile or 0, progress=not options.quiet, half=options.half)
     images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))

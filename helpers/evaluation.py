@@ -242,7 +242,7 @@ def load_method(name: str, task: str) -> Method | Coder:
         return _coder(name)
     if name == known[0]:
         return None
-    return classical.find(name, task) if name in classical.METHODS else load_for(name, task)
+    return classical.find(name, task) if name in classical.METHODS else zoo.load_for(name, task)
 
 
 def _coder(name: str) -> Coder:
@@ -261,19 +261,6 @@ def _coder(name: str) -> Coder:
     compress, decode = partial(codec.compress, model=name), partial(codec.decompress_uint8, model=name)
     learned = codec.load(name)
     return Coder(learned.settings, lambda x, quality: compress(x, quality=quality), decode, learned.parameters)
-
-
-def load_for(name: str | None, task: str) -> models.Restorer:
-    """The named network, if it solves the task; without a name, the task's best. Raises EvaluationError, ZooError."""
-    if name is None:
-        name = next(iter(zoo.for_task(task)), None)
-    if name is None:
-        raise EvaluationError(f"the zoo has no network for {task} yet.")
-    solves = zoo.card(name)["task"]
-    if not degradations.covers(solves, task):
-        known = ", ".join(zoo.for_task(task)) or "none yet"
-        raise EvaluationError(f"{name!r} solves {solves}, not {task}; there are {known}.")
-    return zoo.load(name)
 
 
 def publish(run: str | os.PathLike) -> Path:

@@ -3,6 +3,8 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import os
@@ -11,14 +13,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import safetensors.torch
 import torch
 
 from . import datasets, degradations, models, training
 from .files import atomic
 from .recipes import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS = datasets.DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
@@ -31,6 +36,8 @@ class ZooError(ValueError):
 
 def available() -> pd.DataFrame:
     """What is shipped: a row per name with task, parameters, bytes and one line of origin."""
+    import pandas as pd  # half a second, which whoever restores one picture need not wait for
+
     rows = [card(path.stem) for path in sorted(WEIGHTS.glob("*.json"))]
     columns = ["task", "parameters", "bytes", "origin"]
     return pd.DataFrame(rows, columns=["name", *columns]).set_index("name")
@@ -116,6 +123,19 @@ def for_task(task: str) -> list[str]:
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
     fit = [about for about in cards if degradations.covers(about["task"], task)]
     return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
+
+
+def load_for(name: str | None, task: str) -> models.Restorer:
+    """The named network, if it solves the task; without a name, the task's best. Raises ZooError."""
+    if name is None:
+        name = next(iter(for_task(task)), None)
+    if name is None:
+        raise ZooError(f"there is no network for {task} yet.")
+    solves = card(name)["task"]
+    if not degradations.covers(solves, task):
+        known = ", ".join(for_task(task)) or "none yet"
+        raise ZooError(f"{name!r} solves {solves}, not {task}; there are {known}.")
+    return load(name)
 
 
 def _psnr(about: dict, task: str) -> float:

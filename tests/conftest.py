@@ -9,6 +9,10 @@ import pytest
 # Two torch threads that wait actively on a busy machine are ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Of several processes that test (pytest -n), each takes its share of the cores; so do the kernels that it begins.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 # Begun in the background of a shell without a terminal, Python ignores Ctrl-C, which some tests press.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

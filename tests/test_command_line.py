@@ -687,7 +687,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from helpers import __main__ as command, evaluation, models
+from helpers import __main__ as command, models, zoo
 
 class Cheap(models.Restorer):
     halo = 1
@@ -699,7 +699,7 @@ class Cheap(models.Restorer):
 
 torch.set_num_threads(1)
 side = int(sys.argv[1])
-evaluation.load_for = lambda *_: Cheap().eval().requires_grad_(False)
+zoo.load_for = lambda *_: Cheap().eval().requires_grad_(False)
 code = command.main(["restore", sys.argv[2], sys.argv[3], "--task", "deblock-q20", "--model", "cheap", "--quiet",
                      "--device", "cpu"])
 assert Image.open(sys.argv[3]).size == (side, side)

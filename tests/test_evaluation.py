@@ -174,11 +174,11 @@ def test_a_first_picture_is_not_timed_with_what_the_machine_sets_up(shelf, files
 
 
 def test_load_for_picks_the_best_or_says_that_there_is_none(shelf):
-    assert isinstance(evaluation.load_for(None, "sr-x2"), models.EDSR)
+    assert isinstance(zoo.load_for(None, "sr-x2"), models.EDSR)
     with pytest.raises(zoo.ZooError, match="no network is called ''; there are: clean, colour-x2"):
-        evaluation.load_for("", "sr-x2")
-    with pytest.raises(evaluation.EvaluationError, match="no network for sr-x4"):
-        evaluation.load_for(None, "sr-x4")
+        zoo.load_for("", "sr-x2")
+    with pytest.raises(zoo.ZooError, match="no network for sr-x4"):
+        zoo.load_for(None, "sr-x4")
 
 
 def test_summary_is_the_unweighted_mean_best_last(shelf, files):
