@@ -14,6 +14,7 @@ _MODULES = (  # each imports only what stands before it
     "losses",
     "devices",
     "models",
+    "checkpoints",
     "datasets",
     "downloads",
     "training",

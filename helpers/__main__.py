@@ -203,7 +203,7 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from . import datasets, devices, recipes, training, zoo
+    from . import checkpoints, datasets, devices, recipes, zoo
 
     if options.recipe is None:
         for recipe in recipes.RECIPES.values():
@@ -215,7 +215,7 @@ def _train(options: argparse.Namespace) -> None:
     out = options.out or Path("runs") / recipe.name
     devices.check_device(options.device)
     if not options.resume and not options.overwrite:
-        training.check_folder(out)  # said before any work
+        checkpoints.check_folder(out)  # said before any work
     start, started_from = _weights(options.start or recipe.start_from)
     processes = devices.world()
     if processes > 1 and not devices.rank():

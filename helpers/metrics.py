@@ -1,7 +1,7 @@
 """How good is a picture? PSNR, PSNR-B, SSIM, MS-SSIM, bits per pixel.
 
-Each function takes two (C, H, W) or (N, C, H, W) tensors of one shape, and states its peak and its window. None
-converts colours, crops or rounds: that is the protocol's business (see `evaluation`).
+Pictures come as two (C, H, W) or (N, C, H, W) tensors of one shape with values in [0, peak]; none is converted, cropped
+or rounded here: that is the protocol's business (see `evaluation`). Then come the curves of codecs: quality over rate.
 """
 
 import math
@@ -22,7 +22,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> flo
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window: str = "gaussian") -> float:
-    """Structural similarity (Wang et al. 2004), mean over the picture, at most 1.
+    """Structural similarity (Wang et al. 2004), mean over the picture and its channels, at most 1.
 
     `window` "gaussian" is the paper's 11×11 with σ = 1.5; "uniform" is the 7×7 box of the compressed-sensing tables.
     Only positions where the whole window lies inside the picture count.

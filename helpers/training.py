@@ -5,14 +5,11 @@ One process on a CPU or one GPU; under `torchrun`, one process on each of many G
 
 import copy
 import dataclasses
-import errno
 import io
 import math
 import os
 import pickle
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +17,6 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -28,8 +24,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from . import images, metrics
+from .checkpoints import TrainingError, check_folder, clear, make_ready, save_weights, write, writing
 from .devices import join_processes, pick_device, rank, world
-from .files import atomic, reason
+from .files import reason
 from .models import autocast, precision
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
@@ -39,10 +36,6 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot start, resume or go on; the message is one sentence that says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,14 +120,6 @@ def _loss(loss: Callable, prediction, target: torch.Tensor, shave: int) -> torch
     if not isinstance(prediction, torch.Tensor):
         return loss(prediction, target)
     return loss(images.shave(prediction.float(), shave), images.shave(target, shave))
-
-
-def check_folder(out: str | os.PathLike) -> None:
-    """Raises TrainingError where a run is in `out`, which a new one would overwrite."""
-    last = Path(out) / "last.pt"
-    if rank() == 0 and last.exists():
-        how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
-        raise TrainingError(f"{last}: a run is there already; {how}.")
 
 
 class Run:
@@ -276,13 +261,13 @@ class Run:
         state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds, "origin": self._origin()}
         buffer = io.BytesIO()  # writing a file itself, torch reports a full disk as an error of its own
         torch.save(state, buffer)
-        _write(self.out / "last.pt", buffer.getbuffer())
+        write(self.out / "last.pt", buffer.getbuffer())
 
     def begin(self, overwrite: bool) -> int:
         """Begin at step 0 in a folder where no run is, or where the run that is there may be cleared away."""
         if self.out and not self.rank:
-            (_clear if overwrite else check_folder)(self.out)
-            _make_ready(self.out)
+            (clear if overwrite else check_folder)(self.out)
+            make_ready(self.out)
         return 0
 
     def resume(self) -> int:
@@ -290,7 +275,7 @@ class Run:
         path = self.out / "last.pt" if self.out else None
         box = [None]
         if path and not self.rank:
-            _make_ready(self.out)
+            make_ready(self.out)
             box = [path.read_bytes() if path.exists() else None]
         if self.world > 1:  # on machines without a common disk, only the first process has the run's files
             dist.broadcast_object_list(box)
@@ -344,7 +329,7 @@ class Run:
         self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
         if self._writer:
-            with _writing(self.out / "tensorboard"):
+            with writing(self.out / "tensorboard"):
                 self._writer.close()
         return self.log
 
@@ -352,7 +337,7 @@ class Run:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = self.out / "tensorboard"
-        with _writing(folder):
+        with writing(folder):
             self._writer = self._writer or SummaryWriter(str(folder), purge_step=row["step"])
             for key in ("loss", "psnr", "ssim", "learning_rate"):
                 if key in row:
@@ -421,46 +406,6 @@ def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
-    """The weights alone, as float32 safetensors."""
-    state = {name: value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
-    _write(Path(path), safetensors.torch.save(state))  # its own save_file makes a private file
-    return Path(path)
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    """Put a file in its place, on the disk and whole, or leave the old one. Raises TrainingError."""
-    with _writing(path), atomic(path) as temporary:
-        temporary.write_bytes(data)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing behind it
-
-
-@contextmanager
-def _writing(path: Path):
-    """Makes what a disk refuses one sentence, that names the file and the remedy, in threads as well."""
-    before = threading.excepthook  # TensorBoard writes in a thread, which prints its error and tells us as well
-    threading.excepthook = lambda about: isinstance(about.exc_value, OSError) or before(about)
-    try:
-        yield
-    except OSError as why:
-        reason = f"cannot be written ({why.strerror or why}); mend that"
-        if why.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space"
-        raise TrainingError(f"{path}: {reason}, then go on with --resume.") from None
-    finally:
-        threading.excepthook = before
-
-
-def _make_ready(out: Path) -> None:
-    """Remove what a killed run left half-written, and hear now, not hours later, if nothing can be written."""
-    with _writing(out):
-        for name in ("last.pt", "*.safetensors", "*.json"):
-            for path in out.glob(f".{name}.*.part"):
-                path.unlink()
-        tempfile.TemporaryFile(dir=out).close()
-
-
 @torch.inference_mode()
 def _predict(model: nn.Module, x: torch.Tensor):
     """What the network makes of (C, H, W), in evaluation mode; a batch of one."""
@@ -470,14 +415,6 @@ def _predict(model: nn.Module, x: torch.Tensor):
         return model.eval()(x[None].to(device))
     finally:
         model.train(was_training)
-
-
-def _clear(out: Path) -> None:
-    """Remove what a run wrote, and nothing else; `last.pt`, which says that there is a run, goes last."""
-    if (out / "tensorboard").is_dir():
-        shutil.rmtree(out / "tensorboard")
-    for path in (*out.glob("step-*.safetensors"), out / "best.safetensors", out / "last.pt"):
-        path.unlink(missing_ok=True)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):

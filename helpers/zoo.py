@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
-from . import datasets, degradations, models, training
+from . import checkpoints, datasets, degradations, models
 from .files import atomic
 from .recipes import Recipe
 
@@ -150,7 +150,7 @@ def _psnr(about: dict, task: str) -> float:
 def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
     """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
     folder = Path(folder)
-    weights = training.save_weights(model, folder / f"{recipe.name}.safetensors")
+    weights = checkpoints.save_weights(model, folder / f"{recipe.name}.safetensors")
     free = {*recipe.sets} <= {"bundled"}
     about = {
         "name": recipe.name,

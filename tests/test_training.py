@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from helpers import datasets, degradations, devices, images, metrics, models, training
+from helpers import checkpoints, datasets, degradations, devices, images, metrics, models, training
 from helpers.devices import DeviceError
 from helpers.training import Plan, TrainingError, train
 
@@ -595,7 +595,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path,
     def closed(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(training.tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(checkpoints.tempfile, "TemporaryFile", closed)
     with pytest.raises(TrainingError, match=r"out: cannot be written \(Permission denied\); mend that"):
         fit(batch=until(0, pytest.fail), out=tmp_path / "out", resume=resume)
 
@@ -673,7 +673,7 @@ def test_a_disk_that_is_really_full_or_closed(tmp_path, what):
 
 def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
     model = network().to(memory_format=torch.channels_last)
-    training.save_weights(model, tmp_path / "w.safetensors")
+    checkpoints.save_weights(model, tmp_path / "w.safetensors")
     state = load_file(tmp_path / "w.safetensors")
     assert same(state, model.state_dict())
     assert {v.dtype for v in state.values()} == {torch.float32}
@@ -682,7 +682,7 @@ def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
 def test_weights_have_ordinary_permissions(tmp_path):
     """safetensors renames a private file of its own over the path it is given."""
     (tmp_path / "plain").touch()
-    path = training.save_weights(network(), tmp_path / "w.safetensors")
+    path = checkpoints.save_weights(network(), tmp_path / "w.safetensors")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
