@@ -132,7 +132,7 @@ def action(task: str, name: str, picture: torch.Tensor) -> Callable:
     """One method on one uint8 picture, ready to run, without measuring its quality; of a codec, a middle setting."""
     model = evaluation.load_method(name, task)
     if not task.startswith("codec"):
-        return evaluation.trial(task, picture, model)[0]
+        return evaluation.trial(task, images.luma_uint8(picture), model)[0]  # one plane for all
     setting = model.settings[len(model.settings) // 2]
     return lambda: model.decode(model.encode(picture, setting))
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from . import degradations, images
+from .files import reason
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
@@ -103,7 +104,7 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
         try:
             return torch.from_numpy(CIFAR10(place, train, download=download).data).movedim(-1, 1)
         except (OSError, RuntimeError) as why:
-            raise DatasetError(f"{place}: CIFAR-10 is not to be had ({' '.join(str(why).split())[:200]}).") from None
+            raise DatasetError(f"{place}: CIFAR-10 is not to be had ({reason(why)}).") from None
     part = "train" if train else "test"
     for path in sorted((place / part / "CIFAR10_subset").glob("*.npz")):
         return torch.from_numpy(_pictures_of(path)).movedim(-1, 1)
@@ -119,8 +120,7 @@ def _pictures_of(path: Path) -> np.ndarray:
                 raise ValueError(f"unpacked it takes {about.file_size >> 20:,} MB")
             found = np.lib.format.read_array(io.BytesIO(archive.read(about)), allow_pickle=False)
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        reason = " ".join(str(why).split())[:120] or type(why).__name__
-        raise DatasetError(f"{path}: no archive of pictures ({reason}); get it again, or remove it.") from None
+        raise DatasetError(f"{path}: no archive of pictures ({reason(why)}); get it again, or remove it.") from None
     if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
         said = f"{found.dtype} {found.shape}"
         raise DatasetError(f"{path}: its images are uint8 (N, 32, 32, 3), not {said}; get it again, or remove it.")

@@ -26,6 +26,7 @@ from typing import BinaryIO
 from tqdm.auto import tqdm
 
 from . import datasets, images
+from .files import reason
 
 try:
     import fcntl
@@ -300,12 +301,12 @@ def _ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         kind = Gone if why.code in (403, 404, 410) else DownloadError
         raise kind(f"{url}: {answer}; it may have moved, look at the publisher's page.") from None
     except (OSError, http.client.HTTPException) as why:
-        reason = getattr(why, "reason", why)
-        if isinstance(reason, ssl.SSLCertVerificationError):
+        cause = getattr(why, "reason", why)
+        if isinstance(cause, ssl.SSLCertVerificationError):
             raise DownloadError(
-                f"{url}: its certificate is not trusted here ({reason}); update your system's certificates."
+                f"{url}: its certificate is not trusted here ({cause}); update your system's certificates."
             ) from None
-        raise _Dropped(str(reason) or type(reason).__name__) from None
+        raise _Dropped(str(cause) or type(cause).__name__) from None
 
 
 def _about(url: str, response: http.client.HTTPResponse, offset: int) -> dict:
@@ -428,8 +429,9 @@ def _unpack(archive: Path, staging: Path, only: tuple[str, ...], progress: bool)
     except Exception as why:  # what a damaged archive raises has many types
         if isinstance(why, OSError) and why.errno:
             raise
-        reason = " ".join(str(why).split())[:200] or type(why).__name__
-        raise DownloadError(f"{archive}: damaged, or no archive; delete it and download it again ({reason}).") from why
+        raise DownloadError(
+            f"{archive}: damaged, or no archive; remove it and download it again ({reason(why)})."
+        ) from why
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[[], BinaryIO]]]:

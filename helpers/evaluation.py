@@ -218,10 +218,8 @@ def timed(function: Callable, repeats: int) -> tuple:
 
 
 def parameters(model) -> int:
-    """The number of a network's parameters, or of those in a codec; what is no network has none."""
-    if isinstance(model, torch.nn.Module):
-        return sum(p.numel() for p in model.parameters())
-    return getattr(model, "parameters", 0)
+    """The number of a network's parameters; what is no network has none."""
+    return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
 
 
 def multiply_adds(model: models.Restorer) -> int:
@@ -257,7 +255,8 @@ def _coder(name: str) -> Coder:
         sense, size = partial(sensing.sense, bits=SENSED_BITS), parameters(sensing.load(sensing.DEFAULT))
         return Coder(SENSED_RATIOS, sense, lambda data: images.to_uint8(sensing.recover(data)), size)
     if zoo.card(name)["network"].get("kind") == "npeg":
-        return codec.PackedBits(name)
+        packed = codec.PackedBits(name)
+        return Coder(packed.settings, packed.encode, packed.decode, packed.parameters)
     compress, decode = partial(codec.compress, model=name), partial(codec.decompress_uint8, model=name)
     learned = codec.load(name)
     return Coder(learned.settings, lambda x, quality: compress(x, quality=quality), decode, learned.parameters)

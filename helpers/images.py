@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .files import atomic
+from .files import atomic, reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
@@ -175,8 +175,8 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
         if isinstance(why, UnidentifiedImageError) and isinstance(path, Path) and path.stat().st_size == 0:
             fault = "the file is empty (0 bytes); copy or download it again"
-        reason = " ".join(str(why).split())[:200] or type(why).__name__
-        raise ImageError(f"{path}: {fault or f'damaged or truncated ({reason}); copy or download it again'}.") from None
+        fault = fault or f"damaged or truncated ({reason(why)}); copy or download it again"
+        raise ImageError(f"{path}: {fault}.") from None
 
 
 def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from . import images, models, zoo
+from .files import reason
 
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
@@ -112,8 +113,9 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
     except (SensingError, images.ImageError) as why:
         raise SensingError(str(why)) from None
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        reason = " ".join(str(why).split())[:120] or type(why).__name__
-        raise SensingError(f"not a whole file of measurements ({reason}); recover reads what sense wrote.") from None
+        raise SensingError(
+            f"not a whole file of measurements ({reason(why)}); recover what sense wrote."
+        ) from None
     if _checksum(*arrays.values()) != about.checksum:
         raise SensingError("the file is damaged (its checksum is wrong); copy it again.")
     return about, arrays

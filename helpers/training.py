@@ -95,7 +95,8 @@ def train(
     checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
     called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
     `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
-    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch. Raises TrainingError.
+    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch. Raises TrainingError,
+    DeviceError.
     """
     run = Run(model, plan, out, device, origin, getattr(batch, "names", None))
     start = run.resume() if resume else run.begin(overwrite)
