@@ -25,7 +25,7 @@ course: $(READY)  ## run all notebooks end to end: copies, HTML and a results ta
 	@$(BIN)/python notebooks/run.py --out build
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01_data_preparation.ipynb
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. notebooks/01_data_preparation.ipynb
 
 student: $(READY)  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
 	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)")
@@ -102,3 +102,4 @@ $(READY): requirements.txt pyproject.toml $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]' \
 	  $(if $(LOCK),-c $(LOCK))
 	@touch $@
+	@echo "ready: make lab opens the notebooks; source $(VENV)/bin/activate for python -m helpers"

@@ -27,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as why:
+        if str(why.name).startswith(__package__):
+            raise
+        how = "run make setup, then source .venv/bin/activate"
+        print(f"error: this Python has no {why.name}; {how}.", file=sys.stderr)
+        return 2
     except (ValueError, RuntimeError, OSError, MemoryError) as why:
         if not _expected(why):
             raise
@@ -136,7 +142,9 @@ def _add_restoring(commands) -> None:
     restore.add_argument("input", type=Path, metavar="IN")
     restore.add_argument("output", type=Path, metavar="OUT")
     restore.add_argument("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)")
-    restore.add_argument("--model", help="a network by its name; by default the task's best")
+    restore.add_argument(
+        "--model", help="a network by its name, or the path of a trained one; by default the task's best"
+    )
     restore.add_argument(
         "--tile",
         type=_whole(16),
@@ -305,7 +313,7 @@ def _restore(options: argparse.Namespace) -> None:
     images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))
     size = f"{restored.shape[-1]}x{restored.shape[-2]}"
     if restored.shape == picture.shape and (restored == picture).all():
-        print(f"{options.output}: {size} pixels, as they were: no trace of JPEG was found to mend")
+        print(f"{options.output}: {size} pixels, nothing changed: no trace of JPEG was found to mend")
     else:
         print(f"{options.output}: {size} pixels, by {options.model or zoo.for_task(options.task)[0]}")
 
@@ -318,7 +326,8 @@ def _compress(options: argparse.Namespace) -> None:
     model = options.model or codec.DEFAULT
     data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
     size = _written(options.output, data, picture[0].numel())
-    print(f"{size}, by {codec.read_header(data).model}")
+    short = options.rate and 8 * len(data) / picture[0].numel() < 0.9 * options.rate
+    print(f"{size}, by {codec.read_header(data).model}{', the most that it can use' if short else ''}")
 
 
 def _decompress(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import html
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from IPython.display import display
 
@@ -100,5 +101,5 @@ def _asked(number: int, question: Question, answered: Callable[[int, bool], None
         return HBox([button, HTML(line("", choice.text))])
 
     reply, asked = HTML(), HTML(line(f"{number}.", question.text))
-    rows = [row(letter, choice) for letter, choice in zip("ABCDEFG", question.choices, strict=False)]
+    rows = [row(letter, choice) for letter, choice in zip(ascii_uppercase, question.choices, strict=False)]
     return VBox([asked, *rows, reply], layout={"margin": "0 0 1em 0", "max_width": "52em"})

@@ -113,9 +113,7 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
     except (SensingError, images.ImageError) as why:
         raise SensingError(str(why)) from None
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        raise SensingError(
-            f"not a whole file of measurements ({reason(why)}); recover what sense wrote."
-        ) from None
+        raise SensingError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
     if _checksum(*arrays.values()) != about.checksum:
         raise SensingError("the file is damaged (its checksum is wrong); copy it again.")
     return about, arrays

@@ -44,8 +44,9 @@ def available() -> pd.DataFrame:
 
 
 def card(name: str | os.PathLike) -> dict:
-    """The card of a shipped network, or of a trained one by the path of its NAME.json. Raises ZooError."""
-    path = Path(name) if str(name).endswith(".json") else WEIGHTS / f"{name}.json"
+    """The card of a shipped network, or of a trained one by the path of either of its files. Raises ZooError."""
+    known = str(name).endswith((".json", ".safetensors"))
+    path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
         raise ZooError(f"no network is called {str(name)!r}; there are: {names}.")

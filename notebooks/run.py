@@ -83,14 +83,15 @@ def lessons() -> list[Path]:
 
 
 def read(path: Path) -> Notebook:
-    """A notebook. Raises NotebookError."""
+    """A notebook, as it is: what else than Jupyter wrote it may be loose about outputs. Raises NotebookError."""
     try:
         book = nbformat.read(path, as_version=4)
-        nbformat.validate(book)
     except FileNotFoundError:
         raise NotebookError(f"{path}: no such notebook; check the name.") from None
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError):
-        raise NotebookError(f"{path}: not a notebook, or a damaged one.") from None
+    except OSError as why:
+        raise NotebookError(f"{path}: cannot be read ({why.strerror or why}).") from None
+    except (ValueError, AttributeError, nbformat.ValidationError):
+        raise NotebookError(f"{path}: not a notebook, or a damaged one; restore it, say with git.") from None
     return book
 
 

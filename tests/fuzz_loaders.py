@@ -104,7 +104,7 @@ def _exif() -> Image.Exif:
     return exif
 
 
-PIXELS = 28 * images.MAX_PIXELS  # bytes: twelve of floats that stand, Pillow's four, twice where it turns, our three
+PIXELS = 32 * images.MAX_PIXELS  # bytes: twelve of floats that stand, Pillow's four, twice where it turns, our three
 FORMATS: dict[str, tuple[str, list[tuple[str, dict]]]] = {
     "PNG": ("png", [("RGB", {}), ("L", {}), ("1", {}), ("P", {"transparency": 0}), ("P", {}), ("I;16", {}),
                     ("RGBA", {}), ("LA", {}), ("RGB", {"exif": True, "icc_profile": b"x" * 200})]),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from builders import photograph
+from safetensors.torch import load_file
 
 from helpers import evaluation, losses, models, recipes, training
 from helpers.models.binary_autoencoder import (
@@ -253,8 +254,8 @@ def test_a_few_steps_of_training_help_and_are_logged(name, tmp_path):
     assert {"psnr", "ssim"} <= set(log[0])
     assert ("bpp" in log[0]) == ("cost" in log[0]) == (name != "npeg")
     best = min(log, key=lambda row: row.get("cost", -row["psnr"]))
-    kept = training.safetensors.torch.load_file(tmp_path / "best.safetensors")
-    same = training.safetensors.torch.load_file(tmp_path / f"step-{best['step']:07d}.safetensors")
+    kept = load_file(tmp_path / "best.safetensors")
+    same = load_file(tmp_path / f"step-{best['step']:07d}.safetensors")
     assert all(torch.equal(kept[key], same[key]) for key in kept)
 
 

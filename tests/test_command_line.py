@@ -763,7 +763,7 @@ def test_restore_says_when_nothing_was_to_mend(place, capsys):
     made = recipes.Recipe("blind", "jpeg", {"kind": "drunet"}, Plan(4), origin="a test's")  # fresh, it adds nothing
     zoo.write(made, models.build("drunet"), zoo.WEIGHTS)
     assert run("restore", "in.png", "out.png", "--task", "jpeg", "--quiet") == 0
-    assert "24x20 pixels, as they were" in capsys.readouterr().out
+    assert "24x20 pixels, nothing changed" in capsys.readouterr().out
 
 
 def test_a_recipe_without_its_sets_can_be_tried_with_the_bundled_ones(place, capsys, monkeypatch):
@@ -797,6 +797,26 @@ def test_compress_and_decompress(coder, capsys, how):
     assert run("decompress", "out.bic", "back.png") == 0
     assert "24x20 pixels" in capsys.readouterr().out
     assert torch.equal(images.load_uint8(coder / "back.png"), codec.decompress_uint8((coder / "out.bic").read_bytes()))
+
+
+def test_a_rate_that_the_network_cannot_use_is_told(coder, capsys):
+    assert run("compress", "in.png", "out.bic", "--rate", 1000) == 0
+    assert "the most that it can use" in capsys.readouterr().out
+    rate = 8 * (coder / "out.bic").stat().st_size / 480
+    assert run("compress", "in.png", "out.bic", "--rate", rate) == 0
+    assert "the most" not in capsys.readouterr().out
+
+
+def test_a_python_without_the_packages_is_told_so_in_a_line():
+    program = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+from helpers.__main__ import main
+sys.exit(main(["restore", "in.png", "out.png", "--task", "sr-x3"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "error: this Python has no torch; run make setup, then source .venv/bin/activate.\n"
 
 
 def test_decompress_takes_the_card_of_an_own_codec(coder):

@@ -513,6 +513,26 @@ def test_an_exception_is_named(capsys, name):
     assert "explode raised RuntimeError: it broke" in verdict(capsys, name, explode)
 
 
+def test_what_an_exception_says_is_told_and_nothing_else(capsys):
+    def two_lines(x):
+        raise ValueError("Expected 3 dims.\n(C, H, W).")
+
+    assert verdict(capsys, "luma", two_lines).endswith("two_lines raised ValueError: Expected 3 dims. (C, H, W).")
+
+
+def test_an_answer_may_be_of_another_kind_but_a_picture_is_a_tensor(capsys):
+    assert "passed" in verdict(capsys, "signed_psnr", lambda x, y: torch.tensor([RIGHT["signed_psnr"](x, y)]))
+    assert "passed" in verdict(capsys, "copies", lambda *sets: (place for place in RIGHT["copies"](*sets)))
+    assert "ndarray, not a tensor" in verdict(capsys, "luma", lambda x: RIGHT["luma"](x).numpy())
+    assert "not a number" in verdict(capsys, "bootstrap", lambda numbers: ("a", "b"))
+
+
+@pytest.mark.parametrize("slope", [1, 10])
+def test_shades_are_no_bits(capsys, slope):
+    shades = verdict(capsys, "thermometer", lambda level, thresholds: torch.sigmoid(slope * (level - thresholds)))
+    assert "a file holds bits" in shades
+
+
 def test_metrics_used_by_a_check_agree_with_the_answers_here():
     a, b = check.data_preparation._pictures()
     assert decibels(a, b, 1.0) == pytest.approx(metrics.psnr(a, b), abs=1e-4)

@@ -58,9 +58,9 @@ def test_an_empty_zoo_is_an_empty_table(tmp_path, monkeypatch):
         zoo.load("srcnn")
 
 
-@pytest.mark.parametrize("by", ["name", "path"])
+@pytest.mark.parametrize("by", ["name", "card", "weights"])
 def test_load_gives_the_same_network_ready_to_use(shelf, by):
-    model = zoo.load("good-x2" if by == "name" else shelf / "good-x2.json")
+    model = zoo.load({"name": "good-x2", "card": shelf / "good-x2.json", "weights": shelf / "good-x2.safetensors"}[by])
     expected = randomized(models.EDSR(2, 4, 1), seed=0)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), expected.parameters(), strict=True))
     assert not model.training

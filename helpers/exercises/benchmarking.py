@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .. import degradations, images
-from .examine import Wrong, blame, call, compare, exercise, two
+from .examine import Wrong, blame, call, compare, exercise, tensor, two
 
 Curve = list[tuple[float, float]]  # (bits per pixel, dB), rising
 
@@ -49,6 +49,7 @@ def copies(answer: Callable) -> None:
     turned = pictures[0].flip(-1)  # another picture of the same brightness, to the last digit
     value = call(answer, pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], turned])
     try:
+        value = list(value)
         found = {operator.index(place) for place in value}
     except TypeError:
         raise Wrong("Return the places as whole numbers, such as [0, 2].") from None
@@ -105,7 +106,8 @@ def bootstrap(answer: Callable) -> None:
     numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
     value = call(answer, numbers)
-    low, high = map(float, two(value.tolist() if hasattr(value, "tolist") else value, "limits"))
+    limits = two(value.tolist() if hasattr(value, "tolist") else value, "limits")
+    low, high = (tensor(limit, torch.tensor(0.0)).item() for limit in limits)
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
     width = f"It is {share:.2f} times as wide as it should be"

@@ -60,7 +60,7 @@ def thermometer(answer: Callable) -> None:
             "It is upside down: bits below the level are one.": 1 - right,
             "Only one bit is set; a thermometer is filled up to the level.": right
             - _thermometer(level, thresholds + 1),
-            "Some are neither 0 nor 1: those are shades, and a file holds bits.": torch.sigmoid(level - thresholds),
+            "Some are neither 0 nor 1: those are shades, and a file holds bits.": lambda v: ((v > 0) & (v < 1)).any(),
             "Those are signs, −1 and 1; bits are 0 and 1.": (level - thresholds).sign(),
         }
         hint = f"For the level {level:g}, {right.int().tolist()} was expected."

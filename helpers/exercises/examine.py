@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..files import reason
+
 
 class Wrong(Exception):
     """An answer is wrong; the message says what was seen, and a hint."""
@@ -43,7 +45,7 @@ def verdict(examine: Callable, answer) -> str:
     except Wrong as why:
         return f"not yet. {why}"
     except Exception as why:  # whatever a learner's function raises is an answer to explain, not a crash
-        return f"not yet. {name} raised {type(why).__name__}: {why}"
+        return f"not yet. {name} raised {type(why).__name__}: {reason(why)}"
     return "passed."
 
 
@@ -72,7 +74,8 @@ def call(function: Callable, *arguments):
 def compare(answer: Callable, case: tuple, right, mistakes: dict, otherwise: str = "", within: float = 1e-4) -> None:
     """Wrong where answer(*case) is further than `within` from what is right, a number or a tensor, or raises.
 
-    mistakes: by its hint, what each usual mistake returns, or the exception that it raises; others hear `otherwise`.
+    mistakes: by its hint, what each usual mistake returns, the exception that it raises, or a test that its value
+    passes; other values hear `otherwise`.
     """
     wanted = torch.as_tensor(right, dtype=torch.float64)
     try:
@@ -82,24 +85,31 @@ def compare(answer: Callable, case: tuple, right, mistakes: dict, otherwise: str
     except Exception as why:
         value = why
     if not alike(value, wanted, within):
+        otherwise = "" if isinstance(value, Exception) else otherwise
         hint = next((hint for hint, wrong in mistakes.items() if alike(value, wrong, within)), otherwise)
         raise Wrong(f"{seen(answer, case, value, wanted)} {hint}".strip())
 
 
 def tensor(value, wanted: torch.Tensor) -> torch.Tensor:
-    """What an answer returned, float64. Arrays and lists will do, but for pictures; Wrong for all else."""
+    """What an answer returned, float64: arrays and lists will do, but for pictures, and one element for a number.
+
+    Raises Wrong for all else.
+    """
     try:
-        if wanted.dim() < 3 or not isinstance(value, list | tuple):
-            return torch.as_tensor(value, dtype=torch.float64).detach()
+        if wanted.dim() < 3 or isinstance(value, torch.Tensor):
+            found = torch.as_tensor(value, dtype=torch.float64).detach()
+            return found.reshape(()) if found.numel() == 1 and not wanted.dim() else found
     except (TypeError, ValueError, RuntimeError):
         pass
     raise Wrong(f"It returned {type(value).__name__}, not a {'tensor' if wanted.dim() else 'number'}.")
 
 
 def alike(value: torch.Tensor | Exception, other, within: float) -> bool:
-    """Whether a value has the shape and, but for `within`, the numbers of another, or is an exception of that kind."""
+    """Whether a value has the shape and, but for `within`, the numbers of another; or passes it, a test or a type."""
     if isinstance(value, Exception) or isinstance(other, type):
         return isinstance(other, type) and isinstance(value, other)
+    if callable(other) and not isinstance(other, torch.Tensor):
+        return bool(other(value))
     other = torch.as_tensor(other, dtype=torch.float64)
     return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=within, equal_nan=True)
 
@@ -108,7 +118,7 @@ def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted:
     """The call and what came of it, in a sentence: "my_count(10, 4, 2) is 3 where 4 is right."."""
     name = getattr(answer, "__name__", "your answer")
     if isinstance(value, Exception):
-        return f"{name} raised {type(value).__name__}: {value}."
+        return f"{name} raised {type(value).__name__}: {reason(value).rstrip('.')}."
     told = ", ".join(str(given) if isinstance(given, int | float | tuple) else "…" for given in case)
     if value.shape != wanted.shape:
         right = f"{tuple(wanted.shape)} was expected" if wanted.dim() else "that is not a number"

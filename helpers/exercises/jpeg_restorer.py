@@ -123,7 +123,7 @@ def bounded(answer: Callable) -> None:
     mistakes = {
         "That is the allowed change alone; it belongs on top of `decoded`.": change.clamp(-tau, tau),
         "The limits are not −tau and tau, but that far to both sides of `decoded`.": restored.clamp(-tau, tau),
-        "Some pixels are further than tau away from `decoded`.": restored,
+        "Some pixels are further than tau away from `decoded`.": lambda v: (v - decoded).abs().max() > tau + 1e-5,
         "Pixels that were within tau have changed; the nearest picture leaves them alone.": decoded,
         "Pixels within tau have shrunk with the others; it leaves them alone.": decoded + change * tau / 0.1,
         "Pixels beyond the limit should come to lie on it, not back on `decoded`.": decoded + dropped,

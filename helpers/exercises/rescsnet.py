@@ -75,7 +75,7 @@ def consistent(answer: Callable) -> None:
         "The sign is wrong: it moves away from the measurements.": x - step,
         "That is what to add to x; return the sum.": step,
         "What x already has of the measurements must be taken away first: y − rows @ x.": x + rows.T @ y,
-        "Measured again, x does not give y; which part of it is wrong?": x,
+        "Measured again, it does not give y.": lambda v: not torch.allclose(rows.double() @ v, y.double(), atol=1e-4),
         "It agrees with y, but changes more of x than it must.": 2 * x + rows.T @ (y - 2 * rows @ x),
     }
     hint = "Measured again it should give y, and what was not measured should stay."

@@ -42,8 +42,10 @@ def loss_border(answer: Callable) -> None:
     prediction[..., 3:-3, 3:-3] = 0.5
     whole = (prediction - target).square().mean()
     uncut = {"The border still counts: cut it off before you take the mean.": whole}
-    compare(answer, (prediction, target, 3), 0.25, uncut, "Take the mean of the squares over what remains.")
-    compare(answer, (prediction, target, 0), whole, {}, "A border of 0 must leave everything: x[..., 0:-0] is empty.")
+    compare(answer, (prediction, target, 3), 0.25, uncut, "Take the mean of the squares over what remains.", 1e-6)
+    compare(
+        answer, (prediction, target, 0), whole, {}, "A border of 0 must leave everything: x[..., 0:-0] is empty.", 1e-6
+    )
     if not getattr(call(answer, prediction.requires_grad_(), target, 3), "requires_grad", False):
         raise Wrong("The number is right, but it carries no gradient, so nothing can be trained by it: no .item().")
 
