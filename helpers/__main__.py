@@ -326,8 +326,9 @@ def _compress(options: argparse.Namespace) -> None:
     model = options.model or codec.DEFAULT
     data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
     size = _written(options.output, data, picture[0].numel())
-    short = options.rate and 8 * len(data) / picture[0].numel() < 0.9 * options.rate
-    print(f"{size}, by {codec.read_header(data).model}{', the most that it can use' if short else ''}")
+    header = codec.read_header(data)
+    full = options.rate and header.dial == codec.DIAL  # a higher rate would give the same file
+    print(f"{size}, by {header.model}{', the most that it can use' if full else ''}")
 
 
 def _decompress(options: argparse.Namespace) -> None:
