@@ -75,8 +75,10 @@ def _add_setting_up(commands) -> None:
     check = _command(commands, _check, "is this machine ready? versions, device, memory, and remedies")
     check.add_argument("--start", action="store_true", help="start torch and every module, too: finds what is broken")
 
-    download = _command(commands, _download, "get an image set by its name; after a break, call it again", QUIET)
-    download.add_argument("name", nargs="?", metavar="NAME", help="the name of a set; without it, they are listed")
+    download = _command(commands, _download, "get image sets by name; after a break, call it again", QUIET)
+    download.add_argument(
+        "name", nargs="?", metavar="NAME", help="a set, or standard (all that tables need), training; none: list them"
+    )
     download.add_argument("--list", action="store_true", help="list the sets with their size and licence")
     download.add_argument("--out", type=Path, metavar="DIR", help="folder of image sets instead of COURSE_DATA")
 
@@ -200,14 +202,17 @@ def _download(options: argparse.Namespace) -> None:
     if options.list or options.name is None:
         for name, entry in entries.items():
             here = " (is there)" if len(downloads.present(name, options.out)) == len(entry["folders"]) else ""
-            count = sum(about["count"] for about in entry["folders"].values())
-            print(f"{name:<15} {entry['megabytes']:>5} MB {count:>4} pictures  {entry['licence']}{here}")
+            part_of = f"  [{', '.join(entry['groups'])}]" if entry["groups"] else ""
+            print(f"{name:<16} {entry['megabytes']:>5} MB  {entry['licence']}{part_of}{here}")
         return
-    before = downloads.present(options.name, options.out).values()
-    for folder in downloads.download(options.name, options.out, not options.quiet):
-        print(f"{folder}: {len(images.listing(folder))} pictures{', already there' if folder in before else ''}")
-    entry = entries[options.name]
-    print(f"licence: {entry['licence']} · please cite: {entry['citation']}")
+    for name in downloads.names(options.name):
+        entry, before = entries[name], downloads.present(name, options.out)
+        if len(before) < len(entry["folders"]):  # before the first byte
+            print(f"{name}: {entry['megabytes']} MB from {entry['page']}")
+            print(f"  licence: {entry['licence']} · please cite: {entry['citation']}")
+        for folder in downloads.download(name, options.out, not options.quiet):
+            there = ", already there" if folder in before.values() else ""
+            print(f"{folder}: {len(images.listing(folder))} pictures{there}")
 
 
 def _train(options: argparse.Namespace) -> None:

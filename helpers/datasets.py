@@ -6,6 +6,7 @@
 import difflib
 import hashlib
 import io
+import json
 import math
 import os
 import zipfile
@@ -22,6 +23,8 @@ from . import degradations, images
 from .files import reason
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+CATALOG = DATA / "catalog"  # what `downloads` can get, a file each
+PARTS = ("", "train", "validation", "test")  # where in the folder of image sets a set may lie
 MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
 
 
@@ -53,7 +56,7 @@ def folder(name: str | os.PathLike) -> list[Path]:
         raise DatasetError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
     if str(name) == "bundled":
         return bundled()
-    places = [Path(name).expanduser(), *(course_data() / part / name for part in ("", "train", "test"))]
+    places = [Path(name).expanduser(), *(course_data() / part / name for part in PARTS)]
     for place in places:
         if place.is_dir():
             return images.listing(place)
@@ -61,12 +64,23 @@ def folder(name: str | os.PathLike) -> list[Path]:
         raise DatasetError(f"COURSE_DATA names {course_data()}, which is a file; set it to the folder of image sets.")
     there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
     close = difflib.get_close_matches(str(name).lower(), there, n=1)
-    hint = (
-        f"did you mean {there[close[0]]}?" if close else "put it there, or set COURSE_DATA to the folder that holds it."
-    )
+    if close:
+        hint = f"did you mean {there[close[0]]}?"
+    elif source := _source(str(name)):
+        hint = f"python -m helpers download {source} gets it."
+    else:
+        hint = "put it there, or set COURSE_DATA to the folder that holds it."
     raise DatasetError(
         f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; {hint}"
     )
+
+
+def _source(name: str) -> str | None:
+    """The entry of the catalogue that has a set of this name."""
+    for path in CATALOG.glob("*.json"):
+        if any(Path(folder).name == name for folder in json.loads(path.read_text(encoding="utf-8"))["folders"]):
+            return path.stem
+    return None
 
 
 def load_uint8(path: str | os.PathLike | BinaryIO, channels: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import gzip
 import hashlib
 import io
 import json
@@ -11,7 +10,6 @@ import pickle
 import random
 import shutil
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -30,7 +28,6 @@ from helpers import (
     benchmark,
     codec,
     datasets,
-    downloads,
     evaluation,
     images,
     models,
@@ -759,206 +756,6 @@ def _npy_of(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
-
-
-# ------------------------------------------------------------------------------------------ archives, catalogue
-
-MEMBERS = {"set/a.txt": b"a" * 700, "set/deep/b.txt": b"b", "other/c.txt": b"c" * 40}
-
-
-def _tar(mode: str = "w", members: dict[str, bytes] = MEMBERS, **about) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as file:
-        for name, body in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            for key, value in about.items():
-                setattr(member, key, value)
-            file.addfile(member, io.BytesIO(body))
-    return buffer.getvalue()
-
-
-def _sealed_tar(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
-    """One field of one header of a plain tar changed, the header's checksum made to fit."""
-    at = 512 * rng.choice([n for n in range(len(data) // 512) if data[512 * n + 257 : 512 * n + 262] == b"ustar"])
-    head = bytearray(data[at : at + 512])
-    start, end = rng.choice(((0, 100), (124, 136), (124, 136), (156, 157), (157, 257), (345, 500), (100, 108)))
-    new = rng.choice((b"../x", b"/etc/x", b"", b"x\ny", b"7" * 11, b"\x80" + b"\xff" * 11, b"\xff" * 11 + b"\xf0",
-                      b"\x80" + b"\0" * 7 + b"\x7f" * 4, bytes([rng.randrange(256)]), rng.choice(b"0123456789gxLKSDV")
-                      .to_bytes(1, "big"), rng.randbytes(4)))  # fmt: skip
-    head[start:end] = new[: end - start].ljust(end - start, b"\0")
-    head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
-    return data[:at] + bytes(head) + data[at + 512 :]
-
-
-def _archives() -> list[Case]:
-    found = [_tar(), _tar("w:gz"), _tar("w:bz2"), _tar("w:xz")]
-    deep = {f"{'long' * 40}/{n}.txt": b"x" for n in range(2)}  # with extended headers
-    return [{"x.bin": data} for data in (*found, _tar(members=deep), spoil.zipped(MEMBERS, zipfile.ZIP_DEFLATED))]
-
-
-def _load_archive(folder: Path) -> None:
-    out = downloads.extract(folder / "x.bin", folder / "out")
-    assert out.is_dir() and not (folder / ".out.unpacking").exists()
-    assert all(path.is_dir() or path.is_file() for path in out.rglob("*"))
-    assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in out.rglob("*") if path.is_file())
-
-
-def _spoil_archive(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    if data[257:262] == b"ustar" and rng.random() < 0.7:
-        return _sealed_tar(data, rng)
-    if data[:2] == b"PK" and rng.random() < 0.3:
-        return spoil.in_zip()(data, rng, other)
-    return spoil.damage(data, rng, other)
-
-
-def _meta_bomb(kind: bytes) -> bytes:
-    """A tar of 3 MB whose first header says that 3 GB of a name, or of words about the next member, follow."""
-    head = tarfile.TarInfo("././@LongLink")
-    head.size, head.type = 3 << 30, kind
-    zeros = gzip.compress(bytes(64 << 20), 1)
-    return gzip.compress(head.tobuf(tarfile.GNU_FORMAT)) + zeros * 48
-
-
-def _sparse() -> bytes:
-    """A tar of a kilobyte for a file of ten gigabytes, nearly all of it holes."""
-    head = tarfile.TarInfo("set/sparse.txt")
-    head.type, head.size = tarfile.GNUTYPE_SPARSE, 0
-    raw = bytearray(head.tobuf(tarfile.GNU_FORMAT))
-    raw[386:398], raw[398:410] = b"00000000000\0", b"00000000000\0"
-    raw[483:495] = b"%011o\0" % (8 << 30)
-    raw[148:156] = b" " * 8
-    raw[148:156] = b"%06o\0 " % sum(raw)
-    return bytes(raw) + bytes(1024)
-
-
-def _negative() -> bytes:
-    """A tar whose member has a size below zero, so that the next header is the same again."""
-    raw = bytearray(_tar()[:512])
-    raw[124:136] = (2**96 - 512).to_bytes(12, "big")
-    raw[148:156] = b" " * 8
-    raw[148:156] = b"%06o\0 " % sum(raw)
-    return bytes(raw) + bytes(10240)
-
-
-_member = st.sampled_from(("a", "a/b", "../a", "/a", "a/../../b", "C:\\a", "..\\a", "a\0b", "a\nb", ".", "", "x" * 300,
-                           "a/" * 200, "\udcff"))  # fmt: skip
-_types = st.sampled_from([bytes([b]) for b in b"0123456789gxLKSDVNX\0"])
-_tars = st.builds(
-    lambda names, kind, target, packed: _tar(packed, dict.fromkeys(names, b"x"), type=kind, linkname=target),
-    st.lists(_member, max_size=3), _types, st.sampled_from(("/etc/passwd", "../../x", "a", "")),
-    st.sampled_from(("w", "w:gz")),
-)  # fmt: skip
-
-
-@st.composite
-def _zips(draw) -> bytes:
-    buffer = io.BytesIO()
-    names = draw(st.lists(_member.filter(lambda name: "\udcff" not in name), max_size=3, unique=True))
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name in names:
-            about = zipfile.ZipInfo("x")
-            about.filename, about.external_attr = name, draw(st.sampled_from((0, 0o120777, 0o20666, 0o10666))) << 16
-            file.writestr(about, b"x")
-    return buffer.getvalue()
-
-
-LOADERS["archive"] = Loader(
-    "archives, tar and zip",
-    _archives,
-    _load_archive,
-    (downloads.DownloadError,),
-    (("x.bin", _spoil_archive),),
-    alone("x.bin", one_of(_tars, _zips())),
-    lambda: {
-        "a name of three gigabytes": {"x.bin": _meta_bomb(tarfile.GNUTYPE_LONGNAME)},
-        "three gigabytes of words about a member": {"x.bin": _meta_bomb(tarfile.XHDTYPE)},
-        "a file of holes": {"x.bin": _sparse()},
-        "a size below zero": {"x.bin": _negative()},
-        "a hundred megabytes in a hundred kilobytes": {
-            "x.bin": spoil.zipped({"a.txt": bytes(100 << 20)}, zipfile.ZIP_DEFLATED)
-        },
-        "a file within a file": {"x.bin": _tar(members={"a": b"x", "a/b": b"y"})},
-    },
-)
-
-
-def _catalogues() -> list[Case]:
-    common = {"title": "t", "page": "https://example.org", "licence": "free", "citation": "c", "megabytes": 1}
-    boxed = common | {
-        "url": "https://example.org/x.tar", "bytes": 4, "sha256": "0" * 64,
-        "folders": {
-            "train/A": {"inside": "top/a", "count": 2, "leave_out": ["1.png"]}, "test/B": {"inside": "b", "count": 1}
-        },
-    }  # fmt: skip
-    single = common | {
-        "url": "https://example.org/{}.png", "bytes": None, "sha256": None, "folders": {"train/C": {"count": 2}},
-        "pictures": ["000", "001"],
-    }  # fmt: skip
-    return [{"x.json": json.dumps(entry).encode()} for entry in (boxed, single)]
-
-
-def _bring(url: str, path: Path, **_) -> Path:
-    """In place of the network: an archive, or a picture."""
-    picture = {"a": _encoded("PNG", "L", {})}["a"]
-    members = {"top/a/0.png": picture, "top/a/1.png": picture, "top/a/2.png": picture, "b/0.png": picture}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_tar(members=members) if path.suffix == ".tar" else picture)
-    return path
-
-
-def _load_catalogue(folder: Path) -> None:
-    downloads.CATALOG, downloads.fetch = folder, _bring
-    entry = downloads.catalog()["x"]
-    assert isinstance(entry["url"], str) and all(isinstance(about["count"], int) for about in entry["folders"].values())
-    assert downloads.present("x", folder / "out") == {}
-    found = downloads.download("x", folder / "out", progress=False)
-    assert found and all(path.resolve().is_relative_to(folder / "out") for path in found)
-
-
-def _entry(number: int, *keys, value) -> Case:
-    entry = json.loads(_catalogues()[number]["x.json"])
-    place = entry
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
-    return {"x.json": json.dumps(entry).encode()}
-
-
-LOADERS["catalogue"] = Loader(
-    "entries of the catalogue, .json",
-    _catalogues,
-    _load_catalogue,
-    (downloads.DownloadError,),
-    (("x.json", spoil.twist), ("x.json", spoil.twist), ("x.json", spoil.damage)),
-    alone("x.json", json_values.map(lambda value: json.dumps(value).encode())),
-    lambda: {
-        "nested a hundred thousand times": {"x.json": b"[" * 100_000},
-        "a folder elsewhere": _entry(1, "folders", value={"../../C": {"count": 2}}),
-        "a file to leave out elsewhere": _entry(0, "folders", "train/A", "leave_out", value=["../../../keep.txt"]),
-        "pictures elsewhere": _entry(1, "pictures", value=["x/.."]),
-        "pictures as one word": _entry(1, "pictures", value="x" * 5000),
-        "an address that is a program": _entry(1, "url", value="https://example.org/{0.__class__}{:>99999999999}"),
-    },
-    cases=5000,
-)
-
-
-def _load_note(folder: Path) -> None:
-    known = downloads._remembered(folder / "x.part.json", "https://example.org/x")
-    assert known == {} or (isinstance(known["size"], int | None) and "\n" not in known["validator"])
-
-
-LOADERS["note"] = Loader(
-    "the note beside a part of a download",
-    lambda: [{"x.part.json": json.dumps({"url": "https://example.org/x", "size": 9, "validator": '"a"'}).encode()}],
-    _load_note,
-    (),
-    (("x.part.json", spoil.twist), ("x.part.json", spoil.damage)),
-    alone("x.part.json", json_values.map(lambda value: json.dumps(value).encode())),
-)
 
 
 # ------------------------------------------------------------------------------------------ tables of results
