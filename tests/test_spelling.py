@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = "gool,reconnet,theis,whats"  # three of the literature, and a variable
+NAMES = "gool,markey,reconnet,theis,whats"  # four of the literature, and a variable
 FOLDERS = ("helpers", "docs", "tests", "notebooks", "data/quizzes")
 TEXTS = [path for folder in (*FOLDERS, ".", "data") for path in sorted((ROOT / folder).glob("*.md"))]
 TEXTS += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]

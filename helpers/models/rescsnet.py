@@ -1,8 +1,9 @@
 """Learned compressed sensing: ResCSNet, and one network for every ratio and every size.
 
-Zhang, Liu and Li, "Compressed Sensing Image Reconstruction Based on Convolutional Neural Network" (ResCSNet) and its
-DW-SSIM loss are of Electronics 2019, 8(12), 1559. `ResCSNetAny` senses block by block as CSNet (Shi et al., TIP 2019)
-and recovers by stages with a data-consistency step, as OPINE-Net (Zhang et al., JSTSP 2020) and its like.
+ResCSNet and its DW-SSIM loss are of F. Zhang et al., "An Image Compression Method for Video Surveillance System in
+Underground Mines Based on Residual Networks and Discrete Wavelet Transform", Electronics 2019, 8(12), 1559.
+`ResCSNetAny` senses block by block as CSNet (Shi et al., TIP 2020) and recovers by stages with a data-consistency step,
+as OPINE-Net (Zhang et al., JSTSP 2020) and its like.
 """
 
 import math
