@@ -84,7 +84,8 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     all. Raises ImageError, also for values of another scale.
     """
     path = Path(path)
-    check_writable(path, (image.shape[-1], image.shape[-2]) if image.ndim == 3 else None, quality)
+    is_tensor = isinstance(image, torch.Tensor) and image.dim() == 3  # what else there is, to_pillow() refuses
+    check_writable(path, image.shape[:0:-1] if is_tensor else None, quality)
     options = LOSSY.get(_format(path), {}) | options
     if quality is not None:
         options["quality"] = quality
@@ -341,15 +342,12 @@ def _channels(picture: Image.Image, stored: str) -> str:
 def to_pillow(image: torch.Tensor) -> Image.Image:
     """The Pillow picture of a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W).
 
-    Raises ImageError for any other shape or type, and for NaN.
+    Raises ImageError for any other shape or type, and for values of another scale.
     """
-    if not isinstance(image, torch.Tensor):
-        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; see images.from_pillow().")
+    check_values(image)
     if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
         raise ImageError(f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it.")
     if image.is_floating_point():
-        if image.isnan().any():
-            raise ImageError("the picture holds NaN, which is no brightness; look for a division by zero before.")
         image = to_uint8(image)
     if image.dtype != torch.uint8:
         raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
@@ -370,10 +368,28 @@ def _channels_first(array: np.ndarray) -> torch.Tensor:
 # -------------------------------------------------------------------------------------------- numbers
 
 
+def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
+    """Raise ImageError for what is no picture, float in [0, peak] or uint8: an array, bool, NaN, floats up to 255.
+
+    Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
+    """
+    if not isinstance(image, torch.Tensor):
+        remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
+        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
+    if not image.is_floating_point():
+        if image.dtype not in (torch.uint8, torch.uint16):
+            raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
+    elif image.numel():
+        low, high = (value.item() for value in image.detach().aminmax())
+        if not (low >= -peak and high <= 2 * peak):
+            found = f"{low:.4g} to {high:.4g}; divide by its white, or mend its NaN"
+            raise ImageError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
+
+
 def to_float(image: torch.Tensor) -> torch.Tensor:
-    """float32 in [0, 1] of a uint8 or uint16 image; a float image passes unchanged."""
+    """float32 in [0, 1] of a uint8, uint16 or float image."""
     if image.is_floating_point():
-        return image
+        return image.to(torch.float32)
     return image.to(torch.float32).div_(65535 if image.dtype == torch.uint16 else 255)
 
 
