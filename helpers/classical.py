@@ -51,6 +51,7 @@ class Classical(NamedTuple):
 
     def restore(self, image: torch.Tensor) -> torch.Tensor:
         """(C, H, W), uint8 or float in [0, 1], in the same type; enlarged by bicubic first where the task wants it."""
+        images.check_values(image)
         given = images.to_float(image)
         if self.scale > 1:
             given = degradations.upscale(given, self.scale)

@@ -73,9 +73,8 @@ def compress(
     Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CodecError, ImageError, ZooError.
     """
     codec = load(str(model))
-    if image.dim() == 3:
-        images.check_size("the picture", image.shape[-1], image.shape[-2])
-    pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and NaN
+    pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
+    images.check_size("the picture", *pixels.shape[:0:-1])
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if not 0 <= quality <= 100:

@@ -121,9 +121,11 @@ def gaussian_noise(image: torch.Tensor, sigma: float, seed: int = 0) -> torch.Te
 
 def jpeg(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> torch.Tensor:
     """Through a JPEG file in memory and back (libjpeg, by Pillow); gray stays gray, a batch is coded in threads."""
+    images.check_values(image)
     if image.dim() == 4:
         with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter lock while it codes
-            return torch.stack(list(pool.map(lambda x: jpeg(x, quality, subsampling), image)))
+            coded = list(pool.map(lambda x: jpeg(x, quality, subsampling), image))
+        return torch.stack(coded) if coded else images.to_float(image)
     return images.to_float(decode(jpeg_bytes(image, quality, subsampling))).to(image.device)
 
 

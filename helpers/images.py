@@ -4,17 +4,20 @@ An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (g
 """
 
 import errno
+import io
 import math
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from .files import atomic, reason
@@ -26,6 +29,9 @@ STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on 
 FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
+ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values: see `_turn`
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 
 
 class ImageError(ValueError):
@@ -38,8 +44,9 @@ class ImageError(ValueError):
 def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
 
-    16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, alpha is laid on white, and the
-    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers.
+    16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, transparency is laid on white, and the
+    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers. Damaged metadata are
+    left out.
 
     Raises ImageError for what is missing, empty, truncated, not an image, or larger than MAX_SIDE or MAX_PIXELS.
     """
@@ -48,40 +55,45 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
 
 def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) -> torch.Tensor:
     """As `load`, in 8 bits: uint8 (C, H, W), a quarter of the memory. Optionally uint16 for 16-bit gray files."""
-    with _opened(path) as picture:
-        picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)  # in place: a copy of 64 megapixels is 256 MB
-        array = _pixels(picture, _name(path))
+    array = _read(path, _pixels)
     if array.dtype == np.uint16 and not keep_16_bit:
         array = np.round(array / 257.0).astype(np.uint8)
     return _channels_first(array)
 
 
 def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
-    """(width, height) that a file declares, before any EXIF turn; no pixel is decoded. Raises ImageError as `load`."""
-    with _opened(path) as picture:
-        return picture.size
+    """The two sides that a file declares, before or after any EXIF turn; no pixel is decoded. Raises as `load`."""
+    return _read(path, lambda picture, name: picture.size)
 
 
 def colour_profile(path: str | os.PathLike) -> bytes | None:
-    """The ICC profile of a gray or RGB picture file, to be stored with what is made of it; None where there is none."""
-    with _one_sentence(Path(path)), Image.open(path) as picture:
-        return picture.info.get("icc_profile") if picture.mode in ("L", "RGB") else None
+    """The ICC profile of a gray or RGB picture file, for `save` to store with what is made of it; None without one."""
+
+    def profile(picture: Image.Image, name: Path | str) -> bytes | None:
+        found = picture.info.get("icc_profile")
+        return found if isinstance(found, bytes) and picture.mode != "CMYK" else None
+
+    return _read(path, profile)
 
 
 def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:
     """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
 
     `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `options` go to Pillow
-    (`subsampling="4:2:0"`). The file appears whole or not at all. Raises ImageError, also for NaN.
+    (`subsampling="4:2:0"`; an `icc_profile` of another colour space is left out). The file appears whole or not at
+    all. Raises ImageError, also for values of another scale.
     """
     path = Path(path)
-    check_writable(path, (image.shape[-1], image.shape[-2]) if image.ndim == 3 else None, quality)
+    is_tensor = isinstance(image, torch.Tensor) and image.dim() == 3  # what else there is, to_pillow() refuses
+    check_writable(path, image.shape[:0:-1] if is_tensor else None, quality)
     options = LOSSY.get(_format(path), {}) | options
     if quality is not None:
         options["quality"] = quality
     try:
         picture = to_pillow(image)
+        space = b"GRAY" if picture.mode == "L" and _format(path) != "WEBP" else b"RGB "  # WebP knows no gray
+        if (options.get("icc_profile") or b"")[16:20] != space:
+            options.pop("icc_profile", None)
         with atomic(path) as temporary:
             picture.save(temporary, format=_format(path), **options)
     except ImageError as why:
@@ -134,19 +146,88 @@ def _format(path: Path) -> str | None:
     return Image.registered_extensions().get(path.suffix.lower()) if path.suffix.lower() in SUFFIXES else None
 
 
-@contextmanager
-def _opened(path: str | os.PathLike | BinaryIO) -> Iterator[Image.Image]:
-    """A picture whose header is read, by path or from an open file; within, every fault is an ImageError."""
-    source, path = path, _name(path)
-    with _one_sentence(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-        with Image.open(source) as picture:
-            check_size(path, *picture.size)
-            if picture.format in PROGRAMS:
-                raise ImageError(f"{path}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
-            if picture.mode == "F":
-                raise ImageError(f"{path}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
-            yield picture
+def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image, Path | str], Any]) -> Any:
+    """What `function` makes of an open picture and its name; every fault is an ImageError.
+
+    If that fails, metadata may be why: they are left out then, and it is tried again.
+    """
+    name = _name(path)
+    with _one_sentence(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
+        # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
+        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
+            try:
+                return _opened(file, name, function)
+            except (ImageError, MemoryError):
+                raise
+            except Exception as why:
+                for bare in _without_metadata(file):
+                    with suppress(Exception):
+                        return _opened(io.BytesIO(bare), name, function)
+                raise why
+
+
+def _opened(file: BinaryIO, name: Path | str, function: Callable[[Image.Image, Path | str], Any]) -> Any:
+    with Image.open(file) as picture:
+        check_size(name, *picture.size)
+        if picture.format in PROGRAMS:
+            raise ImageError(f"{name}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
+        if picture.mode == "F":
+            raise ImageError(f"{name}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
+        tags = getattr(picture, "tag_v2", {})  # of a TIFF
+        bits, planes, signed = tags.get(258, (1,)), tags.get(284) == 2, 2 in tags.get(339, (1,))
+        if (planes and max(bits) > 8) or (signed and max(bits) < 32):  # Pillow would mix up their bytes
+            raise ImageError(f"{name}: signed pixels, or 16 bits in separate planes; convert it to 8 bits, or to PNG.")
+        return function(picture, name)
+
+
+def _without_metadata(file: BinaryIO) -> Iterator[bytes]:
+    """Copies of a PNG, JPEG, TIFF or AVIF file with ever less that is not needed for its pixels. Raises what it may."""
+    file.seek(0)
+    data = file.read()
+    if data.startswith(b"\x89PNG"):
+        yield from (_bare_png(data, keep) for keep in ((b"tRNS", b"eXIf", b"iCCP"), (b"tRNS", b"eXIf"), ()))
+    elif data.startswith(b"\xff\xd8"):  # APP1 is EXIF, 2 the colour profile, 14 Adobe's colour transform
+        yield from (_bare_jpeg(data, keep) for keep in ((0xE1, 0xE2, 0xEE), (0xE1, 0xEE), (0xE1,)))
+    elif data[:4] in (b"II*\0", b"MM\0*"):
+        yield _bare_tiff(bytearray(data))
+    elif data[4:8] == b"ftyp":
+        yield data.replace(b"Exif", b"none", 1)
+
+
+def _bare_png(data: bytes, keep: tuple[bytes, ...]) -> bytes:
+    """With critical chunks (their names begin with a capital) and sound ones of those to keep."""
+    parts, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind, checksum = data[at + 4 : at + 8], data[end - 4 : end]
+        if kind[:1].isupper() or (kind in keep and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == checksum):
+            parts.append(data[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _bare_jpeg(data: bytes, keep: tuple[int, ...]) -> bytes:
+    """Without the comments and application segments before the first scan, but those to keep."""
+    parts, at = [data[:2]], 2
+    while data[at] == 0xFF and data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] in keep or not (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):
+            parts.append(data[at:end])
+        at = end
+    return b"".join([*parts, data[at:]])
+
+
+def _bare_tiff(data: bytearray) -> bytes:
+    """With texts, resolution, XMP, EXIF and private tags of the first picture made an empty tag; not the profile."""
+    order = "<" if data[:1] == b"I" else ">"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from(order + "H", data, at)
+        if tag in (270, 271, 272, 282, 283, 296, 305, 306, 315, 700) or (tag > 32_999 and tag != 34_675):
+            struct.pack_into(order + "HHII", data, at, 65_000, 1, 1, 0)
+    return bytes(data)
 
 
 def _name(path: str | os.PathLike | BinaryIO) -> Path | str:
@@ -180,55 +261,93 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
 
 
 def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
-    """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture.
+    """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture, upright.
 
     Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
     """
-    if picture.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # 16-bit gray; Pillow < 11 calls some of them "I"
-        return _deep(np.asarray(picture), name)
-    channels, rows = _channels(picture), max(1, STRIP // picture.width)
-    result = np.empty((picture.height, picture.width, 3)[: 2 if channels == "L" else 3], np.uint8)
+    stored = picture.tile[0][3] if picture.tile else ""  # Pillow's word for the file's samples, which load() forgets
+    stored = stored if isinstance(stored, str) else str(*stored[:1])
+    lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
+    picture.load()
+    channels, rows = _channels(picture, stored), max(1, STRIP // picture.width)
+    turns, mirrored = _turn(picture)
+    shape = (picture.width, picture.height) if turns % 2 else (picture.height, picture.width)
+    kind = np.uint16 if picture.mode in DEEP else np.uint8
+    result = np.empty(shape if channels == "L" else (*shape, 3), kind)
+    as_stored = np.rot90(result, turns)[:, :: -1 if mirrored else 1]  # a view: what is written is turned on the way
+    if picture.mode in DEEP:
+        as_stored[:] = _deep(picture, stored, name)
+        return result
+    if stored in ("L;2", "L;4") and "transparency" in picture.info:  # Pillow scales the pixels, but not this
+        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
     for top in range(0, picture.height, rows):
-        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        if picture.has_transparency_data:
-            strip = strip.convert("RGBA")
-            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-        result[top : top + rows] = np.asarray(strip.convert(channels))
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        as_stored[top : top + rows] = _shown(picture.crop(box), channels, lower and lower.crop(box))
     return result
 
 
-def _deep(array: np.ndarray, name: Path | str) -> np.ndarray:
+def _shown(strip: Image.Image, channels: str, lower: Image.Image | None) -> np.ndarray:
+    """uint8 (h, w) or (h, w, 3) of a part of a picture, on white where it is transparent."""
+    if lower:  # 16 bits: the transparent colour has to agree in both bytes
+        pixels, key = np.array(strip), np.array(strip.info["transparency"])
+        clear = (pixels == key >> 8) & (np.asarray(lower) == key & 255)
+        pixels[clear.all(-1)] = 255
+        return pixels
+    if strip.has_transparency_data:
+        strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+    return np.asarray(strip.convert(channels))
+
+
+def _lower_bytes(picture: Image.Image) -> Image.Image:
+    """The lower bytes of a PNG of 16-bit RGB, of which Pillow keeps the upper ones."""
+    lower = Image.open(picture.fp)
+    lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
+    lower.load()
+    return lower
+
+
+def _turn(picture: Image.Image) -> tuple[int, int]:
+    """Quarter turns to the left and then a mirror (0 or 1), from the upright picture to the stored one."""
+    try:
+        return TURNS.get(picture.getexif().get(ORIENTATION), (0, 0))
+    except Exception:  # whatever damaged EXIF or XMP makes Pillow raise
+        return 0, 0
+
+
+def _deep(picture: Image.Image, stored: str, name: Path | str) -> np.ndarray:
+    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535."""
+    array = np.array(picture)
     if array.min() < 0 or array.max() > 65535:
         raise ImageError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
-    return array.astype(np.uint16)
+    array = array.astype(np.uint16)
+    if "transparency" in picture.info:
+        array[array == picture.info["transparency"]] = 65535
+    if stored == "I;12":  # as they are in a TIFF
+        array = np.round(np.arange(4096) * (65535 / 4095)).astype(np.uint16)[array]
+    return 65535 - array if getattr(picture, "tag_v2", {}).get(262) == 0 else array  # there, 0 is white
 
 
-def _channels(picture: Image.Image) -> str:
+def _channels(picture: Image.Image, stored: str) -> str:
     """The mode, L or RGB, that holds what a picture shows."""
-    if picture.has_transparency_data:
-        return "L" if picture.mode == "LA" else "RGB"
-    if picture.mode == "P" and picture.palette.mode == "RGB":
-        return "L" if _gray_palette(picture) else "RGB"
-    return "L" if picture.mode in ("1", "L") else "RGB"
-
-
-def _gray_palette(picture: Image.Image) -> bool:
-    palette = np.array(picture.getpalette()).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
+    if picture.mode in ("P", "PA"):
+        if picture.palette is None:
+            raise ValueError("no palette")
+        palette = np.array(picture.getpalette()).reshape(-1, 3)
+        return "L" if (palette == palette[:, :1]).all() else "RGB"
+    gray = picture.mode in ("1", "L", "LA", "La", *DEEP) or stored == "LA;16B"  # Pillow makes RGBA of that
+    return "L" if gray else "RGB"
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
     """The Pillow picture of a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W).
 
-    Raises ImageError for any other shape or type, and for NaN.
+    Raises ImageError for any other shape or type, and for values of another scale.
     """
-    if not isinstance(image, torch.Tensor):
-        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; see images.from_pillow().")
+    check_values(image)
     if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
         raise ImageError(f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it.")
     if image.is_floating_point():
-        if image.isnan().any():
-            raise ImageError("the picture holds NaN, which is no brightness; look for a division by zero before.")
         image = to_uint8(image)
     if image.dtype != torch.uint8:
         raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
@@ -249,10 +368,28 @@ def _channels_first(array: np.ndarray) -> torch.Tensor:
 # -------------------------------------------------------------------------------------------- numbers
 
 
+def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
+    """Raise ImageError for what is no picture, float in [0, peak] or uint8: an array, bool, NaN, floats up to 255.
+
+    Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
+    """
+    if not isinstance(image, torch.Tensor):
+        remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
+        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
+    if not image.is_floating_point():
+        if image.dtype not in (torch.uint8, torch.uint16):
+            raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
+    elif image.numel():
+        low, high = (value.item() for value in image.detach().aminmax())
+        if not (low >= -peak and high <= 2 * peak):
+            found = f"{low:.4g} to {high:.4g}; divide by its white, or mend its NaN"
+            raise ImageError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
+
+
 def to_float(image: torch.Tensor) -> torch.Tensor:
-    """float32 in [0, 1] of a uint8 or uint16 image; a float image passes unchanged."""
+    """float32 in [0, 1] of a uint8, uint16 or float image."""
     if image.is_floating_point():
-        return image
+        return image.to(torch.float32)
     return image.to(torch.float32).div_(65535 if image.dtype == torch.uint16 else 255)
 
 

@@ -1,7 +1,8 @@
 """How good is a picture? PSNR, PSNR-B, SSIM, MS-SSIM, bits per pixel.
 
-Pictures come as two (C, H, W) or (N, C, H, W) tensors of one shape with values in [0, peak]; none is converted, cropped
-or rounded here: that is the protocol's business (see `evaluation`). Then come the curves of codecs: quality over rate.
+Pictures come as two (C, H, W) or (N, C, H, W) tensors of one shape with values in [0, peak]; another scale raises a
+ValueError. None is converted, cropped or rounded here: that is the protocol's business (see `evaluation`). Then come
+the curves of codecs: quality over rate.
 """
 
 import math
@@ -10,13 +11,15 @@ from collections.abc import Sequence
 
 import torch
 
+from . import images
+
 Points = Sequence[tuple[float, float]]  # (bits per pixel, dB)
 WINDOWS = {"gaussian": 11, "uniform": 7}  # side in pixels
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB, 10·log₁₀(peak² / MSE); infinite for equal pictures. Higher is better."""
-    _same_shape(image, reference)
+    _check(image, reference, peak)
     mse = (image.cpu().double() - reference.cpu().double()).square().mean().item()
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
@@ -29,7 +32,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
     """
     from skimage.metrics import structural_similarity
 
-    _same_shape(image, reference)
+    _check(image, reference, peak)
     if window not in WINDOWS:
         raise ValueError(f"unknown SSIM window {window!r}; there are {', '.join(WINDOWS)}.")
     if min(image.shape[-2:]) < WINDOWS[window]:
@@ -48,7 +51,7 @@ def psnr_b(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, bloc
     The blocking effect factor is the mean square step across block borders minus that elsewhere, where positive,
     times log₂(block) / log₂(shorter side). It is taken of `image` alone; of colour pictures, channel by channel.
     """
-    _same_shape(image, reference)
+    _check(image, reference, peak)
     x = _batch(image).double()
     height, width = x.shape[-2:]
     if min(height, width) <= block:
@@ -70,7 +73,7 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> 
     """Multi-scale SSIM (Wang et al. 2003), five scales, 11×11 Gaussian window; wants at least 177 pixels a side."""
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    _same_shape(image, reference)
+    _check(image, reference, peak)
     if min(image.shape[-2:]) < 177:
         raise ValueError(f"MS-SSIM wants at least 177 pixels a side, not {tuple(image.shape[-2:])}.")
     x, y = (_batch(t).float() for t in (image, reference))  # double precision changes a millionth, and is far slower
@@ -138,6 +141,10 @@ def _batch(image: torch.Tensor) -> torch.Tensor:
     return (image if image.dim() == 4 else image[None]).cpu()  # Apple's GPU has no double precision
 
 
-def _same_shape(image: torch.Tensor, reference: torch.Tensor) -> None:
+def _check(image: torch.Tensor, reference: torch.Tensor, peak: float) -> None:
+    for picture in (image, reference):
+        images.check_values(picture, peak)
+        if peak == 1 and not picture.is_floating_point():
+            raise ValueError(f"{picture.dtype} pictures do not lie in [0, 1]; give peak=255, or to_float() of both.")
     if image.shape != reference.shape:
         raise ValueError(f"the pictures differ in shape: {tuple(image.shape)} and {tuple(reference.shape)}.")

@@ -4,6 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from helpers import images, models, recipes, zoo
@@ -69,9 +70,50 @@ def shipped(folder: Path, *made: recipes.Recipe, psnr: float = 30.0) -> Path:
 
 def png_header(width: int, height: int, mode_byte: int = 2) -> bytes:
     """The start of a PNG file that declares a size, and holds next to no pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, mode_byte, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 64)) + png_chunk(b"IEND", b"")
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, mode_byte, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+def png_chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    """One chunk of a PNG file, with the right checksum or another."""
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def png(samples: np.ndarray, bits: int, colour: int, *chunks: bytes, after: bytes = b"") -> bytes:
+    """A PNG file of samples (H, W, C); `chunks` stand before the pixels. Colours: 0 gray, 2 RGB, 3, 4 LA, 6 RGBA."""
+    height, width = samples.shape[:2]
+    lines = b"".join(b"\0" + row for row in _packed(samples, bits, ">"))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    body = header + b"".join(chunks) + png_chunk(b"IDAT", zlib.compress(lines)) + after + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def tiff(samples: np.ndarray, bits: int = 8, order: str = "<", **tags: int | list[int] | bytes) -> bytes:
+    """An uncompressed TIFF of samples (H, W, C), gray with white at the top unless `tags` (t262=0) say otherwise."""
+    height, width, channels = samples.shape
+    pixels = b"".join(_packed(samples, bits, order))
+    values = {256: width, 257: height, 258: [bits] * channels, 259: 1, 262: 1, 273: 0, 277: channels, 278: height}
+    values |= {279: len(pixels)} | {int(name[1:]): value for name, value in tags.items()}
+    end = 8 + 2 + 12 * len(values) + 4
+    entries, rest = b"", b""
+    for tag, value in sorted(values.items()):
+        value = value if isinstance(value, list | bytes) else [value]
+        data = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}I", *value)
+        kind, count = (2 if isinstance(value, bytes) else 4), len(value)  # text or numbers
+        if len(data) > 4:
+            rest, data = rest + data, struct.pack(order + "I", end + len(rest))
+        entries += struct.pack(order + "HHI", tag, kind, count) + data.ljust(4, b"\0")
+    place = 12 * sorted(values).index(273) + 8  # where the pixels begin
+    entries = entries[:place] + struct.pack(order + "I", end + len(rest)) + entries[place + 4 :]
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(f"{order}IH", 8, len(values)) + entries + bytes(4) + rest + pixels
+
+
+def _packed(samples: np.ndarray, bits: int, order: str) -> list[bytes]:
+    """The bytes of each row, the highest bit of a sample first; of 16 bits, in this order of bytes."""
+    rows = samples.reshape(len(samples), -1)
+    if bits == 16:
+        return [row.astype(order + "u2").tobytes() for row in rows]
+    planes = (rows[:, :, None].astype(int) >> np.arange(bits - 1, -1, -1)) & 1
+    return [np.packbits(row.astype(np.uint8)).tobytes() for row in planes.reshape(len(rows), -1)]

@@ -39,10 +39,26 @@ def test_psnr_of_equal_pictures_is_infinite():
     assert metrics.psnr(photograph(), photograph()) == math.inf
 
 
-def test_psnr_of_a_picture_that_is_no_number_is_not_infinite():
-    broken = photograph()
+@pytest.mark.parametrize("name", ["psnr", "ssim", "psnr_b", "ms_ssim"])
+def test_another_scale_of_values_is_refused_by_name(name):
+    metric, clean = getattr(metrics, name), photograph(200, 200)
+    broken = clean.clone()
     broken[0, 0, 0] = math.nan
-    assert not metrics.psnr(broken, photograph()) > 0
+    eight = (clean * 255).to(torch.uint8)
+    for poor, peak in (
+        (broken, 1),
+        (clean * 255, 1),
+        (eight, 1),
+        (clean > 0.5, 1),
+        (clean.numpy(), 1),
+        (clean * 65535, 255),
+    ):
+        for given in ((poor, clean), (clean, poor), (poor, poor)):
+            with pytest.raises(ValueError, match=rf"\[0, {peak}\]|a tensor") as caught:
+                metric(*given, peak=peak)
+            assert "\n" not in str(caught.value)
+    assert metric(eight, eight, peak=255) == pytest.approx(metric(clean, clean), abs=1e-6)
+    assert metric(degradations.gaussian_noise(clean, 0.2), clean) < metric(clean, clean)  # beyond the range, a little
 
 
 @pytest.mark.parametrize("channels", [1, 3])

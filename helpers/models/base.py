@@ -37,8 +37,9 @@ class Restorer(nn.Module):
         `images.map_tiles` counts those of the input (0: the network's own size; None: no tiles). `half` lets a network
         that `adds_to_input` compute in the device's half precision: several times as fast, and off by less than a gray
         level; others take no notice.
-        Raises ValueError for any other shape, and for pictures without pixels.
+        Raises ValueError for any other shape, type or scale of values, and for pictures without pixels.
         """
+        images.check_values(image)
         if image.dim() not in (3, 4) or image.shape[-3] not in (1, 3):
             raise ValueError(f"restore() wants (C, H, W) or (N, C, H, W) with C = 1 or 3, not {tuple(image.shape)}.")
         whole = image if image.dim() == 4 else image[None]

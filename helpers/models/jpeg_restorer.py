@@ -104,9 +104,11 @@ class DRUNet(Restorer):
         self, image: torch.Tensor, tile: int | None = 0, progress: bool = False, half: bool = False
     ) -> torch.Tensor:
         """As `Restorer.restore`; but a picture in which there is for certain nothing to restore comes back as it is."""
+        images.check_values(image)
         if image.dim() == 4 and len(image) > 1:
             return torch.stack([self.restore(one, tile, progress, half) for one in image])
-        if image.dim() == 3 and len(image) in (1, 3) and degradations.untouched_by_jpeg(image):
+        nothing = image.dim() == 4 and not len(image)
+        if nothing or (image.dim() == 3 and len(image) in (1, 3) and degradations.untouched_by_jpeg(image)):
             return image.clone() if image.dtype == torch.uint8 else images.to_float(image).clamp(0, 1)
         return super().restore(image, tile, progress, half)
 

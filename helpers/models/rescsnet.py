@@ -186,6 +186,7 @@ class ResCSNetAny(nn.Module):
     @torch.no_grad()
     def measure(self, image: torch.Tensor, ratio: float) -> torch.Tensor:
         """The measurements, (256, h, w), of a picture (1, H, W), uint8 or float, of any size."""
+        images.check_values(image)
         device = self.raw_rows.device
         size, counts = self.geometry(*image.shape[-2:], ratio, device)
         return self.sense(_resized(images.to_float(image)[None].to(device), size), counts)[0]
