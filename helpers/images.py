@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .files import atomic, reason
+from .files import atomic, reason, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
@@ -101,8 +101,8 @@ def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None,
     kind = _format(path)
     if kind is None:
         raise ImageError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first.")
+    if why := refusal(path):
+        raise ImageError(f"{path}: {why}.")
     if quality is not None and kind not in LOSSY:
         raise ImageError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
     if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
@@ -175,6 +175,8 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
         if isinstance(why, UnidentifiedImageError) and isinstance(path, Path) and path.stat().st_size == 0:
             fault = "the file is empty (0 bytes); copy or download it again"
+        if not fault and isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
+            fault = f"cannot be read ({why.strerror}); check the name"
         fault = fault or f"damaged or truncated ({reason(why)}); copy or download it again"
         raise ImageError(f"{path}: {fault}.") from None
 
@@ -312,6 +314,19 @@ def luma(image: torch.Tensor) -> torch.Tensor:
         return image
     weights = _STUDIO[0].to(image)
     return torch.einsum("j,...jhw->...hw", weights, image)[..., None, :, :] + 16 / 255
+
+
+def full_range(luma: torch.Tensor) -> torch.Tensor:
+    """Y in studio range, [16/255, 235/255], stretched to [0, 1], as a viewer shows black and white; not clipped."""
+    return (luma - 16 / 255) * (255 / 219)
+
+
+def gray(image: torch.Tensor) -> torch.Tensor:
+    """What a viewer shows of a picture without its colours: Y of BT.601 in full range, (…, 1, H, W), black 0, white 1.
+
+    A gray image is its own. Tables measure `luma`, in studio range; this is for files and for the eye.
+    """
+    return image if image.shape[-3] == 1 else full_range(luma(image))
 
 
 def luma_uint8(image: torch.Tensor) -> torch.Tensor:
