@@ -142,7 +142,7 @@ def _find(name: str) -> dict:
 
 
 def _base(out: str | os.PathLike | None) -> Path:
-    return Path(out).expanduser() if out else datasets.course_data()
+    return Path(os.path.expanduser(out)) if out else datasets.course_data()
 
 
 def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, progress: bool) -> None:

@@ -240,7 +240,7 @@ def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
 def timed(function: Callable, repeats: int) -> tuple:
     """What a function returns, and the median of the seconds that it takes."""
     seconds = []
-    for _ in range(repeats):
+    for _ in range(max(1, repeats)):
         start = time.perf_counter()
         result = function()
         seconds.append(time.perf_counter() - start)

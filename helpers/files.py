@@ -33,11 +33,20 @@ def refusal(path: str | os.PathLike) -> str:
     path = Path(path)
     if os.path.isdir(path):  # no error, as of Path.is_dir, for a name that is too long
         return "that is a folder; name a file in it"
+    if len(os.fsencode(path.name)) > 230:  # systems take 255 bytes; `atomic` adds some
+        return "the name is too long; take a shorter one"
     if not os.path.isdir(path.parent):
         return f"the folder {path.parent} does not exist; create it first"
     if not os.access(path.parent, os.W_OK):
         return f"the folder {path.parent} may not be written to; name a file in another one"
     return ""
+
+
+def plain_numbers(about: object) -> None:
+    """Make NumPy's numbers in a dataclass, frozen or not, Python's own, which JSON and checkpoints can hold."""
+    for name, value in vars(about).items():
+        if hasattr(value, "dtype"):
+            object.__setattr__(about, name, value.item())
 
 
 def reason(why: Exception) -> str:

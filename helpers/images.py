@@ -79,7 +79,7 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     check_writable(path, (image.shape[-1], image.shape[-2]) if image.ndim == 3 else None, quality)
     options = LOSSY.get(_format(path), {}) | options
     if quality is not None:
-        options["quality"] = quality
+        options["quality"] = int(quality)
     try:
         picture = to_pillow(image)
         with atomic(path) as temporary:
@@ -105,6 +105,8 @@ def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None,
         raise ImageError(f"{path}: {why}.")
     if quality is not None and kind not in LOSSY:
         raise ImageError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
+    if quality is not None and quality not in range(1, 101):
+        raise ImageError(f"{path}: quality is a whole number from 1 to 100, not {quality}.")
     if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
         limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
         raise ImageError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from . import datasets, degradations, devices, images, models, training
+from .files import plain_numbers
 from .losses import LOSSES
 from .training import Plan
 
@@ -45,6 +46,9 @@ class Recipe:
     gray: float = 0.0
     tiles: bool = False
     origin: str = ""
+
+    def __post_init__(self):
+        plain_numbers(self)
 
     @property
     def scale(self) -> int:
@@ -342,7 +346,7 @@ def _at_ratio(recipe: Recipe, ratio: float | None) -> dict:
         raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
     if not 0.0001 <= ratio <= 1:
         raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
-    return recipe.network | {"ratio": ratio}
+    return recipe.network | {"ratio": float(ratio)}
 
 
 def _quality(text: str) -> tuple[int, int]:
