@@ -7,16 +7,29 @@ from __future__ import annotations  # so that a Python too old for `str | None` 
 
 import argparse
 import errno
-import math
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .files import atomic
+from .files import atomic, refusal
 
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 _NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
+
+
+_REFUSED = {  # what the system answers of a path: what to say
+    errno.ENOENT: "no such file; check the name",
+    errno.EISDIR: "that is a folder; name a file",
+    errno.EEXIST: "there is a file of that name, where a folder is wanted; name another place",
+    errno.ENOTDIR: "there is a file of that name, where a folder is wanted; name another place",
+    errno.EACCES: "may not be read or written by you; change its permissions, or name another place",
+    errno.EPERM: "may not be read or written by you; change its permissions, or name another place",
+    errno.EROFS: "its disk can be read only; name a place on another disk",
+    errno.ENAMETOOLONG: "the name is too long; take a shorter one",
+    errno.ELOOP: "a link that leads back to itself; name the file that it stands for",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +79,7 @@ def _command(commands, run: Callable, text: str, *shared: tuple[str, dict]) -> a
     return command
 
 
+MOST_PATCHES = 1 << 16  # in a step; a slip of the finger should not fill the memory
 QUIET = ("--quiet", {"action": "store_true", "help": "no progress bar"})
 DEVICE = ("--device", {"help": "cpu, cuda, cuda:1, mps; by default the best there is"})
 
@@ -93,9 +107,13 @@ def _add_training(commands) -> None:
     long.add_argument("--steps", type=_whole(1), help="train so many steps instead of the recipe's")
     long.add_argument("--epochs", type=_whole(1), help="the same in epochs: one patch of each picture is an epoch")
     batch = train.add_mutually_exclusive_group()
-    batch.add_argument("--batch", type=_whole(1), help="patches per step of each process instead of the recipe's")
-    batch.add_argument("--global-batch", type=_whole(1), help="patches per step of all processes, shared among them")
-    train.add_argument("--patch", type=_whole(1), help="side of the patches in input pixels")
+    batch.add_argument(
+        "--batch", type=_whole(1, MOST_PATCHES), help="patches per step of each process instead of the recipe's"
+    )
+    batch.add_argument(
+        "--global-batch", type=_whole(1, MOST_PATCHES), help="patches per step of all processes, shared among them"
+    )
+    train.add_argument("--patch", type=_whole(1, 30_000), help="side of the patches in input pixels")
     train.add_argument("--quality", metavar="Q or LOW-HIGH", help="JPEG quality, for recipes that code their patches")
     train.add_argument("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere")
     train.add_argument(
@@ -152,7 +170,9 @@ def _add_restoring(commands) -> None:
         type=_whole(16),
         help="side of the tiles in output pixels, 16 or more (512 or 1024)",
     )
-    restore.add_argument("--half", action="store_true", help="half precision: faster, off by less than a gray level")
+    restore.add_argument(
+        "--half", action="store_true", help="half precision: faster, single pixels off by up to 7 gray levels"
+    )
     restore.add_argument("--quality", type=_whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)")
 
 
@@ -265,7 +285,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from . import comparison, datasets, devices, evaluation
 
     if options.out:
-        _check_folder(options.out)
+        _check_output(options.out)
     device = devices.check_device(options.device)
     files = datasets.folder(options.images)
     name = Path(options.images).name
@@ -307,8 +327,7 @@ def _restore(options: argparse.Namespace) -> None:
         degradations.for_task(options.task)  # which says what to do instead
     scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
     size = tuple(scale * side for side in images.stored_size(options.input))
-    if options.output.exists() and options.output.samefile(options.input):
-        raise images.ImageError(f"{options.output}: that is the input itself; name another output.")
+    _check_output(options.output, options.input)
     images.check_size(options.output, *size)  # what is written can be read again
     images.check_writable(options.output, size, options.quality)
     device = devices.check_device(options.device)
@@ -326,7 +345,7 @@ def _restore(options: argparse.Namespace) -> None:
 def _compress(options: argparse.Namespace) -> None:
     from . import codec, images
 
-    _check_folder(options.output)
+    _check_output(options.output, options.input)
     picture = images.load_uint8(options.input)
     model = options.model or codec.DEFAULT
     data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
@@ -339,6 +358,7 @@ def _compress(options: argparse.Namespace) -> None:
 def _decompress(options: argparse.Namespace) -> None:
     from . import codec, images
 
+    _check_output(options.output, options.input)
     with open(options.input, "rb") as file:
         data = file.read(codec.MAX_BYTES + 1)
     try:
@@ -354,7 +374,7 @@ def _decompress(options: argparse.Namespace) -> None:
 def _sense(options: argparse.Namespace) -> None:
     from . import images, sensing
 
-    _check_folder(options.output)
+    _check_output(options.output, options.input)
     picture = images.load_uint8(options.input)
     data = sensing.sense(picture, options.ratio, options.bits, options.model or sensing.DEFAULT)
     size = _written(options.output, data, picture[0].numel())
@@ -364,6 +384,7 @@ def _sense(options: argparse.Namespace) -> None:
 def _recover(options: argparse.Namespace) -> None:
     from . import images, sensing
 
+    _check_output(options.output, options.input)
     try:
         with open(options.input, "rb") as file:
             data = file.read(sensing.MAX_BYTES + 1)
@@ -405,18 +426,17 @@ def _sentence(why: Exception) -> str:
         )
     if isinstance(why, OSError) and why.errno == errno.ENOSPC:
         return f"the disk is full while writing {why.filename or 'a file'}; free some space and try again."
-    if isinstance(why, FileNotFoundError) and why.strerror:
-        return f"{why.filename}: no such file; check the name."
-    if isinstance(why, OSError) and why.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"{why.filename}: there is a file of that name, where a folder is wanted; name another place."
+    if isinstance(why, OSError) and why.errno:
+        return f"{why.filename or 'a file'}: {_REFUSED.get(why.errno, f'{why.strerror}; name another file or place')}."
     return " ".join(str(why).split())
 
 
-def _check_folder(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: that is a folder; name a file in it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first.")
+def _check_output(path: Path, given: Path | None = None) -> None:
+    """Raise OSError, before any work is done, where no file can be written to `path`, or where that is the input."""
+    if why := refusal(path):
+        raise OSError(f"{path}: {why}.")
+    if given and os.path.exists(path) and os.path.exists(given) and path.samefile(given):
+        raise OSError(f"{path}: that is the input itself; name another output.")
 
 
 def _written(path: Path, data: bytes, pixels: int) -> str:
@@ -444,13 +464,14 @@ def _ending(suffix: str) -> Callable[[str], Path]:
     return parse
 
 
-def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+def _whole(least: int, most: int = 10**12) -> Callable[[str], int]:
     """A whole number within limits."""
 
     def parse(text: str) -> int:
-        if not (text.isdecimal() and least <= int(text) <= most):
-            limits = f"{least} is the least" if most == math.inf else f"from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text!r} where a whole number is wanted; {limits}")
+        large = len(text) > 20  # which Python may not even read
+        if large or not (text.isdecimal() and least <= int(text) <= most):
+            limits = f"{least} is the least" if most == 10**12 and not large else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number is wanted; {limits}")
         return int(text)
 
     return parse

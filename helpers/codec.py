@@ -150,7 +150,11 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     kind, options, key, _ = FILE_FORMATS[name]
     picture, buffer = images.to_pillow(image), io.BytesIO()
     if key == "bpp":
-        options, key, value = options | {"mct": int(len(image) == 3)}, "quality_layers", [8 * len(image) / setting]
+        options, key, value = (
+            options | {"mct": int(len(image) == 3)},
+            "quality_layers",
+            [8 * len(image) / float(setting)],
+        )
     else:
         value = round(setting)
     try:

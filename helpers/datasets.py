@@ -47,7 +47,7 @@ def bundled(name: str | None = None) -> Path | list[Path]:
 
 def course_data() -> Path:
     """The folder of image sets: `COURSE_DATA` where that is set, else `data/downloads`."""
-    return Path(os.environ.get("COURSE_DATA") or DATA / "downloads").expanduser()
+    return Path(os.path.expanduser(os.environ.get("COURSE_DATA") or DATA / "downloads"))  # ~nobody stays as it is
 
 
 def folder(name: str | os.PathLike) -> list[Path]:
@@ -56,7 +56,7 @@ def folder(name: str | os.PathLike) -> list[Path]:
         raise DatasetError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
     if str(name) == "bundled":
         return bundled()
-    places = [Path(name).expanduser(), *(course_data() / part / name for part in PARTS)]
+    places = [Path(os.path.expanduser(name)), *(course_data() / part / name for part in PARTS)]
     for place in places:
         if place.is_dir():
             return images.listing(place)
@@ -178,6 +178,11 @@ def sliding_patches(image: torch.Tensor, size: int, stride: int) -> torch.Tensor
     return windows.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], size, size)
 
 
+def side_wanted(size: int, scale: int = 1, rescale: Sequence[float] = ()) -> int:
+    """The least side of a picture that holds a patch of `size` input pixels, reduced or not."""
+    return math.ceil(size * scale / min(rescale, default=1))
+
+
 class Patches:
     """Random aligned patches of pictures held in memory as uint8; calling it with a step number gives a batch.
 
@@ -208,7 +213,7 @@ class Patches:
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.alone = inputs is None  # no inputs of their own: `degrade` makes them of the targets
-        wanted = math.ceil(size * (scale if self.alone else 1) / min(rescale, default=1))
+        wanted = side_wanted(size, scale if self.alone else 1, rescale)
         kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
         self.pairs, self.sources = [pairs[index] for index in kept], [sources[index] for index in kept if sources]
         self.dropped = len(pairs) - len(self.pairs)

@@ -115,7 +115,7 @@ def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def gaussian_noise(image: torch.Tensor, sigma: float, seed: int = 0) -> torch.Tensor:
     """Add white Gaussian noise of standard deviation `sigma` (pixels in [0, 1]); the same seed, the same noise."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     return image + sigma * torch.randn(image.shape, generator=generator).to(image)
 
 
@@ -131,6 +131,8 @@ def jpeg(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> torch
 
 def jpeg_bytes(image: torch.Tensor, quality: int, subsampling: str = "4:2:0", optimize: bool = True) -> bytes:
     """The JPEG file itself, by default with Huffman tables of its own, of a float or uint8 (C, H, W) image."""
+    if not 1 <= quality <= 100:  # Pillow takes 0 for "as usual", and others for the nearest
+        raise TaskError(f"JPEG quality goes from 1 to 100, not {quality}.")
     picture, buffer = images.to_pillow(image), io.BytesIO()
     options = {} if picture.mode == "L" else {"subsampling": subsampling}
     picture.save(buffer, "JPEG", quality=int(quality), optimize=optimize, **options)
@@ -256,7 +258,7 @@ class RandomJPEG:
         twice: float = 0.15,
         untouched: float = 0.03,
     ):
-        self.low, self.high = (quality, quality) if isinstance(quality, int) else quality
+        self.low, self.high = np.broadcast_to(quality, 2).tolist()
         if not 1 <= self.low <= self.high <= 100:
             raise TaskError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")
         self.shifted, self.twice, self.untouched = shifted, twice, untouched

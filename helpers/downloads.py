@@ -146,4 +146,4 @@ def _settle(source: Path, destination: Path) -> None:
 
 
 def _base(out: str | os.PathLike | None) -> Path:
-    return Path(out).expanduser() if out else datasets.course_data()
+    return Path(os.path.expanduser(out)) if out else datasets.course_data()

@@ -60,6 +60,7 @@ def check(start: bool = False) -> list[Finding]:
         Finding(free >= 1, "disk", f"{free:.0f} GiB free", "free 1 GiB for checkpoints and downloads"),
         Finding(pictures > 0, "pictures", f"{pictures} bundled", "get the repository again"),
         _sets(),
+        _own_helpers(),
     ]
     if not start:
         told = "not tried; check --start imports torch and all modules, in some seconds"
@@ -162,11 +163,22 @@ def _memory() -> Finding:
 
 def _sets() -> Finding:
     told = os.environ.get("COURSE_DATA")  # an empty one counts as unset; as in `datasets.course_data`, without torch
-    place = Path(told or DATA / "downloads").expanduser()
-    if place.is_dir():
+    place = Path(os.path.expanduser(told or DATA / "downloads"))
+    if os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK):
         return Finding(True, "image sets", str(place))
-    found = f"{place} is not there" + ("" if told else " (needed only to train or measure on the standard sets)")
-    return Finding(not told, "image sets", found, "set COURSE_DATA to an existing folder of image sets, or unset it")
+    fault = "may not be read" if os.path.isdir(place) else "is a file" if os.path.exists(place) else "is not there"
+    found = f"{place} {fault}" + ("" if told else " (needed only to train or measure on the standard sets)")
+    remedy = "set COURSE_DATA to a folder of image sets that you may read, or unset it"
+    return Finding(not told, "image sets", found, remedy)
+
+
+def _own_helpers() -> Finding:
+    """Is there a `helpers` of the learner's own in the working directory? Python looks for it there first."""
+    first = next((name for name in ("helpers/__init__.py", "helpers.py") if os.path.isfile(name)), None)
+    if first is None or os.path.samefile(first, ROOT / "helpers" / "__init__.py"):
+        return Finding(True, "this folder", os.getcwd())
+    found = f"it has a {first} of its own, which python -m helpers runs instead of the course's"
+    return Finding(False, "this folder", found, "rename that, or call python -P -m helpers (Python 3.11 or newer)")
 
 
 # ------------------------------------------------------------------------------- hosted notebooks

@@ -12,11 +12,13 @@ SSIM of that literature's tables. Peak 255 on 8 bits, SSIM 11×11 Gaussian, mean
 """
 
 import copy
+import itertools
 import json
 import os
 import shutil
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -104,10 +106,12 @@ def evaluate(
     for model in loaded.values():
         if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
+    files = [Path(path) for path in files]
     if panels:
         Path(panels).mkdir(parents=True, exist_ok=True)
+        panel_name = _PanelNames(files, list(map(Path, loaded)))
     rows, failures, cold = [], [], set(loaded)
-    for path in map(Path, tqdm(list(files), unit="picture", disable=None if progress else True)):
+    for path in tqdm(files, unit="picture", disable=None if progress else True):
         try:
             picture = images.load_uint8(path)
             for name, model in loaded.items():
@@ -117,12 +121,38 @@ def evaluate(
                     cold.remove(name)
                 for scores, shown, label in _scored(task, picture, model, repeats):
                     if panels:
-                        strip = torch.cat([images.as_rgb(t) for t in shown], dim=-1)
-                        images.save(Path(panels) / f"{path.stem}-{Path(name).stem}{label}.png", strip)
+                        place = Path(panels) / panel_name(path, Path(name), label)
+                        images.save(place, _strip(shown, luma_of_colour=len(picture) == 3))
                     rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})
         except ValueError as why:
             failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
     return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
+
+
+class _PanelNames:
+    """A file name for each row: picture and method by their stems, or whole where two stems are alike; none twice.
+
+    Capitals make no difference: on many disks `A.png` and `a.png` are one file.
+    """
+
+    def __init__(self, *groups: Iterable[Path]):
+        self.stems = Counter(path.stem.lower() for group in groups for path in set(group))
+        self.taken = {path.name.lower() for group in groups for path in group}  # no picture is written over
+
+    def __call__(self, path: Path, method: Path, label: str) -> str:
+        parts = (one.stem if self.stems[one.stem.lower()] == 1 else one.name for one in (path, method))
+        stem = "-".join(parts) + label
+        names = (f"{stem}-{number}.png" if number > 1 else f"{stem}.png" for number in itertools.count(1))
+        name = next(name for name in names if name.lower() not in self.taken)
+        self.taken.add(name.lower())
+        return name
+
+
+def _strip(shown: list[torch.Tensor], luma_of_colour: bool) -> torch.Tensor:
+    """Pictures side by side as float RGB; the luma of a colour picture in the range that a viewer shows."""
+    shown = [images.to_float(t) for t in shown]
+    shown = [images.full_range(t) if len(t) == 1 and luma_of_colour else t for t in shown]
+    return torch.cat([images.as_rgb(t) for t in shown], dim=-1)
 
 
 def _scored(
@@ -210,7 +240,7 @@ def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
 def timed(function: Callable, repeats: int) -> tuple:
     """What a function returns, and the median of the seconds that it takes."""
     seconds = []
-    for _ in range(repeats):
+    for _ in range(max(1, repeats)):
         start = time.perf_counter()
         result = function()
         seconds.append(time.perf_counter() - start)

@@ -5,7 +5,7 @@ from __future__ import annotations  # as `__main__` has it, which imports this
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -14,13 +14,39 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` on success, remove it on any failure."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    # not mkstemp: its files are private, and a saved picture is an ordinary one, as the umask has it
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        # not mkstemp: its files are private, and a saved picture is an ordinary one, as the umask has it
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         os.replace(temporary, path)
+    except OSError as why:
+        if str(why.filename) == str(temporary):
+            why.filename = str(path)  # the name that the user gave
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the file could not be made, it cannot be removed either
+            temporary.unlink(missing_ok=True)
+
+
+def refusal(path: str | os.PathLike) -> str:
+    """Why no file can be written at `path`, and what to do, as the end of a sentence; empty where it can."""
+    path = Path(path)
+    if os.path.isdir(path):  # no error, as of Path.is_dir, for a name that is too long
+        return "that is a folder; name a file in it"
+    if len(os.fsencode(path.name)) > 230:  # systems take 255 bytes; `atomic` adds some
+        return "the name is too long; take a shorter one"
+    if not os.path.isdir(path.parent):
+        return f"the folder {path.parent} does not exist; create it first"
+    if not os.access(path.parent, os.W_OK):
+        return f"the folder {path.parent} may not be written to; name a file in another one"
+    return ""
+
+
+def plain_numbers(about: object) -> None:
+    """Make NumPy's numbers in a dataclass, frozen or not, Python's own, which JSON and checkpoints can hold."""
+    for name, value in vars(about).items():
+        if hasattr(value, "dtype"):
+            object.__setattr__(about, name, value.item())
 
 
 def reason(why: Exception) -> str:

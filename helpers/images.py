@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .files import atomic, reason
+from .files import atomic, reason, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
@@ -88,7 +88,7 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     check_writable(path, image.shape[:0:-1] if is_tensor else None, quality)
     options = LOSSY.get(_format(path), {}) | options
     if quality is not None:
-        options["quality"] = quality
+        options["quality"] = int(quality)
     try:
         picture = to_pillow(image)
         space = b"GRAY" if picture.mode == "L" and _format(path) != "WEBP" else b"RGB "  # WebP knows no gray
@@ -113,10 +113,12 @@ def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None,
     kind = _format(path)
     if kind is None:
         raise ImageError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise ImageError(f"{path}: the folder {path.parent} does not exist; create it first.")
+    if why := refusal(path):
+        raise ImageError(f"{path}: {why}.")
     if quality is not None and kind not in LOSSY:
         raise ImageError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
+    if quality is not None and quality not in range(1, 101):
+        raise ImageError(f"{path}: quality is a whole number from 1 to 100, not {quality}.")
     if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
         limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
         raise ImageError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
@@ -256,6 +258,8 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
         if isinstance(why, UnidentifiedImageError) and isinstance(path, Path) and path.stat().st_size == 0:
             fault = "the file is empty (0 bytes); copy or download it again"
+        if not fault and isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
+            fault = f"cannot be read ({why.strerror}); check the name"
         fault = fault or f"damaged or truncated ({reason(why)}); copy or download it again"
         raise ImageError(f"{path}: {fault}.") from None
 
@@ -449,6 +453,19 @@ def luma(image: torch.Tensor) -> torch.Tensor:
         return image
     weights = _STUDIO[0].to(image)
     return torch.einsum("j,...jhw->...hw", weights, image)[..., None, :, :] + 16 / 255
+
+
+def full_range(luma: torch.Tensor) -> torch.Tensor:
+    """Y in studio range, [16/255, 235/255], stretched to [0, 1], as a viewer shows black and white; not clipped."""
+    return (luma - 16 / 255) * (255 / 219)
+
+
+def gray(image: torch.Tensor) -> torch.Tensor:
+    """What a viewer shows of a picture without its colours: Y of BT.601 in full range, (…, 1, H, W), black 0, white 1.
+
+    A gray image is its own. Tables measure `luma`, in studio range; this is for files and for the eye.
+    """
+    return image if image.shape[-3] == 1 else full_range(luma(image))
 
 
 def luma_uint8(image: torch.Tensor) -> torch.Tensor:

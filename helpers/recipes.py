@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from . import datasets, degradations, devices, images, models, training
+from .files import plain_numbers
 from .losses import LOSSES
 from .training import Plan
 
@@ -25,8 +27,8 @@ class Recipe:
     recipe whose weights it begins with, as far as shapes agree. `enlarge`: whether the clean pictures, made twice as
     large by Lanczos, are trained on as well; `rescale`: and copies reduced by these factors. `quality`: where the
     patches are put through JPEG on the fly, the range of it (or the one), with `rescale` and `gray` as
-    `datasets.Patches` has them; with `tiles` the pictures are cut into tiles once, as the original JPEG restorer
-    recommends, instead of a patch anywhere at each step.
+    `datasets.Patches` has them; with `tiles` the pictures and their reduced copies are cut into tiles once, as the
+    original JPEG restorer recommends, instead of a patch anywhere at each step.
     """
 
     name: str
@@ -45,25 +47,40 @@ class Recipe:
     tiles: bool = False
     origin: str = ""
 
+    def __post_init__(self):
+        plain_numbers(self)
+
     @property
     def scale(self) -> int:
         """How many times larger the output is than the input."""
         return degradations.scale_of(self.task)
 
 
-def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
-    """The batches and the validation pictures of a recipe. Raises DatasetError where a set is missing."""
-    kept, held = _split([path for name in recipe.sets for path in datasets.folder(name)])
+def prepare(
+    recipe: Recipe, tell: Callable[[str], object] = lambda line: None
+) -> tuple[datasets.Patches, list[training.Pair]]:
+    """The batches and the validation pictures of a recipe.
+
+    `tell` is given a line where pictures are too small to be of use, and where one is used for both. Raises
+    DatasetError where a set is missing or none of its pictures is large enough, RecipeError.
+    """
     model = models.build(**recipe.network)
-    patchwise = recipe.quality or recipe.task in ("codec", "cs")  # else pictures are reduced and degraded whole
+    side = getattr(model, "SIDE", None)
+    if side and recipe.patch != side:
+        raise RecipeError(f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}.")
+    # else pictures are reduced whole, and but for codecs degraded whole; so are those that are cut into tiles
+    patchwise = not recipe.tiles and (recipe.quality or recipe.task in ("codec", "cs"))
+    wanted = datasets.side_wanted(recipe.patch, recipe.scale, recipe.rescale if patchwise else ())
+    files = [path for name in recipe.sets for path in datasets.folder(name)]
+    kept, held, small = _split(files, wanted / (2 if recipe.enlarge else 1), side or 11 + 2 * recipe.scale, tell)
     clean = _pictures(kept, model.channels, recipe.scale, recipe.enlarge, () if patchwise else recipe.rescale)
-    names = [f"{path.parent.name}/{path.name}" for path in kept] * (len(clean) // max(1, len(kept)))
-    held = _measurable(_pictures(held, model.channels, recipe.scale), recipe.scale, getattr(model, "SIDE", None))
+    names = [f"{path.parent.name}/{path.name}" for path in kept] * (len(clean) // len(kept))
+    held = [y[:, :side, :side] for y in _pictures(held, model.channels, recipe.scale)]
     inputs, held_inputs = None, held  # of a codec: what goes in is what should come out
     how = {"rescale": recipe.rescale, "gray": recipe.gray} if patchwise else {}
     if recipe.quality:
         if recipe.tiles:
-            tiles = [datasets.sliding_patches(y, recipe.patch, recipe.patch) for y in clean]
+            tiles = [_tiles(y, recipe.patch) for y in clean]
             names = [name for name, cut in zip(names, tiles, strict=True) for _ in cut]
             clean = [tile for cut in tiles for tile in cut]
         how["degrade"] = degrade = degradations.RandomJPEG(recipe.quality)
@@ -73,24 +90,39 @@ def prepare(recipe: Recipe) -> tuple[datasets.Patches, list[training.Pair]]:
         inputs, held_inputs = [degrade(y) for y in clean], [degrade(y) for y in held]
     how |= {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
     batches = datasets.Patches(clean, inputs, sources=names, **how)
+    batches.dropped += len(small)
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in zip(held_inputs, held, strict=True)]
 
 
-def _split(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """(trained on, held out), kept apart by content: T91 has one picture under two names."""
+def _split(
+    files: list[Path], trained: float, measured: int, tell: Callable[[str], object]
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """(trained on, held out, too small), kept apart by content: T91 has one picture under two names.
+
+    `trained` and `measured` are the least sides in pixels. Where but one picture is large enough, it is both.
+    """
     digests = {path: datasets.sha256(path) for path in files}
-    unique = list(digests)
-    held = unique[HELD_OUT // 2 :: HELD_OUT] or unique[:1]
+    sides, unique = {path: min(images.stored_size(path)) for path in digests}, list(digests)
+    measurable = sorted((path for path in unique if sides[path] >= measured), key=lambda path: sides[path] >= trained)
+    held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if sides[path] >= measured] or measurable[:1]
+    large = [path for path in files if sides[path] >= trained]
+    if not (held and large):
+        fault = f"none of the {len(unique)} pictures" + (" holds a patch" if held else " is large enough to measure")
+        raise datasets.DatasetError(f"{fault}; {trained if held else measured:g} pixels a side are wanted.")
     unseen = {digests[path] for path in held}
-    return [path for path in files if digests[path] not in unseen], held
+    small = [path for path in unique if sides[path] < trained and digests[path] not in unseen]
+    if small:
+        others = f" and {len(small) - 1} more of {len(unique)}" if len(small) > 1 else f", 1 of {len(unique)}"
+        tell(f"left out, smaller than {trained:g} pixels a side: {small[0].parent.name}/{small[0].name}{others}")
+    kept = [path for path in large if digests[path] not in unseen]
+    if not kept:
+        tell(f"{held[0].name} serves for training and validation: its PSNR says nothing of other pictures")
+    return kept or large, held, small
 
 
-def _measurable(held: list[torch.Tensor], scale: int, side: int | None) -> list[torch.Tensor]:
-    """Held-out pictures that PSNR and SSIM can be taken of; for a network of one size alone, cut to it."""
-    held = [y[:, :side, :side] for y in held if min(y.shape[-2:]) >= max(11 + 2 * scale, side or 0)]
-    if not held:
-        raise datasets.DatasetError("no held-out picture is large enough to measure; train on larger ones.")
-    return held
+def _tiles(picture: torch.Tensor, side: int) -> Sequence[torch.Tensor]:
+    """A picture cut into tiles; none where it is too small, as a reduced copy may be."""
+    return datasets.sliding_patches(picture, side, side) if min(picture.shape[-2:]) >= side else ()
 
 
 def _fixed_jpeg(picture: torch.Tensor, index: int, degrade: degradations.RandomJPEG) -> torch.Tensor:
@@ -144,7 +176,7 @@ def run(
     model = network(recipe)
     if start is not None:
         _begin_with(start, model, recipe)
-    batches, validation = prepare(recipe)
+    batches, validation = prepare(recipe, lambda line: devices.rank() or print(line, file=sys.stderr))
     facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
     facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
     if processes > 1:
@@ -300,6 +332,8 @@ def _changed_plan(plan: Plan, steps: int | None, learning_rate: float | None, se
             raise RecipeError(f"a learning rate of {learning_rate} is not between 0 and 1.")
         changes["learning_rate"] = learning_rate
     if seed is not None:
+        if abs(seed) >= 2**63:
+            raise RecipeError("a seed is a whole number below 2^63 = 9.2e18; take a smaller one.")
         changes["seed"] = abs(seed)
     return dataclasses.replace(plan, **changes)
 
@@ -312,7 +346,7 @@ def _at_ratio(recipe: Recipe, ratio: float | None) -> dict:
         raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
     if not 0.0001 <= ratio <= 1:
         raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
-    return recipe.network | {"ratio": ratio}
+    return recipe.network | {"ratio": float(ratio)}
 
 
 def _quality(text: str) -> tuple[int, int]:
@@ -326,7 +360,10 @@ def _quality(text: str) -> tuple[int, int]:
 
 def provenance(recipe: Recipe, device: str | None = None) -> dict:
     """What a card says of where its weights come from: data with SHA-256, device, versions."""
-    digests = {Path(name).name: datasets.sha256(*datasets.folder(name)) for name in dict.fromkeys(recipe.sets)}
+    files: dict[str, list[Path]] = {}  # by the set's name; two folders may have the same one
+    for name in dict.fromkeys(recipe.sets):
+        files.setdefault(Path(name).name, []).extend(datasets.folder(name))
+    digests = {name: datasets.sha256(*paths) for name, paths in files.items()}
     chosen = devices.pick_device(device)
     kind = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen.type}, {platform.machine()}"
     precision = str(models.precision(chosen)).removeprefix("torch.")

@@ -45,8 +45,9 @@ class About(NamedTuple):
 
 
 def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.PathLike = DEFAULT) -> bytes:
-    """The file of measurements of a picture, (1 or 3, H, W), float in [0, 1] or uint8; of colour, Y is sensed.
+    """The file of measurements of a picture, (1 or 3, H, W), float in [0, 1] or uint8.
 
+    Of a colour picture its luma is sensed, Y of BT.601 in full range: black is 0 and white 1, as a viewer shows them.
     `ratio` measurements per pixel, up to 0.25, of `bits` bits each. Raises SensingError, ImageError, ZooError.
     """
     network = load(model)
@@ -54,11 +55,17 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
         raise SensingError(f"a ratio is above 0 and at most {models.rescsnet.TOP_RATIO:g}, not {ratio:g}.")
     if bits not in BITS:
         raise SensingError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
-    pixels = images.luma_uint8(images.from_pillow(images.to_pillow(image)))  # which complains of shapes and NaN
-    counts = network.geometry(*pixels.shape[-2:], ratio)[1][0]
-    y = network.measure(pixels, ratio)
+    ratio, bits = float(ratio), int(bits)  # NumPy's numbers are none to JSON
+    pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes and NaN
+    pixels = images.to_uint8(images.gray(images.to_float(pixels)))
+    size = pixels.shape[-2:]
+    counts = network.geometry(*size, ratio)[1][0]
     if not counts.any():
-        raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger ratio.")
+        enough = network.geometry(*size, models.rescsnet.TOP_RATIO)[1].any()
+        how = "take a larger ratio" if enough else "take a larger picture"
+        said = f"at a ratio of {ratio:g} nothing is measured of {size[1]}x{size[0]} pixels"
+        raise SensingError(f"{said}; {how}.")
+    y = network.measure(pixels, ratio)
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from . import images, metrics
 from .checkpoints import TrainingError, check_folder, clear, make_ready, save_weights, write, writing
 from .devices import join_processes, pick_device, rank, world
-from .files import reason
+from .files import plain_numbers, reason
 from .models import autocast, precision
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
@@ -67,6 +67,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self):
+        plain_numbers(self)
         if self.schedule not in ("cosine", "plateau", "constant"):
             raise TrainingError(f"unknown schedule {self.schedule!r}; there are cosine, plateau, constant.")
         if self.optimizer not in OPTIMIZERS:

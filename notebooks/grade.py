@@ -14,6 +14,7 @@ import functools
 import re
 import secrets
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ from notebooks import run  # noqa: E402
 from notebooks.run import Notebook, NotebookError  # noqa: E402
 
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
+COPY = re.compile(r" ?\(\d+\)$|[-_ ]+[Cc]opy ?\d*$")  # what browsers, Jupyter and systems add to a second file
 TABLE = ["student", "exercise", "result", "remark"]
 
 
@@ -82,14 +84,23 @@ def lesson_of(path: Path, book: Notebook) -> str:
 
 
 def students_of(lessons: dict[Path, str]) -> dict[Path, str]:
-    """Who wrote each file: its folder's name if the file has the course's (ada/02_srcnn.ipynb), else its own."""
-    found, seen = {}, {}
-    for path, lesson in lessons.items():
-        found[path] = path.resolve().parent.name if path.stem == lesson else path.stem
-        other = seen.setdefault((found[path], lesson), path)
-        if other is not path:
-            raise NotebookError(f"{other} and {path} are both {lesson} of {found[path]}; rename one, or its folder.")
-    return found
+    """Who wrote each file: its own name, or its folder's where the name is the course's, or in other folders as well.
+
+    ada/02_srcnn.ipynb and ada/02_srcnn (1).ipynb are ada's. Where folders are alike, too, those above them are named.
+    """
+    stems = Counter((path.stem, lesson) for path, lesson in lessons.items())
+    for depth in range(1, 1 + max(len(path.resolve().parent.parts) for path in lessons)):
+        found, seen = {}, {}
+        for path, lesson in lessons.items():
+            folders = "/".join(path.resolve().parent.parts[-depth:])
+            found[path] = folders if COPY.sub("", path.stem) == lesson or stems[path.stem, lesson] > 1 else path.stem
+            seen.setdefault((found[path], lesson), []).append(path)
+        twice = next((paths for paths in seen.values() if len(paths) > 1), None)
+        if twice is None:
+            return found
+    one, other = twice[:2]
+    student = one.resolve().parent.name
+    raise NotebookError(f"{one} and {other} are both {lessons[one]} of {student}; rename one, or its folder.")
 
 
 # -------------------------------------------------------------------------------------- run and examine

@@ -3,9 +3,14 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root))
+loaded = sys.modules.get("helpers")
+if loaded and loaded.__file__ != str(root / "helpers" / "__init__.py"):  # a learner's own, imported before
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
+        del sys.modules[loaded]
 
 from helpers import environment  # noqa: E402
 
 environment.complete()
-del Path, environment, sys  # `%run` would leave them among the learner's names
+del Path, environment, loaded, root, sys  # `%run` would leave them among the learner's names

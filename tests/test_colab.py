@@ -146,11 +146,13 @@ def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path, ho
         run_cell(monkeypatch, tmp_path, host=tmp_path if hosted else Path("/nowhere"), clones=False)
 
 
-def test_starting_makes_the_nearest_helpers_importable(tmp_path):
-    """As `%run` runs it, in a process that knows another `helpers` first."""
-    (tmp_path / "helpers").mkdir()
-    (tmp_path / "helpers" / "__init__.py").touch()
-    code = "import runpy, sys; runpy.run_path(sys.argv[1]); import helpers; print(helpers.__file__)"
+@pytest.mark.parametrize("before", ["", "import helpers; "])
+@pytest.mark.parametrize("own", ["helpers/__init__.py", "helpers.py"])
+def test_starting_makes_the_nearest_helpers_importable(tmp_path, own, before):
+    """As `%run` runs it, in a process that knows another `helpers` first, or has imported it."""
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).touch()
+    code = f"{before}import runpy, sys; runpy.run_path(sys.argv[1]); import helpers; print(helpers.__file__)"
     bare = {name: value for name, value in os.environ.items() if name not in environment.HOSTED}
     done = subprocess.run(
         [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")],

@@ -281,6 +281,18 @@ def test_evaluate_with_a_full_disk_keeps_the_old_table(place, capsys, monkeypatc
         (["tiny-x2", "--lr", "nan"], ["learning rate"]),
         (["tiny-x2", "--steps", "0"], ["--steps"]),
         (["tiny-x2", "--steps", "ten"], ["--steps"]),
+        (["tiny-x2", "--steps", "9" * 24], ["--steps", "from 1 to"]),
+        (["tiny-x2", "--steps", "9" * 5000], ["--steps", "from 1 to"]),
+        (["tiny-x2", "--epochs", "9" * 400], ["--epochs"]),
+        (["tiny-x2", "--patch", "9" * 400], ["--patch", "from 1 to 30000"]),
+        (["tiny-x2", "--batch", "100000000"], ["--batch", "from 1 to 65536"]),
+        (["tiny-x2", "--seed", "9" * 24], ["a seed is a whole number below"]),
+        (["tiny-x2", "--seed", "9" * 5000], ["--seed"]),
+        (["tiny-x2", "--lr", "1e400"], ["learning rate"]),
+        (["tiny-x2", "--sets", "~no-such-user/set"], ["~no-such-user/set", "is not there"]),
+        (["tiny-x2", "--sets", "in.png"], ["in.png", "looked for a folder"]),
+        (["tiny-x2", "--start", "set"], ["no network is called 'set'"]),
+        (["tiny-x2", "--start", "set.safetensors"], ["set.safetensors", "no file of weights"]),
         (["tiny-x2", "--steps", "4", "--epochs", "1"], ["--epochs", "not allowed with", "--steps"]),
         (["tiny-x2", "--out", "in.png"], ["in.png"]),
         (["tiny-x2", "--what"], ["--what"]),
@@ -389,6 +401,121 @@ def test_train_wants_the_weights_that_it_starts_from(place, capsys, monkeypatch)
     later = recipe("later-x2", sets=(str(place / "set"),), start_from="absent-x3")
     monkeypatch.setitem(recipes.RECIPES, "later-x2", later)
     assert "absent-x3" in refused(place, capsys, "train", "later-x2", "--quiet")
+
+
+def test_train_leaves_out_what_is_too_small(place, capsys):
+    images.save(place / "set" / "000-first.png", torch.zeros(1, 1, 1))
+    images.save(place / "set" / "zz.png", torch.zeros(3, 8, 8))
+    assert train("tiny-x2") == 0
+    said = capsys.readouterr()
+    assert said.err == "left out, smaller than 16 pixels a side: set/000-first.png and 1 more of 26\n"
+    about = json.loads((place / "run" / "tiny-x2.json").read_text())
+    assert about["pictures"] == {"drawn_from": 23, "too_small": 2, "held_out": 1}
+
+
+def test_train_and_evaluate_take_a_folder_of_one_picture(place, capsys):
+    few = pictures(place / "few", count=1)
+    assert train("tiny-x2", "--sets", str(few)) == 0
+    assert "000.png serves for training and validation" in capsys.readouterr().err
+    assert run("evaluate", "sr-x2", "--images", few, "--methods", "bicubic", "--quiet") == 0
+
+
+# --------------------------------------------------------------------------- places that are no such thing
+
+READING = {  # where a command reads: what it reads is named X
+    "restore": ["restore", "X", "out.png", "--task", "sr-x2"],
+    "compress": ["compress", "X", "out.bic"],
+    "decompress": ["decompress", "X", "out.png"],
+    "sense": ["sense", "X", "out.npz"],
+    "recover": ["recover", "X", "out.png"],
+    "evaluate": ["evaluate", "sr-x2", "--images", "X"],
+    "publish": ["publish", "X"],
+    "train": ["train", "tiny-x2", "--sets", "X", "--quiet"],
+    "start": ["train", "tiny-x2", "--start", "X", "--quiet"],
+    "model": ["restore", "in.png", "out.png", "--task", "sr-x2", "--model", "X"],
+}
+WRITING = {  # where a command writes
+    "restore": ["restore", "in.png", "X.png", "--task", "sr-x2"],
+    "compress": ["compress", "in.png", "X.bic"],
+    "sense": ["sense", "in.png", "X.npz"],
+    "decompress": ["decompress", "in.png", "X.png"],
+    "recover": ["recover", "in.png", "X.png"],
+    "evaluate": ["evaluate", "sr-x2", "--images", "few", "--methods", "bicubic", "--quiet", "--out", "X.csv"],
+    "panels": ["evaluate", "sr-x2", "--images", "few", "--methods", "bicubic", "--quiet", "--panels", "X"],
+    "train": ["train", "tiny-x2", "--quiet", "--out", "X"],
+}
+
+
+@pytest.mark.parametrize(
+    "what", ["a folder", "missing", "in a file", "a loop", "a long name", "unreadable", "a user's"]
+)
+@pytest.mark.parametrize("name", READING)
+def test_what_is_no_file_to_read_is_named(place, capsys, monkeypatch, name, what):
+    places = {"a folder": "folder", "in a file": "in.png/x", "a long name": "x" * 300, "a user's": "~no-such-user/x"}
+    given = places.get(what, what.replace(" ", "-"))
+    (place / "folder").mkdir()
+    (place / "a-loop").symlink_to("a-loop")
+    (place / "unreadable").write_bytes(b"secret")
+    opened = open
+
+    def guarded(file, *arguments, **options):  # for the tests' user may read all
+        if str(file).endswith("unreadable"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return opened(file, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", guarded)
+    line = refused(place, capsys, *(given if word == "X" else word for word in READING[name]))
+    assert given in line and "[Errno" not in line and "damaged" not in line
+
+
+@pytest.mark.parametrize("what", ["a folder", "no folder", "in a file", "a loop", "a long name", "read-only"])
+@pytest.mark.parametrize("name", WRITING)
+def test_what_is_no_place_to_write_is_named(place, capsys, monkeypatch, name, what):
+    pictures(place / "few", count=1)
+    places = {"a folder": "folder", "no folder": "none/x", "in a file": "in.png/x", "a loop": "loop/x"}
+    given = places.get(what, "x" * 300 if what == "a long name" else "x")
+    [target] = [word.replace("X", given) for word in WRITING[name] if "X" in word]
+    (place / "loop").symlink_to("loop")
+    if name in ("panels", "train"):
+        if what in ("a folder", "no folder"):
+            pytest.skip("a folder is what is wanted there")
+    elif what == "a folder":
+        (place / target).mkdir()
+    if what == "read-only":
+
+        def refuse(path, *_, **__):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+        monkeypatch.setattr(os, "mkdir", refuse)
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    line = refused(place, capsys, *(target if "X" in word else word for word in WRITING[name]))
+    assert target in line and "[Errno" not in line and ".part" not in line
+
+
+@pytest.mark.parametrize("name", ["restore", "compress", "decompress", "sense", "recover"])
+def test_no_command_writes_over_its_input(place, capsys, name):
+    """A picture may have any name."""
+    suffix = Path(WRITING[name][2]).suffix
+    (place / f"twin{suffix}").write_bytes((place / "in.png").read_bytes())
+    arguments = [name, f"twin{suffix}", f"./twin{suffix}", *READING[name][3:]]
+    assert "is the input itself" in refused(place, capsys, *arguments)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO, errno.ENAMETOOLONG, errno.EISDIR])
+def test_what_the_system_refuses_is_a_sentence(place, capsys, monkeypatch, code):
+    def refuse(path, *_, **__):
+        raise OSError(code, os.strerror(code), str(path))
+
+    few = pictures(place / "few", count=1)
+    monkeypatch.setattr("helpers.files.os.open", refuse)
+    arguments = ["evaluate", "sr-x2", "--images", few, "--methods", "bicubic", "--quiet"]
+    line = refused(place, capsys, *arguments, "--out", "table.csv")
+    assert line.startswith("error: table.csv: ") and "[Errno" not in line and ".part" not in line
+
+
+def test_a_world_size_that_is_no_number_is_a_sentence(place, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    assert "WORLD_SIZE is 'x'" in refused(place, capsys, "train", "tiny-x2", "--quiet")
 
 
 def test_no_command_and_an_unknown_one(place, capsys):
@@ -905,6 +1032,8 @@ def originals(place, monkeypatch):
     [
         (["rescsnet", "--ratio", "7"], ["7 is not between"]),
         (["rescsnet-any", "--ratio", "0.1"], ["rescsnet-any has no ratio"]),
+        (["rescsnet", "--patch", "64", "--sets", "set"], ["takes patches of 100 pixels alone, not 64"]),
+        (["rescsnet", "--ratio", "nan"], ["nan is not between"]),
         (["rescsnet-dw-ssim"], ["rescsnet is not shipped", "--start runs/rescsnet/rescsnet.json"]),
     ],
 )
@@ -956,6 +1085,9 @@ def test_sense_and_recover(camera, capsys, how):
         (["sense", "in.png", "out.npz", "--ratio", "0.5"], ["at most 0.25"]),
         (["sense", "in.png", "out.npz", "--ratio", "all"], ["invalid float value"]),
         (["sense", "in.png", "out.npz", "--bits", "1"], ["2 to 16 bits"]),
+        (["sense", "in.png", "out.npz", "--bits", "9" * 24], ["2 to 16 bits"]),
+        (["sense", "in.png", "out.npz", "--ratio", "nan"], ["not nan"]),
+        (["sense", "in.png", "out.npz", "--ratio", "1e-300"], ["take a larger ratio"]),
         (["sense", "in.png", "out.npz", "--model", "good-x2"], ["good-x2", "senses nothing"]),
         (["sense", "in.png", "out.npz", "--model", "none"], ["no network is called 'none'"]),
         (["recover", "in.png", "out.png"], ["in.png: not a whole file of measurements"]),

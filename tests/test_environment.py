@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from builders import pictures
@@ -102,6 +103,48 @@ def test_a_set_that_was_not_asked_for_may_be_missing(monkeypatch, tmp_path):
     assert environment._sets().ok
     monkeypatch.setenv("COURSE_DATA", str(pictures(tmp_path / "sets")))
     assert environment._sets().found == str(tmp_path / "sets")
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("file", "is a file"),
+        ("none", "is not there"),
+        ("shut", "may not be read"),
+        ("~no-such-user/sets", "is not there"),
+    ],
+)
+def test_what_is_wrong_with_course_data_is_said(monkeypatch, tmp_path, place, fault):
+    (tmp_path / "file").touch()
+    (tmp_path / "shut").mkdir()
+    monkeypatch.setattr(environment.os, "access", lambda path, _: Path(path).name != "shut")  # root may read all
+    monkeypatch.setenv("COURSE_DATA", place if place.startswith("~") else str(tmp_path / place))
+    found = environment._sets()
+    assert not found.ok and found.found.endswith(f"{place} {fault}") and "set COURSE_DATA to a folder" in found.remedy
+    with pytest.raises(datasets.DatasetError, match="COURSE_DATA|looked for a folder"):
+        datasets.folder("Set5")
+
+
+@pytest.mark.parametrize(("made", "ok"), [("helpers.py", False), ("helpers/__init__.py", False), ("helpers/x.py", True),
+                                          ("other.py", True)])  # fmt: skip
+def test_a_learners_own_helpers_are_told(monkeypatch, tmp_path, made, ok):
+    """`python -m helpers` would run them; with -P it runs the course's, which says so."""
+    (tmp_path / made).parent.mkdir(exist_ok=True)
+    (tmp_path / made).write_text("print('mine')")
+    monkeypatch.chdir(tmp_path)
+    assert environment._own_helpers().ok == ok
+    if not ok:
+        assert made in environment._own_helpers().found and "python -P -m helpers" in environment._own_helpers().remedy
+    if sys.version_info >= (3, 11):
+        path = os.pathsep.join([str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
+        how = {"env": os.environ | {"PYTHONPATH": path}, "capture_output": True, "text": True, "timeout": 60}
+        done = subprocess.run([sys.executable, "-P", "-m", "helpers", "check"], check=False, cwd=tmp_path, **how)
+        assert ("FAIL  this folder" in done.stdout) == (not ok)
+
+
+def test_the_courses_own_folder_has_no_other_helpers(monkeypatch):
+    monkeypatch.chdir(environment.ROOT)
+    assert environment._own_helpers().ok
 
 
 @pytest.mark.parametrize("gigabytes", [2, 8])

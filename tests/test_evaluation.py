@@ -132,7 +132,42 @@ def test_jpeg_is_measured_on_luma_or_on_rgb(tmp_path, task, channels):
     assert table["ssim"][0] == pytest.approx(metrics.ssim(*pair, peak=255))
     assert table["psnr_b"][0] == pytest.approx(metrics.psnr_b(*pair, peak=255))
     panels = images.load_uint8(tmp_path / "one-jpeg.png")
-    assert torch.equal(panels, torch.cat([t.expand(3, -1, -1) for t in (poor, poor, clean)], dim=-1))
+    seen = (poor, poor, clean) if channels == 3 else [shown(t) for t in (poor, poor, clean)]
+    assert torch.equal(panels, torch.cat([t.expand(3, -1, -1) for t in seen], dim=-1))
+
+
+def shown(luma: torch.Tensor) -> torch.Tensor:
+    """Y from 16 to 235 as a viewer shows it, from 0 to 255."""
+    return ((luma.float() - 16) * 255 / 219).round().clamp(0, 255).to(torch.uint8)
+
+
+def test_the_luma_of_panels_is_stretched_for_colour_pictures_alone(tmp_path):
+    """And what is measured is Y from 16 to 235, as before."""
+    bars = torch.zeros(1, 48, 48)
+    bars[..., 24:] = 1
+    files = [images.save(tmp_path / f"{c}.png", bars.expand(c, -1, -1)) for c in (1, 3)]
+    for task, method in (("deblock-q20", "jpeg"), ("cs-25", "dct-zonal")):
+        evaluate(task, files, [method], progress=False, panels=tmp_path / "panels")
+        for c in (1, 3):
+            original = images.load_uint8(tmp_path / "panels" / f"{c}-{method}.png")[..., 96:]
+            assert set(original.unique().tolist()) == {0, 255}, (task, c)
+
+
+def test_no_panel_takes_the_name_of_another(tmp_path, shelf):
+    """Two pictures of one stem, two folders, capitals, cards of one name, a picture that is called as a panel."""
+    for name in ("a.png", "a.bmp", "A.tif", "b/a.png", "a.png-bicubic.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        images.save(tmp_path / name, photograph(40, 48, seed=len(name)))
+    files = sorted([*images.listing(tmp_path), tmp_path / "b" / "a.png"])
+    before = {path: path.read_bytes() for path in files}
+    for suffix in ("json", "safetensors"):
+        (tmp_path / "b" / f"good-x2.{suffix}").write_bytes((zoo.WEIGHTS / f"good-x2.{suffix}").read_bytes())
+    methods = ["bicubic", "good-x2", str(tmp_path / "b" / "good-x2.json")]
+    table, failures = evaluate("sr-x2", files, methods, progress=False, panels=tmp_path)
+    made = {path for path in tmp_path.glob("*") if path.is_file() and path not in before}
+    assert not failures and len({path.name.lower() for path in made}) == len(table) == 15
+    assert {path: path.read_bytes() for path in files} == before
+    assert {"a.bmp-bicubic.png", "A.tif-bicubic.png"} <= {path.name for path in made}
 
 
 def test_measuring_again_gives_the_same(shelf, files):

@@ -126,8 +126,8 @@ def refused(capsys, *arguments) -> str:
 
 
 def test_bad_input_gets_one_sentence(tmp_path, capsys):
-    good = handed_in(tmp_path / "ada.ipynb", "check.luma(my_luma)")
-    twin = handed_in(tmp_path / "b" / "ada.ipynb", "check.luma(my_luma)")
+    good = handed_in(tmp_path / "ada" / "01_data_preparation.ipynb", "check.luma(my_luma)")
+    twin = handed_in(tmp_path / "ada" / "01_data_preparation (1).ipynb", "check.luma(my_luma)")
     other = handed_in(tmp_path / "other.ipynb", "print('hello')")
     damaged = tmp_path / "damaged.ipynb"
     damaged.write_text("{", encoding="utf-8")
@@ -136,3 +136,28 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
     assert "no exercise of this course" in refused(capsys, other)
     assert "are both 01_data_preparation of ada" in refused(capsys, good, twin)
     assert "no folder" in refused(capsys, "--out", tmp_path / "none" / "g.csv", good)
+
+
+@pytest.mark.parametrize(
+    ("files", "students"),
+    [
+        (["a/06_benchmarking (1).ipynb", "b/06_benchmarking (1).ipynb"], ["a", "b"]),
+        (["a/06_benchmarking-Copy1.ipynb", "b/06_benchmarking - Copy.ipynb"], ["a", "b"]),
+        (["a/homework.ipynb", "b/homework.ipynb", "b/eve.ipynb"], ["a", "b", "eve"]),
+        (["a/6/homework.ipynb", "b/6/homework.ipynb", "b/6/06_benchmarking.ipynb"], None),  # both are b's
+        (["a/6/homework.ipynb", "b/6/06_benchmarking.ipynb", "c/6/homework.ipynb"], ["a/6", "b/6", "c/6"]),
+        (["1/ada.ipynb", "1/bob.ipynb"], ["ada", "bob"]),
+    ],
+)
+def test_students_have_different_names(files, students):
+    lessons = {Path("class", name): "06_benchmarking" for name in files}
+    if students is None:
+        with pytest.raises(grade.NotebookError, match="are both 06_benchmarking of"):
+            grade.students_of(lessons)
+    else:
+        assert list(grade.students_of(lessons).values()) == students
+
+
+def test_a_student_is_the_same_in_two_lessons():
+    lessons = {Path("1", "ada.ipynb"): "01_data_preparation", Path("2", "ada.ipynb"): "02_srcnn"}
+    assert set(grade.students_of(lessons).values()) == {"ada"}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import photograph, randomized
 
-from helpers import datasets, degradations, evaluation, images, models, originals, recipes
+from helpers import datasets, degradations, evaluation, images, models, originals, recipes, zoo
 from helpers.models import base
 
 BICUBIC_REACH = 2  # pixels beyond `halo` that the interpolation inside, or beside, a network sees
@@ -277,6 +277,35 @@ def test_half_precision_is_for_networks_that_add_to_their_input(name, dtype, mon
     assert torch.equal(half, full) != halved
     if model.channels == 1:  # colours pass in full precision
         assert (images.rgb_to_ycbcr(half) - images.rgb_to_ycbcr(full))[1:, 8:-8, 8:-8].abs().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "top", "left", "levels"),
+    [
+        ("edsr-x2", "pavilion", 160, 60, 5),
+        ("edsr-x3", "pavilion", 252, 24, 7),
+        ("edsr-x4", "astronaut", 140, 64, 6),
+        ("jpeg-blind", "coffee", 16, 160, 3),
+    ],
+)
+def test_half_precision_is_off_by_what_restore_says(name, picture, top, left, levels, monkeypatch):
+    """At some of the places of the bundled pictures where it is off by most."""
+    said = " ".join(models.Restorer.restore.__doc__.split())
+    assert f"{levels} gray levels ({name})" in said or f"{levels} ({name})" in said
+    model = zoo.load(name)
+    x = images.load_uint8(datasets.bundled(picture))[:, top : top + 96, left : left + 96]
+    x = degradations.jpeg(images.to_float(x), 40) if model.scale == 1 else degradations.downscale(x / 255, model.scale)
+    x = images.quantize(x)
+    full = model.restore(x)
+    for dtype, least, most in ((torch.bfloat16, 1, levels), (torch.float16, 0, 1)):
+        monkeypatch.setattr(base, "precision", lambda _, dtype=dtype: dtype)
+        off = 255 * (model.restore(x, half=True) - full).abs()
+        assert least < off.max() <= most and off.mean() < 0.3
+
+
+def test_cuda_restores_in_the_finer_half_precision():
+    assert base.half_precision(torch.device("cuda")) == torch.float16
+    assert base.half_precision(torch.device("cpu")) == base.precision(torch.device("cpu"))
 
 
 @every_network

@@ -204,8 +204,98 @@ def test_notebook_4_tells_the_training_of_its_networks_right():
 
 def test_held_out_pictures_too_small_to_measure_are_passed_over(tmp_path):
     folder = pictures(tmp_path / "set", count=1, height=12, width=12)
-    with pytest.raises(datasets.DatasetError, match="no held-out picture is large enough"):
+    with pytest.raises(datasets.DatasetError, match="none of the 1 pictures is large enough to measure; 15 pixels"):
         recipes.prepare(recipe(sets=(str(folder),)))
+
+
+def told(one: recipes.Recipe) -> tuple[datasets.Patches, list, list[str]]:
+    """What a recipe prepares, and the lines that it tells."""
+    lines = []
+    return *recipes.prepare(one, lines.append), lines
+
+
+@pytest.mark.parametrize("changes", [{}, {"enlarge": True}, {"rescale": (0.8, 0.6)}, {"quality": (10, 40)},
+                                     {"quality": 10, "tiles": True, "rescale": (0.6,)}])  # fmt: skip
+@pytest.mark.parametrize("small", [[(1, 1)], [(8, 8), (1, 90), (2, 3)]])
+def test_what_is_too_small_is_left_out_and_told(tmp_path, changes, small):
+    """Also where it comes first, and would be held out."""
+    folder = pictures(tmp_path / "set", count=4)
+    for index, size in enumerate(small):
+        images.save(folder / f"000-{index}.png", photograph(*size, seed=9))
+        images.save(folder / f"{index}.png", photograph(*size, seed=9))
+    one = recipe("r", 1 if changes.get("quality") or "enlarge" in changes else 2, sets=(str(folder),), **changes)
+    if one.quality:  # which is for colour
+        one = dataclasses.replace(one, network={"kind": "drunet"})
+    batches, validation, lines = told(dataclasses.replace(one, patch=18))
+    batches(0)
+    assert len(validation) == 1 and min(validation[0][1].shape[-2:]) >= 40
+    assert (
+        len(lines) == 1
+        and "left out" in lines[0]
+        and "set/0.png" in lines[0]
+        and f"of {4 + 2 * len(small)}" in lines[0]
+    )
+    assert {name[:7] for name in batches.sources} == {"set/001", "set/002", "set/003"}
+    assert batches.dropped >= 2 * len(small)
+
+
+@pytest.mark.parametrize("more", [[], [(1, 1)]])
+def test_one_picture_serves_for_training_and_validation(tmp_path, more):
+    folder = pictures(tmp_path / "set", count=1)
+    for size in more:
+        images.save(folder / "tiny.png", photograph(*size))
+    batches, validation, lines = told(recipe(sets=(str(folder),)))
+    assert len(batches.pairs) == len(validation) == 1
+    assert "000.png serves for training and validation" in lines[-1] and len(lines) == 1 + len(more)
+
+
+def test_a_large_picture_is_trained_on_and_one_too_small_for_that_is_held_out(tmp_path):
+    folder = pictures(tmp_path / "set", count=1, height=64, width=64)
+    images.save(folder / "001.png", photograph(20, 20))
+    batches, validation, lines = told(dataclasses.replace(recipe(sets=(str(folder),)), patch=16))
+    assert batches.sources == ["set/000.png"] and validation[0][1].shape[-1] == 20 and not lines
+
+
+def test_none_is_large_enough(tmp_path):
+    folder = pictures(tmp_path / "set", count=3, height=20, width=90)
+    with pytest.raises(
+        datasets.DatasetError, match="none of the 3 pictures holds a patch; 32 pixels a side are wanted"
+    ):
+        recipes.prepare(dataclasses.replace(recipe(sets=(str(folder),)), patch=16))
+
+
+def test_two_folders_of_one_name_are_both_on_the_card(tmp_path):
+    sets = [str(pictures(tmp_path / name / "set", count=count)) for name, count in (("a", 1), ("b", 2))]
+    assert recipes.provenance(recipe(sets=tuple(sets)), "cpu")["data"] == {
+        "set": datasets.sha256(*(path for name in sets for path in datasets.folder(name)))
+    }
+
+
+def test_tiles_are_as_large_as_patches_whatever_is_reduced():
+    """At its default: the recipe that codes patches, on the bundled pictures."""
+    one = recipes.changed(recipes.find("jpeg-blind"), tiles=True, sets=("bundled",), steps=1, batch=2)
+    batches, _ = recipes.prepare(one)
+    assert batches.dropped == 0 and {tuple(y.shape[1:]) for _, y in batches.pairs} == {(96, 96)}
+    whole = {name: batches.sources.count(f"images/{name}.png") for name in ("camera", "chelsea")}
+    # (side × factor) // 96 tiles along a side, for the picture and its copies at 0.9, 0.8, 0.7, 0.6
+    assert whole == {
+        "camera": 5 * 5 + 4 * 4 + 4 * 4 + 3 * 3 + 3 * 3,
+        "chelsea": 4 * 3 + 4 * 2 + 3 * 2 + 3 * 2 + 2 * 1,
+    }
+    assert batches(0)[0].shape == (2, 3, 96, 96)
+
+
+@pytest.mark.parametrize("patch", [64, 101])
+def test_a_network_of_one_size_has_patches_of_that_size(patch):
+    with pytest.raises(recipes.RecipeError, match=f"rescsnet takes patches of 100 pixels alone, not {patch}"):
+        recipes.prepare(recipes.changed(recipes.find("rescsnet"), patch=patch, sets=("bundled",)))
+
+
+@pytest.mark.parametrize("seed", [10**24, -(2**63), 2**63])
+def test_a_seed_that_is_too_long_is_refused(seed):
+    with pytest.raises(recipes.RecipeError, match="a seed is a whole number below"):
+        recipes.changed(recipe(), seed=seed)
+    assert recipes.network(recipes.changed(recipe(), seed=2**63 - 1))
 
 
 @pytest.mark.parametrize("changes", [{"enlarge": True}, {"quality": (10, 40), "tiles": True, "patch": 24}])

@@ -97,7 +97,31 @@ def test_the_same_picture_is_the_same_file(data):
 
 def test_of_colour_the_luma_is_sensed():
     picture = photograph(40, 50)
-    assert sensing.sense(picture, 0.1) == sensing.sense(images.luma_uint8(picture), 0.1)
+    y = (picture * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+    assert sensing.sense(picture, 0.1) == sensing.sense(images.to_uint8(y), 0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_black_and_white_come_back_as_such(channels):
+    """Of a colour picture, too, whose Y in studio range goes from 16 to 235."""
+    picture = torch.zeros(channels, 64, 64, dtype=torch.uint8)
+    picture[..., 32:] = 255
+    back = images.to_uint8(sensing.recover(sensing.sense(picture, 0.25)))
+    assert back[..., :24].float().mean() < 3 and back[..., 40:].float().mean() > 252
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, torch.tensor])
+def test_numbers_of_numpy_are_numbers(kind):
+    data = sensing.sense(photograph(40, 50, 1), kind(0.1), np.int64(6))
+    about = sensing.read(data)[0]
+    assert about.bits == 6 and about.ratio == pytest.approx(0.1, rel=1e-3)
+    assert sensing.recover(data).shape == (1, 40, 50)
+
+
+@pytest.mark.parametrize("bits", [7.5, "8", None, float("nan")])
+def test_bits_that_are_no_whole_number_are_refused(bits):
+    with pytest.raises(SensingError, match="2 to 16 bits"):
+        sensing.sense(photograph(40, 50, 1), 0.1, bits)
 
 
 def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
@@ -129,8 +153,10 @@ def test_what_cannot_be_sensed_is_said(options, said):
 
 
 def test_a_picture_too_small_to_measure_is_said():
-    with pytest.raises(SensingError, match="nothing is measured"):
+    with pytest.raises(SensingError, match="nothing is measured of 3x3 pixels; take a larger ratio"):
         sensing.sense(photograph(3, 3, 1), 0.01)
+    with pytest.raises(SensingError, match="nothing is measured of 1x1 pixels; take a larger picture"):
+        sensing.sense(photograph(1, 1, 1), 0.25)
 
 
 def test_another_network_s_file_is_refused(data):

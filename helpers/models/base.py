@@ -35,20 +35,22 @@ class Restorer(nn.Module):
         A luma network restores Y of BT.601 and takes Cb and Cr from bicubic interpolation. Pictures with a side above
         `tile` go through in overlapping tiles, to the same result; `tile` is in pixels of the output, where
         `images.map_tiles` counts those of the input (0: the network's own size; None: no tiles). `half` lets a network
-        that `adds_to_input` compute in the device's half precision: several times as fast, and off by less than a gray
-        level; others take no notice.
+        that `adds_to_input` compute in the device's half precision, several times as fast; others take no notice. On
+        the bundled pictures single pixels are then off by at most 5 gray levels (edsr-x2), 7 (edsr-x3), 6 (edsr-x4) or
+        3 (jpeg-blind) in bfloat16, a CPU's, on average by less than 0.3; in float16, CUDA's, all by less than one.
         Raises ValueError for any other shape, type or scale of values, and for pictures without pixels.
         """
         images.check_values(image)
         if image.dim() not in (3, 4) or image.shape[-3] not in (1, 3):
             raise ValueError(f"restore() wants (C, H, W) or (N, C, H, W) with C = 1 or 3, not {tuple(image.shape)}.")
         whole = image if image.dim() == 4 else image[None]
-        size = max(whole.shape[-2:]) if tile is None else max(1, (tile or self.tile) // self.scale)
+        size = max(whole.shape[-2:]) if tile is None else max(1, int(tile or self.tile) // self.scale)
         size += -size % self.multiple
         halo = self.halo + 2  # bicubic interpolation looks two pixels beyond
         halo += -halo % self.multiple
         self.to(memory_format=torch.channels_last)  # convolutions take a half to nine tenths of the time in this layout
-        context = autocast(next(self.parameters()).device) if half and self.adds_to_input else nullcontext()
+        device = next(self.parameters()).device
+        context = autocast(device, half_precision(device)) if half and self.adds_to_input else nullcontext()
         function = partial(self._restore_tile, context=context)
         result = images.map_tiles(function, whole, size, halo, self.scale, progress)
         return result if image.dim() == 4 else result[0]
@@ -90,9 +92,14 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def autocast(device: torch.device) -> AbstractContextManager:
-    """Within it, networks compute in this device's `precision`."""
-    dtype = precision(device)
+def half_precision(device: torch.device) -> torch.dtype:
+    """The type for restoring: on CUDA float16, as fast as bfloat16 and eight times as fine; elsewhere `precision`."""
+    return torch.float16 if device.type == "cuda" else precision(device)
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None = None) -> AbstractContextManager:
+    """Within it, networks compute in this device's `precision`, or in another type."""
+    dtype = dtype or precision(device)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 

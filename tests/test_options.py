@@ -1,0 +1,90 @@
+"""Every option of every command, run on bundled pictures with the shipped networks."""
+
+import argparse
+import shlex
+
+import pytest
+from test_command_line import run
+
+from helpers import __main__ as command
+from helpers import datasets, evaluation, images, zoo
+
+# In this order, in one folder: what one writes, a later one reads.
+RUNS = """
+check
+check --start
+download --list
+download BSDS500 --out sets --quiet
+train
+train srcnn-915-x3 --sets bundled --steps 1 --batch 2 --device cpu --quiet --out run
+train srcnn-915-x3 --sets bundled --steps 2 --batch 2 --device cpu --quiet --out run --resume
+train srcnn-915-x3 --sets bundled --epochs 1 --global-batch 2 --quiet --out run --overwrite
+train srcnn-915-x3 --sets few --steps 1 --batch 2 --patch 18 --lr 1e-4 --seed 7 --start srcnn-955-x3 --out new
+train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind --tiles
+train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind-10 --tiles --patch 48 --quality 10
+train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
+publish run
+evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels --repeats 2
+evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
+benchmark deblock-q20 --out tables
+benchmark deblock-q20 --out tables --spot-check
+benchmark deblock-q20 --out tables --again
+restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --quality 90 --device cpu --quiet
+compress few/coffee.png out.bic --rate 0.5 --quiet
+compress few/coffee.png out.bic --quality 20 --model binary-ae
+decompress out.bic back.png --model weights/binary-ae.json --quiet
+sense few/coffee.png out.npz --ratio 0.2 --bits 6 --model rescsnet-any
+recover out.npz recovered.png --model weights/rescsnet-any.json --quiet
+""".strip().splitlines()
+
+
+def documented() -> set[str]:
+    """ "restore --half" and so on, of every command, as its parser has them."""
+    [commands] = [action for action in command.parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return {
+        f"{name} {option}"
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+        for option in action.option_strings
+        if option not in ("-h", "--help")
+    } | set(commands.choices)
+
+
+def test_each_option_is_run():
+    """A new one without a run below fails here."""
+    words = [line.split() for line in RUNS]
+    assert documented() == {f"{first} {word}" for first, *rest in words for word in rest if word.startswith("--")} | {
+        first for first, *_ in words
+    }
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with two parts of bundled pictures, these as the standard sets, and the zoo, which may be written to."""
+    (tmp_path / "few").mkdir()
+    for name, size in (("coffee", (200, 192)), ("camera", (120, 120))):
+        part = images.load_uint8(datasets.bundled(name))[..., 100 : 100 + size[0], 100 : 100 + size[1]]
+        images.save(tmp_path / "few" / f"{name}.png", part)
+    (tmp_path / "sets" / "test").mkdir(parents=True)
+    sets = {name for names in evaluation.TEST_SETS.values() for name in names} | {"BSDS500"}
+    for name in (*sets, "BSDS300_train", "BSDS500_test"):
+        (tmp_path / "sets" / "test" / name).symlink_to(tmp_path / "few")
+    (tmp_path / "weights").mkdir()
+    for path in zoo.WEIGHTS.iterdir():
+        (tmp_path / "weights" / path.name).symlink_to(path)
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_option_works(place, capsys):
+    for line in RUNS:
+        code = run(*shlex.split(line))
+        said = capsys.readouterr()
+        assert code == 0, f"{line}: {said.err or said.out}"
+        assert "Traceback" not in said.err, line
+    made = {path.name for path in place.iterdir()}
+    assert {"run", "t.csv", "panels", "tables", "out.jpg", "out.bic", "back.png", "out.npz", "recovered.png"} <= made
+    assert len(list((place / "panels").iterdir())) == 4
