@@ -12,7 +12,8 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from tqdm.auto import tqdm
 
 from . import images, metrics
 from .checkpoints import TrainingError, check_folder, clear, make_ready, save_weights, write, writing
-from .devices import join_processes, pick_device, rank, world
+from .devices import join_processes, pick_device, rank, send, world
 from .files import reason
 from .models import autocast, precision
 
@@ -95,14 +96,13 @@ def train(
     checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
     called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
     `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
-    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch. Raises TrainingError,
-    DeviceError.
+    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch; where it has a method
+    `to(device)`, batches are made on the device. Raises TrainingError, DeviceError.
     """
     run = Run(model, plan, out, device, origin, getattr(batch, "names", None))
     start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
-        for step in range(start, plan.steps):
-            x, y = (t.to(run.device, memory_format=torch.channels_last) for t in batch(step, run.rank))
+        for step, x, y in run.batches(batch, start):
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
                 prediction = run.network(x)
@@ -162,6 +162,17 @@ class Run:
             self.out.mkdir(parents=True, exist_ok=True)
 
     # -- one step
+
+    def batches(self, batch: Callable[[int, int], Pair], start: int) -> Iterator[tuple]:
+        """(step, input, target) of each step from `start` on; for a GPU, made while the step before it runs."""
+        batch = batch.to(self.device) if hasattr(batch, "to") else batch
+
+        def make(step: int):
+            pair = (send(t, self.device) for t in batch(step, self.rank))
+            return step, *(t.to(self.device, memory_format=torch.channels_last) for t in pair)
+
+        steps = range(start, self.plan.steps)
+        return _ahead(make, steps, self.device) if self.device.type == "cuda" else map(make, steps)
 
     def autocast(self, step: int):
         """The device's fastest precision, and full precision for the plan's last steps."""
@@ -440,3 +451,15 @@ def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tens
     weight = 1 - min(decay, (1 + count.item()) / (10 + count.item()))
     for a, b in zip(old, new, strict=True):
         a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
+
+
+def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterator:
+    """As `map`, but while a result is used, a thread makes the next one. The GPU does both in the order of asking."""
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as pool:
+        coming = None
+        for item in items:
+            ready, coming = coming, pool.submit(function, item)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
