@@ -6,6 +6,7 @@ One process on a CPU or one GPU; under `torchrun`, one process on each of many G
 import copy
 import dataclasses
 import io
+import itertools
 import math
 import os
 import pickle
@@ -144,7 +145,7 @@ class Run:
         self.rank, self.world = rank(), world()
         self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
-        self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay=plan.averaging), use_buffers=True)
+        self.average = AveragedModel(model)
         self.optimizer = OPTIMIZERS[plan.optimizer](model.parameters(), lr=plan.learning_rate)
         self.schedule = _schedule(self.optimizer, plan)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -189,9 +190,21 @@ class Run:
         self.scaler.update()
         if self.plan.schedule != "plateau":
             self.schedule.step()
-        self.average.update_parameters(self.model)
+        self._update_average()
         self.losses[self.count] = value.detach()
         self.count += 1
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the weights: much at first, to forget the poor ones; in the end by 1 - `averaging`.
+
+        AveragedModel.update_parameters does it as well, but reads its count back from the GPU, and so waits for it.
+        """
+        count = self.average.n_averaged.item()  # on the CPU, whatever the device
+        weight = 1 - min(self.plan.averaging, (1 + count) / (10 + count)) if count else 1
+        for old, new in zip(_numbers(self.average.module), _numbers(self.model), strict=True):
+            old.lerp_(new, weight) if old.is_floating_point() and weight < 1 else old.copy_(new)
+        self.average.n_averaged += 1
 
     # -- validation, log, checkpoints
 
@@ -445,12 +458,9 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-@torch.no_grad()
-def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tensor, decay: float) -> None:
-    """Exponential moving average that forgets the first, poor weights quickly: decay grows from 0.1 to its value."""
-    weight = 1 - min(decay, (1 + count.item()) / (10 + count.item()))
-    for a, b in zip(old, new, strict=True):
-        a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
+def _numbers(model: nn.Module) -> Iterator[torch.Tensor]:
+    """All that a network has learnt: its weights, and its buffers, such as the means of batch norm."""
+    return itertools.chain(model.parameters(), model.buffers())
 
 
 def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterator:
