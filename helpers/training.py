@@ -90,17 +90,19 @@ def train(
     origin: dict | None = None,
     device: str | None = None,
     progress: bool = True,
+    deadline: float = math.inf,
 ) -> list[dict]:
     """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
 
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
-    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
-    called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
+    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, a file
+    called `stop` in `out`, or the `deadline`, a value of `time.monotonic()`, ends it after the step under way, saved.
+    `model` ends with the (averaged) weights.
     `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
     `names(step, rank)`, the error that a broken loss raises names the pictures of its batch; where it has a method
     `to(device)`, batches are made on the device. Raises TrainingError, DeviceError.
     """
-    run = Run(model, plan, out, device, origin, getattr(batch, "names", None))
+    run = Run(model, plan, out, device, origin, getattr(batch, "names", None), deadline)
     start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
         for step, x, y in run.batches(batch, start):
@@ -135,8 +137,9 @@ class Run:
         device: str | None,
         origin: dict | None = None,
         names: Callable[[int, int], Sequence[str]] | None = None,
+        deadline: float = math.inf,
     ):
-        self.plan, self.model, self.origin, self.names = plan, model, origin or {}, names
+        self.plan, self.model, self.origin, self.names, self.deadline = plan, model, origin or {}, names, deadline
         self.out = Path(out) if out else None
         self.device = pick_device(device)
         if self.device.type == "cuda":
@@ -381,8 +384,8 @@ class Run:
     # -- stopping
 
     def asked_to_stop(self) -> bool:
-        """Ctrl-C, or a file called `stop` in the output folder, on whichever process saw it."""
-        if self.out and (self.out / "stop").exists():
+        """Ctrl-C, a file called `stop` in the output folder, or the time is up, on whichever process saw it."""
+        if time.monotonic() >= self.deadline or (self.out and (self.out / "stop").exists()):
             self._stop.set()
         if self.world == 1:
             return self._stop.is_set()
