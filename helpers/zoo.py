@@ -180,7 +180,9 @@ def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
 
 
 def commit() -> str:
-    """The commit that the code is at, "+" if code has changed since; empty outside a checkout."""
+    """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
+    if (noted := datasets.DATA / "COMMIT").exists():
+        return noted.read_text(encoding="utf-8").strip()
     git = ["git", "-C", str(datasets.DATA.parent)]
     code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
     try:
