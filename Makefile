@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed fuzz \
-  test-colab test-floors test-newest lock badges format clean
+  gpu-pack test-colab test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ test-floors: $(READY)  ## run the unit tests with the oldest versions allowed, o
 
 test-newest: $(READY)  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
 	@$(BIN)/python tests/versions.py newest
+
+gpu-pack: $(READY)  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)
+	@$(BIN)/python docs/gpu_pack.py $(RECIPES) $(if $(SETS),--sets "$(SETS)") $(if $(MB),--megabytes $(MB)) \
+	  $(if $(OUT),--out "$(OUT)")
 
 lock: $(READY)  ## write requirements.lock again: the newest versions, which CI then installs
 	@$(BIN)/python -m pip install --quiet uv

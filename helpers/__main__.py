@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,9 +101,10 @@ def _add_setting_up(commands) -> None:
 def _add_training(commands) -> None:
     """Commands that make weights."""
     train = _command(
-        commands, _train, "train a network by its recipe; Ctrl-C or a file OUT/stop saves and ends", DEVICE, QUIET
+        commands, _train, "train networks by their recipes; Ctrl-C or a file OUT/stop saves and ends", DEVICE, QUIET
     )
-    train.add_argument("recipe", nargs="?", metavar="RECIPE", help="the name of a recipe; without it, they are listed")
+    train.add_argument("recipes", nargs="*", metavar="RECIPE", help="one after another; without a name, all are listed")
+    train.add_argument("--minutes", type=_whole(1), help="then save the run under way, and begin no other")
     long = train.add_mutually_exclusive_group()
     long.add_argument("--steps", type=_whole(1), help="train so many steps instead of the recipe's")
     long.add_argument("--epochs", type=_whole(1), help="the same in epochs: one patch of each picture is an epoch")
@@ -126,7 +128,7 @@ def _add_training(commands) -> None:
     begin = train.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUT")
     begin.add_argument("--overwrite", action="store_true", help="begin anew, and clear away the run that is in OUT")
-    train.add_argument("--out", type=Path, help="folder of checkpoints, TensorBoard events, weights (runs/RECIPE)")
+    train.add_argument("--out", type=Path, help="folder of the run (runs/RECIPE); of several recipes, that of all runs")
 
     publish = _command(commands, _publish, "measure a finished run and put its weights and card into the zoo")
     publish.add_argument("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`")
@@ -235,40 +237,79 @@ def _download(options: argparse.Namespace) -> None:
             print(f"{folder}: {len(images.listing(folder))} pictures{there}")
 
 
-def _train(options: argparse.Namespace) -> None:
-    from . import checkpoints, datasets, devices, recipes, zoo
+def _train(options: argparse.Namespace) -> int:
+    from . import devices, recipes, zoo
 
-    if options.recipe is None:
+    if not options.recipes:
         for recipe in recipes.RECIPES.values():
             print(f"{recipe.name:<18} {recipe.task:<12} {recipe.plan.steps:>7} steps  {recipe.origin}")
-        return
+        return 0
+    deadline = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
+    runs, alone, failed = _runs(options), devices.world() == 1, False
+    single = len(runs) == 1
+    while runs:
+        recipe, out, *start = runs.pop(0)
+        if options.resume and alone and not single and zoo.finished(recipe, out):
+            print(f"{recipe.name}: finished before, in {out}")
+            continue
+        try:
+            steps = _train_one(recipe, out, *start, deadline, options)
+        except Exception as why:
+            if single or not _expected(why):
+                raise
+            print(f"error: {recipe.name}: {_sentence(why)}", file=sys.stderr)
+            failed = True  # the others may do better
+            continue
+        if runs and (steps < recipe.plan.steps or (alone and time.monotonic() >= deadline)):
+            print(f"not begun: {', '.join(run[0].name for run in runs)}; go on with --resume")
+            break
+    return 2 if failed else 0
+
+
+def _runs(options: argparse.Namespace) -> list[tuple]:
+    """Recipe, folder and beginning of each training; what cannot end well is said here, before any work."""
+    from . import checkpoints, datasets, devices, recipes
+
     names = ("steps", "epochs", "learning_rate", "seed", "patch", "quality", "tiles", "sets", "ratio")
     changes = {name: getattr(options, name) for name in names} | {"batch": options.batch or options.global_batch}
-    recipe = recipes.changed(recipes.find(options.recipe), **changes)
-    out = options.out or Path("runs") / recipe.name
+    queue = [recipes.find(name) for name in dict.fromkeys(options.recipes)]
     devices.check_device(options.device)
-    if not options.resume and not options.overwrite:
-        checkpoints.check_folder(out)  # said before any work
-    start, started_from = _weights(options.start or recipe.start_from)
+    runs = []
+    for recipe in queue:
+        try:
+            recipe = recipes.changed(recipe, **changes)
+            for name in recipe.sets:
+                datasets.folder(name)
+        except datasets.DatasetError as why:
+            hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
+            raise datasets.DatasetError(f"{why}{hint}") from None
+        out = options.out if options.out and len(queue) == 1 else (options.out or Path("runs")) / recipe.name
+        if not options.resume and not options.overwrite:
+            checkpoints.check_folder(out)
+        runs.append((recipe, out, *_weights(options.start or recipe.start_from)))
+    return runs
+
+
+def _train_one(recipe, out: Path, start, started_from, deadline: float, options: argparse.Namespace) -> int:
+    """Train a recipe, write its weights and card, and say so; returns how many steps are done."""
+    from . import devices, recipes, zoo
+
     processes = devices.world()
     if processes > 1 and not devices.rank():
         total, rate = options.global_batch or recipe.batch * processes, recipe.plan.learning_rate
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {"start": start, "started_from": started_from, "share": options.global_batch is not None}
-    how |= {"resume": options.resume, "overwrite": options.overwrite, "device": options.device}
-    try:
-        model, log, facts = recipes.run(recipe, out, progress=not options.quiet, **how)
-    except datasets.DatasetError as why:
-        hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
-        raise datasets.DatasetError(f"{why}{hint}") from None
-    if devices.rank():
-        return
+    how |= {"resume": options.resume, "overwrite": options.overwrite, "device": options.device, "deadline": deadline}
+    model, log, facts = recipes.run(recipe, out, progress=not options.quiet, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
+    if devices.rank():
+        return done["step"]
     card = zoo.write(recipe, model, out, steps=done["step"], seconds=done["seconds"], validation=[done], **facts)
     if done["step"] < recipe.plan.steps:
         print(f"stopped at step {done['step']} of {recipe.plan.steps}; go on with --resume --out {out}")
     psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
-    print(f"{card.with_suffix('.safetensors')} · {psnr}")
+    print(f"{card.with_suffix('.safetensors')} · {psnr}", flush=True)
+    return done["step"]
 
 
 def _weights(name: str | None) -> tuple[dict | None, dict | None]:

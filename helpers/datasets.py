@@ -3,9 +3,11 @@
 `COURSE_DATA` names a folder of image sets; by default `data/downloads`.
 """
 
+import copy
 import difflib
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -14,12 +16,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
 from . import degradations, images
+from .devices import send
 from .files import reason
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -183,13 +186,71 @@ def side_wanted(size: int, scale: int = 1, rescale: Sequence[float] = ()) -> int
     return math.ceil(size * scale / min(rescale, default=1))
 
 
+class Crop(NamedTuple):
+    """What is drawn of one patch: its picture, its corner and side in input pixels, its orientation; gray or not."""
+
+    picture: int
+    top: int
+    left: int
+    side: int
+    turns: int
+    mirrored: bool
+    gray: bool
+
+
+class Pictures:
+    """Pictures (C, H, W) end to end in one uint8 tensor, on any device: all crops of a batch are cut at once."""
+
+    def __init__(self, pictures: Sequence[torch.Tensor]):
+        self.pixels = torch.cat([picture.flatten() for picture in pictures])
+        self.shapes = [picture.shape for picture in pictures]
+        self.offsets = [0, *itertools.accumulate(picture.numel() for picture in pictures)]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.pixels[slice(*self.offsets[index : index + 2])].view(self.shapes[index])
+
+    def to(self, device: torch.device) -> "Pictures":
+        """The same pictures on a device."""
+        moved = copy.copy(self)
+        moved.pixels = self.pixels.to(device)
+        return moved
+
+    def cut(self, crops: Sequence[Crop], scale: int) -> torch.Tensor:
+        """Crops of one side, (N, C, scale·side, scale·side), from places `scale` times as far from the corner."""
+        strides = torch.tensor([self._strides(crop, scale) for crop in crops])  # (N, 4)
+        offset, channel, row, column = send(strides, self.pixels.device).T.reshape(4, -1, 1, 1, 1)
+        side = torch.arange(scale * crops[0].side, device=self.pixels.device)
+        colours = torch.arange(self.shapes[0][0], device=self.pixels.device)
+        index = offset + colours.view(-1, 1, 1) * channel + side.view(-1, 1) * row + side * column  # (N, C, side, side)
+        return self.pixels.index_select(0, index.flatten()).view(index.shape)  # several times faster than pixels[index]
+
+    def _strides(self, crop: Crop, scale: int) -> tuple[int, int, int, int]:
+        """Where a crop begins in `pixels`, and how far it is from there to the next channel, row and column.
+
+        So it is turned and mirrored without being moved: it begins in another corner, and its strides are exchanged or
+        negative.
+        """
+        _, height, width = self.shapes[crop.picture]
+        offset = self.offsets[crop.picture] + scale * (crop.top * width + crop.left)
+        row, column, last = width, 1, scale * crop.side - 1
+        for _ in range(crop.turns):
+            offset, row, column = offset + last * column, -column, row
+        if crop.mirrored:
+            offset, column = offset + last * column, -column
+        return offset, height * width, row, column
+
+
 class Patches:
     """Random aligned patches of pictures held in memory as uint8; calling it with a step number gives a batch.
 
     The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
 
     targets: clean uint8 pictures (C, H, W). inputs: their degraded versions, smaller by `scale`, same order; or
-    None, and then `degrade(batch, rng)` makes the inputs of the uint8 batch (N, C, size, size) and may draw numbers.
+    None, and then `degrade(batch, rng)` makes the inputs of the uint8 batch (N, C, size, size), on the CPU, and may
+    draw numbers.
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     augment: each patch is turned and mirrored into one of its eight orientations.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
@@ -212,51 +273,70 @@ class Patches:
         sources: Sequence[str] = (),
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
-        self.alone = inputs is None  # no inputs of their own: `degrade` makes them of the targets
-        wanted = side_wanted(size, scale if self.alone else 1, rescale)
+        self.factor = 1 if inputs is None else scale  # from positions in an input to positions in its target
+        self.side = size * scale // self.factor  # of a patch, where it is cut
+        wanted = side_wanted(size, scale // self.factor, rescale)
         kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
-        self.pairs, self.sources = [pairs[index] for index in kept], [sources[index] for index in kept if sources]
-        self.dropped = len(pairs) - len(self.pairs)
-        if not self.pairs:
+        self.sources, self.dropped = [sources[index] for index in kept if sources], len(pairs) - len(kept)
+        if not kept:
             raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
-        self.size, self.batch, self.scale, self.augment, self.seed = size, batch, scale, augment, seed
+        self.targets = Pictures([pairs[index][1] for index in kept])
+        self.inputs = self.targets if inputs is None else Pictures([pairs[index][0] for index in kept])
+        self.batch, self.augment, self.seed = batch, augment, seed
         self.rescale, self.gray, self.degrade = tuple(rescale), gray, degrade
+
+    @property
+    def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The pictures that are drawn from, (input, target) each; views."""
+        return [(self.inputs[index], self.targets[index]) for index in range(len(self.targets))]
+
+    def to(self, device: torch.device) -> "Patches":
+        """The same batches, to rounding, made on a device of pictures kept there; `degrade` stays on the CPU."""
+        moved = copy.copy(self)
+        moved.targets = self.targets.to(device)
+        moved.inputs = moved.targets if self.inputs is self.targets else self.inputs.to(device)
+        return moved
 
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """(input, target) of step `step`, float32 in [0, 1], (N, C, size, size) and `scale` times that."""
-        rng = np.random.default_rng((self.seed, step, rank))
-        _, x, y = zip(*(self._patch(rng) for _ in range(self.batch)), strict=True)
-        x, y = torch.stack(x), torch.stack(y)
+        rng, crops = self._draw(step, rank)
+        y = self._cut(self.targets, crops, self.factor)
         if self.degrade is not None:
-            x = self.degrade(y, rng)
+            x = send(self.degrade(y.cpu(), rng), y.device)
+        else:
+            x = y if self.inputs is self.targets else self._cut(self.inputs, crops, 1)
         return images.to_float(x), images.to_float(y)
 
     def names(self, step: int, rank: int = 0) -> list[str]:
         """What the pictures are called that the patches of that batch are from; empty without `sources`."""
-        rng = np.random.default_rng((self.seed, step, rank))
-        return [self.sources[self._patch(rng)[0]] for _ in range(self.batch)] if self.sources else []
+        return [self.sources[crop.picture] for crop in self._draw(step, rank)[1]] if self.sources else []
 
-    def _patch(self, rng: np.random.Generator) -> tuple[int, torch.Tensor, torch.Tensor]:
-        """(number of the picture, input, target)."""
-        index = int(rng.integers(len(self.pairs)))
-        x, y = self.pairs[index]
-        factor = 1 if self.alone else self.scale  # from positions in x to positions in y
-        size = wanted = self.size * self.scale // factor
+    def _draw(self, step: int, rank: int) -> tuple[np.random.Generator, list[Crop]]:
+        """The numbers of a batch, drawn on the CPU whatever the device, and the generator after them."""
+        rng = np.random.default_rng((self.seed, step, rank))
+        return rng, [self._draw_one(rng) for _ in range(self.batch)]
+
+    def _draw_one(self, rng: np.random.Generator) -> Crop:
+        picture, side = int(rng.integers(len(self.inputs))), self.side
         if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
-            size = round(wanted / rng.choice(self.rescale))
-        top, left = (int(rng.integers(side - size + 1)) for side in x.shape[-2:])
-        x = x[:, top : top + size, left : left + size]
-        top, left, size = top * factor, left * factor, size * factor
-        y = y[:, top : top + size, left : left + size]
-        if self.augment:
-            turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-            x, y = (torch.rot90(t, turns, (1, 2)) for t in (x, y))
-            x, y = (t.flip(2) if mirror else t for t in (x, y))
-        if y.shape[-1] > wanted * factor:
-            x = y = images.to_uint8(degradations.resize(images.to_float(y), (wanted, wanted)))
-        if self.gray and rng.random() < self.gray:
-            x = y = images.luma_uint8(y).expand(3, -1, -1)
-        return index, x, y
+            side = round(side / rng.choice(self.rescale))
+        top, left = (int(rng.integers(length - side + 1)) for length in self.inputs.shapes[picture][-2:])
+        turns, mirrored = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
+        return Crop(picture, top, left, side, turns, mirrored, bool(self.gray and rng.random() < self.gray))
+
+    def _cut(self, pictures: Pictures, crops: Sequence[Crop], scale: int) -> torch.Tensor:
+        """uint8 (N, C, side, side): crops of one kind are cut, reduced and made gray together."""
+        done, kinds = {}, [(crop.side, crop.gray) for crop in crops]
+        for kind in set(kinds):
+            some = [number for number, its in enumerate(kinds) if its == kind]
+            pixels = pictures.cut([crops[number] for number in some], scale)
+            if kind[0] > self.side:
+                size = (scale * self.side, scale * self.side)
+                pixels = images.to_uint8(degradations.resize(images.to_float(pixels), size))
+            if kind[1]:
+                pixels = images.luma_uint8(pixels).expand(-1, 3, -1, -1)
+            done |= zip(some, pixels, strict=True)
+        return torch.stack([done[number] for number in range(len(crops))])
 
 
 class Share:
@@ -269,6 +349,10 @@ class Share:
         if batches.batch % processes:
             raise DatasetError(f"{batches.batch} patches per step cannot be shared equally by {processes} processes.")
         self.batches, self.processes = batches, processes
+
+    def to(self, device: torch.device) -> "Share":
+        """The same, made on a device."""
+        return Share(self.batches.to(device), self.processes)
 
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """(input, target) as `Patches` gives them, fewer by the factor `processes`."""

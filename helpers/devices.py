@@ -38,6 +38,12 @@ def _reduces_pictures(name: str | None) -> bool:
         return False
 
 
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device. A GPU fetches it from pinned memory by itself, and the program does not wait for it."""
+    waits = device.type != "cuda" or tensor.is_cuda
+    return tensor.to(device) if waits else tensor.pin_memory().to(device, non_blocking=True)
+
+
 def world() -> int:
     """How many processes torchrun began; alone it is 1. Clusters set WORLD_SIZE for a single one as well."""
     return _number("WORLD_SIZE", 1)

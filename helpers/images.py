@@ -437,21 +437,26 @@ _OFFSET = {True: torch.tensor([16.0, 128.0, 128.0]) / 255, False: torch.tensor([
 
 def rgb_to_ycbcr(image: torch.Tensor, studio: bool = True) -> torch.Tensor:
     """(…, 3, H, W) RGB in [0, 1] to BT.601 YCbCr, divided by 255, in studio range or (JPEG's) full range."""
-    matrix = _STUDIO if studio else _FULL
-    return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image) + _OFFSET[studio].to(image).view(3, 1, 1)
+    matrix = _there(_STUDIO if studio else _FULL, image)
+    return torch.einsum("ij,...jhw->...ihw", matrix, image) + _there(_OFFSET[studio], image).view(3, 1, 1)
 
 
 def ycbcr_to_rgb(image: torch.Tensor, studio: bool = True, offset: bool = True) -> torch.Tensor:
     """The inverse of `rgb_to_ycbcr`; not clipped. Without `offset`, of a difference between two pictures."""
-    centred = image - _OFFSET[studio].to(image).view(3, 1, 1) if offset else image
-    return torch.einsum("ij,...jhw->...ihw", _INVERSE[studio].to(image), centred)
+    centred = image - _there(_OFFSET[studio], image).view(3, 1, 1) if offset else image
+    return torch.einsum("ij,...jhw->...ihw", _there(_INVERSE[studio], image), centred)
+
+
+def _there(constant: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """A constant where the image is, in its type; a GPU takes it when its turn comes, and is not waited for."""
+    return constant.to(image, non_blocking=True)
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """Y of BT.601 in studio range, (…, 1, H, W), as in [16/255, 235/255]. A gray image is its own luma."""
     if image.shape[-3] == 1:
         return image
-    weights = _STUDIO[0].to(image)
+    weights = _there(_STUDIO[0], image)
     return torch.einsum("j,...jhw->...hw", weights, image)[..., None, :, :] + 16 / 255
 
 

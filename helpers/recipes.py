@@ -167,8 +167,8 @@ def run(
     """Train a recipe into the folder `out`. Returns the model, its log, and the facts that its card states.
 
     `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
-    the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite and progress, as
-    `training.train` has them. Raises RecipeError, DatasetError, DeviceError, TrainingError.
+    the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite, progress and
+    deadline, as `training.train` has them. Raises RecipeError, DatasetError, DeviceError, TrainingError.
     """
     processes = devices.world()
     if share and processes > 1 and recipe.task in ("codec", "cs"):

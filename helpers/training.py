@@ -6,13 +6,15 @@ One process on a CPU or one GPU; under `torchrun`, one process on each of many G
 import copy
 import dataclasses
 import io
+import itertools
 import math
 import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,7 +27,7 @@ from tqdm.auto import tqdm
 
 from . import images, metrics
 from .checkpoints import TrainingError, check_folder, clear, make_ready, save_weights, write, writing
-from .devices import join_processes, pick_device, rank, world
+from .devices import join_processes, pick_device, rank, send, world
 from .files import plain_numbers, reason
 from .models import autocast, precision
 
@@ -89,21 +91,22 @@ def train(
     origin: dict | None = None,
     device: str | None = None,
     progress: bool = True,
+    deadline: float = math.inf,
 ) -> list[dict]:
     """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
 
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
-    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, or a file
-    called `stop` in `out`, ends it after the step under way, saved. `model` ends with the (averaged) weights.
+    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, a file
+    called `stop` in `out`, or the `deadline`, a value of `time.monotonic()`, ends it after the step under way, saved.
+    `model` ends with the (averaged) weights.
     `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
-    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch. Raises TrainingError,
-    DeviceError.
+    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch; where it has a method
+    `to(device)`, batches are made on the device. Raises TrainingError, DeviceError.
     """
-    run = Run(model, plan, out, device, origin, getattr(batch, "names", None))
+    run = Run(model, plan, out, device, origin, getattr(batch, "names", None), deadline)
     start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
-        for step in range(start, plan.steps):
-            x, y = (t.to(run.device, memory_format=torch.channels_last) for t in batch(step, run.rank))
+        for step, x, y in run.batches(batch, start):
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
                 prediction = run.network(x)
@@ -135,8 +138,9 @@ class Run:
         device: str | None,
         origin: dict | None = None,
         names: Callable[[int, int], Sequence[str]] | None = None,
+        deadline: float = math.inf,
     ):
-        self.plan, self.model, self.origin, self.names = plan, model, origin or {}, names
+        self.plan, self.model, self.origin, self.names, self.deadline = plan, model, origin or {}, names, deadline
         self.out = Path(out) if out else None
         self.device = pick_device(device)
         if self.device.type == "cuda":
@@ -145,7 +149,7 @@ class Run:
         self.rank, self.world = rank(), world()
         self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
-        self.average = AveragedModel(model, multi_avg_fn=partial(_average, decay=plan.averaging), use_buffers=True)
+        self.average = AveragedModel(model)
         self.optimizer = OPTIMIZERS[plan.optimizer](model.parameters(), lr=plan.learning_rate)
         self.schedule = _schedule(self.optimizer, plan)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -164,6 +168,17 @@ class Run:
 
     # -- one step
 
+    def batches(self, batch: Callable[[int, int], Pair], start: int) -> Iterator[tuple]:
+        """(step, input, target) of each step from `start` on; for a GPU, made while the step before it runs."""
+        batch = batch.to(self.device) if hasattr(batch, "to") else batch
+
+        def make(step: int):
+            pair = (send(t, self.device) for t in batch(step, self.rank))
+            return step, *(t.to(self.device, memory_format=torch.channels_last) for t in pair)
+
+        steps = range(start, self.plan.steps)
+        return _ahead(make, steps, self.device) if self.device.type == "cuda" else map(make, steps)
+
     def autocast(self, step: int):
         """The device's fastest precision, and full precision for the plan's last steps."""
         return nullcontext() if step >= self.plan.steps - self.plan.float32_steps else autocast(self.device)
@@ -179,9 +194,21 @@ class Run:
         self.scaler.update()
         if self.plan.schedule != "plateau":
             self.schedule.step()
-        self.average.update_parameters(self.model)
+        self._update_average()
         self.losses[self.count] = value.detach()
         self.count += 1
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the weights: much at first, to forget the poor ones; in the end by 1 - `averaging`.
+
+        AveragedModel.update_parameters does it as well, but reads its count back from the GPU, and so waits for it.
+        """
+        count = self.average.n_averaged.item()  # on the CPU, whatever the device
+        weight = 1 - min(self.plan.averaging, (1 + count) / (10 + count)) if count else 1
+        for old, new in zip(_numbers(self.average.module), _numbers(self.model), strict=True):
+            old.lerp_(new, weight) if old.is_floating_point() and weight < 1 else old.copy_(new)
+        self.average.n_averaged += 1
 
     # -- validation, log, checkpoints
 
@@ -358,8 +385,8 @@ class Run:
     # -- stopping
 
     def asked_to_stop(self) -> bool:
-        """Ctrl-C, or a file called `stop` in the output folder, on whichever process saw it."""
-        if self.out and (self.out / "stop").exists():
+        """Ctrl-C, a file called `stop` in the output folder, or the time is up, on whichever process saw it."""
+        if time.monotonic() >= self.deadline or (self.out and (self.out / "stop").exists()):
             self._stop.set()
         if self.world == 1:
             return self._stop.is_set()
@@ -435,9 +462,18 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-@torch.no_grad()
-def _average(old: list[torch.Tensor], new: list[torch.Tensor], count: torch.Tensor, decay: float) -> None:
-    """Exponential moving average that forgets the first, poor weights quickly: decay grows from 0.1 to its value."""
-    weight = 1 - min(decay, (1 + count.item()) / (10 + count.item()))
-    for a, b in zip(old, new, strict=True):
-        a.lerp_(b, weight) if a.is_floating_point() else a.copy_(b)
+def _numbers(model: nn.Module) -> Iterator[torch.Tensor]:
+    """All that a network has learnt: its weights, and its buffers, such as the means of batch norm."""
+    return itertools.chain(model.parameters(), model.buffers())
+
+
+def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterator:
+    """As `map`, but while a result is used, a thread makes the next one. The GPU does both in the order of asking."""
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as pool:
+        coming = None
+        for item in items:
+            ready, coming = coming, pool.submit(function, item)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()

@@ -20,7 +20,7 @@ def dwt2(image: torch.Tensor, wavelet: str = "haar", levels: int = 1) -> tuple[t
 
     Details are horizontal, vertical, diagonal, as `pywt.wavedec2(…, mode="zero")` orders them. Differentiable.
     """
-    kernels = _kernels(wavelet).to(image)
+    kernels = _kernels(wavelet).to(image, non_blocking=True)
     length = kernels.shape[-1]
     low, details = image, []
     for _ in range(levels):
@@ -65,7 +65,8 @@ def dw_ssim(
     if image.shape != reference.shape or image.dim() != 4:
         raise ValueError(f"DW-SSIM wants two (N, C, H, W), not {tuple(image.shape)} and {tuple(reference.shape)}.")
     basis, sizes = _window_basis(wavelet)
-    bands = [(basis.to(x) @ _windows(2 * x - 1)).split(sizes, dim=-2) for x in (image, reference)]
+    basis = basis.to(image, non_blocking=True)
+    bands = [(basis @ _windows(2 * x - 1)).split(sizes, dim=-2) for x in (image, reference)]
     scores = []
     for first, second in zip(*bands, strict=True):  # (N, C, coefficients, windows)
         sums = [(a * b).sum((1, 2)) for a, b in ((first, second), (first, first), (second, second))]

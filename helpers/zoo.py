@@ -171,8 +171,18 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
     return folder / f"{recipe.name}.json"
 
 
+def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
+    """Whether the weights and the card of exactly this recipe, trained to its end, are in a folder. Raises ZooError."""
+    path = Path(folder) / f"{recipe.name}.json"
+    about = card(path) if path.exists() else {}
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return (about.get("recipe"), about.get("steps")) == (plain, recipe.plan.steps) and about["weights"].is_file()
+
+
 def commit() -> str:
-    """The commit that the code is at, "+" if code has changed since; empty outside a checkout."""
+    """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
+    if (noted := datasets.DATA / "COMMIT").exists():
+        return noted.read_text(encoding="utf-8").strip()
     git = ["git", "-C", str(datasets.DATA.parent)]
     code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
     try:

@@ -518,6 +518,92 @@ def test_a_world_size_that_is_no_number_is_a_sentence(place, capsys, monkeypatch
     assert "WORLD_SIZE is 'x'" in refused(place, capsys, "train", "tiny-x2", "--quiet")
 
 
+# ------------------------------------------------------------------------------------- train: a queue
+
+
+def queue(*more) -> int:
+    return run("train", "tiny-x2", "other-x2", "--device", "cpu", "--quiet", *more)
+
+
+def weights_of(place: Path, folder: str, name: str) -> bytes:
+    return (place / folder / f"{name}.safetensors").read_bytes()
+
+
+def test_several_recipes_train_one_after_another_as_each_alone(place, capsys):
+    assert queue() == 0
+    for name in ("tiny-x2", "other-x2"):
+        assert run("train", name, "--out", f"alone-{name}", "--device", "cpu", "--quiet") == 0
+        assert weights_of(place, f"runs/{name}", name) == weights_of(place, f"alone-{name}", name)
+    (place / "third" / "other-x2").mkdir(parents=True)
+    (place / "third" / "other-x2" / "last.pt").touch()
+    capsys.readouterr()
+    line = refused(place, capsys, *"train tiny-x2 other-x2 --out third --quiet".split())  # before the first is begun
+    assert "third/other-x2/last.pt: a run is there already" in line
+
+
+def test_a_queue_ends_when_its_time_is_up_and_goes_on_where_it_was(place, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    draw = datasets.Patches.__call__
+
+    def slow(self, step, rank=0):
+        clock[0] += 20.0 if self.pass_on else 0.0
+        return draw(self, step, rank)
+
+    monkeypatch.setattr(datasets.Patches, "pass_on", True, raising=False)
+    monkeypatch.setattr(datasets.Patches, "__call__", slow)
+    assert queue("--minutes", "1") == 0  # three of four steps
+    said = capsys.readouterr().out
+    assert "stopped at step 3 of 4; go on with --resume --out runs/tiny-x2" in said and "not begun: other-x2" in said
+    assert not (place / "runs" / "other-x2").exists()
+    assert queue("--minutes", "1", "--resume") == 0  # the fourth, and two of the other
+    assert "stopped at step 2 of 4" in capsys.readouterr().out
+    assert run(*"train tiny-x2 other-x2 good-x2 --minutes 1 --device cpu".split(), "--resume") == 2  # no such recipe
+    assert queue("--minutes", "4", "--resume") == 0
+    said = capsys.readouterr().out
+    assert "tiny-x2: finished before, in runs/tiny-x2" in said and "stopped" not in said
+    monkeypatch.setattr(datasets.Patches, "pass_on", False)
+    assert queue("--out", "unbroken") == 0
+    for name in ("tiny-x2", "other-x2"):
+        assert weights_of(place, f"runs/{name}", name) == weights_of(place, f"unbroken/{name}", name)
+
+
+def test_no_recipe_is_begun_when_the_last_step_of_another_took_the_time(place, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    write = zoo.write
+    monkeypatch.setattr(zoo, "write", lambda *a, **k: clock.append(clock.pop() + 61) or write(*a, **k))
+    assert queue("--minutes", "1") == 0
+    assert "not begun: other-x2" in capsys.readouterr().out
+    assert (place / "runs/tiny-x2/tiny-x2.json").exists() and not (place / "runs/other-x2").exists()
+
+
+def test_a_stop_ends_the_queue(place, capsys, monkeypatch):
+    draw = datasets.Patches.__call__
+
+    def stop(self, step, rank=0):
+        (place / "runs" / "tiny-x2" / "stop").touch()
+        return draw(self, step, rank)
+
+    monkeypatch.setattr(datasets.Patches, "__call__", stop)
+    assert queue() == 0
+    assert "not begun: other-x2; go on with --resume" in capsys.readouterr().out
+
+
+def test_a_recipe_that_fails_does_not_keep_the_others_from_training(place, capsys, monkeypatch):
+    """What can be known before is said before any work; what breaks later is told, and the next one begins."""
+    assert "'absent-x2'" in refused(place, capsys, *"train tiny-x2 absent-x2 --quiet".split())
+    lost = recipe("lost-x2", sets=("Nowhere",))
+    wild = recipe("wild-x2", sets=(str(place / "set"),), plan=Plan(2, 1e-3), patch=30)
+    for one in (lost, wild):
+        monkeypatch.setitem(recipes.RECIPES, one.name, one)
+    assert "'Nowhere'" in refused(place, capsys, *"train tiny-x2 lost-x2 --quiet".split())
+    assert run(*"train wild-x2 tiny-x2 --device cpu --quiet".split()) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: wild-x2: none of the ") and len(said.err.splitlines()) == 1
+    assert (place / "runs" / "tiny-x2" / "tiny-x2.json").exists()
+
+
 def test_no_command_and_an_unknown_one(place, capsys):
     assert "COMMAND" in refused(place, capsys)
     assert "paint" in refused(place, capsys, "paint")

@@ -231,6 +231,44 @@ def test_random_jpeg_is_a_function_of_the_step():
     assert not torch.equal(made[0](0)[0], made[0](1)[0])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_batch_is_cut_as_by_slicing_turning_and_mirroring_one_by_one(channels, scale):
+    """What is cut at once, and on any device, against torch's operations on each patch alone, bit for bit."""
+    targets = [images.to_uint8(photograph(60 + 2 * seed, 90 - 2 * seed, channels, seed)) for seed in range(5)]
+    inputs = None if scale == 1 else [degradations.for_task("sr-x2")(y) for y in targets]
+    gray = 0.5 if channels == 3 else 0.0
+    batches = datasets.Patches(targets, inputs, size=16, batch=30, scale=scale, rescale=(0.8, 0.6), gray=gray)
+
+    def alone(picture: torch.Tensor, crop: datasets.Crop, factor: int) -> torch.Tensor:
+        top, left, side = factor * crop.top, factor * crop.left, factor * crop.side
+        patch = torch.rot90(picture[:, top : top + side, left : left + side], crop.turns, (1, 2))
+        patch = patch.flip(2) if crop.mirrored else patch
+        if crop.side > 16:
+            patch = images.to_uint8(degradations.resize(images.to_float(patch), (16 * factor, 16 * factor)))
+        return images.to_float(images.luma_uint8(patch).expand(3, -1, -1) if crop.gray else patch)
+
+    for step in range(4):
+        crops = batches._draw(step, 0)[1]
+        assert len({(crop.turns, crop.mirrored, crop.side, crop.gray) for crop in crops}) > 10
+        x, y = batches(step)
+        assert torch.equal(y, torch.stack([alone(targets[crop.picture], crop, scale) for crop in crops]))
+        assert torch.equal(x, torch.stack([alone((inputs or targets)[crop.picture], crop, 1) for crop in crops]))
+
+
+def test_batches_of_a_device_are_made_on_it_alone():
+    """The device "meta" knows shapes alone, and refuses to compute with a tensor that was left on the CPU."""
+    targets = [images.to_uint8(photograph(40, 50, 3, seed)) for seed in range(3)]
+    inputs = [degradations.for_task("sr-x2")(y) for y in targets]
+    alone = datasets.Patches(targets, size=16, batch=12, rescale=(0.8,), gray=0.5)
+    for batches in (alone, datasets.Patches(targets, inputs, size=8, batch=12, scale=2), datasets.Share(alone, 3)):
+        here = batches(0)
+        there = batches.to(torch.device("meta"))(0)
+        assert [t.device.type for t in there] == ["meta", "meta"]
+        assert [t.shape for t in there] == [t.shape for t in here]
+        assert all(torch.equal(a, b) for a, b in zip(batches(0), here, strict=True))  # the others stay where they were
+
+
 # ------------------------------------------------------------------------------------------- CIFAR-10
 
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from builders import photograph, pictures, recipe
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import datasets, images, recipes, zoo
+from helpers import datasets, images, recipes, training, zoo
 from helpers.losses import LOSSES
 from helpers.models import Restorer
 from helpers.training import Plan, TrainingError
@@ -36,6 +37,29 @@ def test_start_from_shares_most_weights(name):
         given = recipes.network(recipes.RECIPES[one.start_from]).state_dict()
         shared = sum(v.numel() for k, v in given.items() if k in own and own[k].shape == v.shape)
         assert shared > 0.9 * sum(v.numel() for v in given.values())
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses the copies to a device for which a program would wait. Of values, "meta" has none that could be read."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        moves = function is torch.ops.aten._to_copy.default and str(options.get("device")) == "meta"
+        assert not moves or arguments[0].is_meta or options.get("non_blocking"), "a copy that is waited for"
+        return function(*arguments, **options)
+
+
+@every_recipe
+def test_a_step_of_training_never_waits_for_the_device(name):
+    one = recipes.find(name)
+    model = recipes.network(one)
+    run = training.Run(model, one.plan, None, "meta")
+    x = torch.empty(one.batch, model.channels, one.patch, one.patch, device="meta")
+    y = x.new_empty(one.batch, model.channels, one.patch * one.scale, one.patch * one.scale)
+    loss = LOSSES[one.loss]()
+    with Waiting():
+        for _ in range(2):  # the average begins with the second
+            run.update(training._loss(loss, run.network(x), y, one.plan.shave))
 
 
 def test_every_network_of_the_course_has_a_recipe():

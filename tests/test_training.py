@@ -699,6 +699,34 @@ def test_the_gpu_of_a_run_is_the_current_one(monkeypatch):
         fit(device="cuda")
 
 
+def test_for_a_gpu_the_next_batch_is_made_while_the_present_one_is_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    begun, go_on = [threading.Event() for _ in range(4)], threading.Event()
+
+    def make(step: int) -> tuple[int, threading.Thread]:
+        begun[step].set()
+        assert step < 2 or go_on.wait(9)
+        return step, threading.current_thread()
+
+    with contextlib.closing(training._ahead(make, range(4), torch.device("cuda", 1))) as results:
+        assert next(results)[0] == 0 and begun[1].wait(9)  # made while the caller is here
+        assert next(results)[0] == 1 and begun[2].wait(9) and not begun[3].is_set()  # and no more than one
+        go_on.set()
+        step, thread = next(results)
+        assert step == 2 and thread is not threading.current_thread()
+    assert not thread.is_alive()  # one that is stopped leaves no thread behind
+    assert list(training._ahead(lambda step: step, range(3), torch.device("cuda"))) == [0, 1, 2]
+    assert list(training._ahead(make, range(0), torch.device("cuda"))) == []
+
+
+def test_what_goes_wrong_in_a_batch_made_ahead_is_heard(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    results = training._ahead(lambda step: 1 // (1 - step), range(3), torch.device("cuda"))
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 # ---------------------------------------------------------------------------------------- many processes
 
 
