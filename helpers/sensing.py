@@ -56,7 +56,7 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
         raise SensingError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
     pixels = images.luma_uint8(images.from_pillow(images.to_pillow(image)))  # which complains of shapes and NaN
     counts = network.geometry(*pixels.shape[-2:], ratio)[1][0]
-    y = network.measure(pixels, ratio)
+    y = network.measure(pixels, ratio).cpu()
     if not counts.any():
         raise SensingError(f"at a ratio of {ratio:g} nothing is measured of this picture; take a larger ratio.")
     scales, levels = quantize(y, bits)
@@ -95,7 +95,8 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     scales = torch.zeros(rows)
     scales[: counts.max()] = torch.from_numpy(arrays["scales"]).float()
     y = dequantize(scales, levels.movedim(-1, 0), about.bits)
-    return network.picture(y, about.height, about.width, about.ratio, progress)
+    y = y.to(network.raw_rows.device)
+    return network.picture(y, about.height, about.width, about.ratio, progress).cpu()
 
 
 def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
