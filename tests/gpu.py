@@ -509,6 +509,7 @@ def work(name: str, about: dict, table: Path | None, quick: bool, pretend: bool)
     report = Report("notebooks" if name in BOOKS else name, about, table, quick)
     with pretended.gpu() if pretend else nullcontext():
         PARTS[name](report)
+    report.measured(report.part, "faults", report.faults)
     sys.exit(int(report.faults > 0))
 
 
