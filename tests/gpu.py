@@ -2,15 +2,14 @@
 
     python tests/gpu.py [--device cuda|cpu] [--quick] [--minutes 5] [--out FILE.csv] [--commit NAME] [PART ...]
 
-Wants what `helpers` imports; no Jupyter, no network, no image sets. Parts, the most important first: restoring,
-training, files, timing, and the notebooks 01 to 06. Each runs in a process of its own, so that one which fails, hangs
-or breaks the card leaves the others alone, and writes each number at once into the table, data/results/gpu.csv.
+Wants what `helpers` imports; no Jupyter, no network, no image sets. Parts: restoring, training, files, the notebooks 01
+to 06, begun in this order, up to six at once; then timing, alone. Each is a process of its own, so that one which
+fails, hangs or breaks the card leaves the others alone, and writes each number at once into data/results/gpu.csv.
 Exit code 1 where something failed. `--device cpu` has a pretended GPU (tests/pretended.py) and writes no table.
 `--quick` trains some steps on small patches; a notebook's asserts are computed there, and not held to.
 """
 
 import argparse
-import ast
 import collections
 import copy
 import csv
@@ -18,15 +17,14 @@ import datetime
 import io
 import itertools
 import json
+import math
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -40,6 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import pretended  # noqa: E402
 import torch  # noqa: E402
+from scripts import QUICK_STEPS, compiled, without_jupyter  # noqa: E402
 
 from helpers import codec, datasets, degradations, images, losses, metrics, models, recipes, sensing, training, zoo  # noqa: E402
 
@@ -48,7 +47,7 @@ COLUMNS = ["device", "driver", "torch", "date", "commit", "part", "name", "measu
 # Largest differences from the CPU that pass, of pictures in [0, 1]. PyTorch lets cuDNN's convolutions round their
 # inputs to TF32, 10 bits of mantissa, unless it is told not to; the package leaves that as it is. So both are measured.
 EXACT, ROUNDED, HALF = 0.1 / 255, 1 / 255, 3 / 255  # gray levels
-TRAINED_BATCH, QUICK_PATCH, QUICK_STEPS = 8, 32, 3
+TRAINED_BATCH, QUICK_PATCH = 8, 32
 DEVICE = torch.device("cuda", 0)
 
 
@@ -87,62 +86,6 @@ class Report:
 
 
 # ------------------------------------------------------------------------------------------- notebooks
-
-
-class Widget:
-    """Stands for each widget: it has a value, and does nothing."""
-
-    def __init__(self, value=None, *_, **options):
-        self.__dict__.update(options, value=value, model_id="")
-
-    def __getattr__(self, name: str):
-        return lambda *_, **__: None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-
-def interact(function: Callable, **knobs) -> Callable:
-    """Call the function once, as the real one does at first."""
-    function(**{name: getattr(knob, "value", knob) for name, knob in knobs.items()})
-    return function
-
-
-def without_jupyter() -> None:
-    """Put stand-ins where notebooks import IPython and ipywidgets from."""
-    shell, display, widgets = (types.ModuleType(name) for name in ("IPython", "IPython.display", "ipywidgets"))
-    shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
-    display.display = display.Image = display.HTML = lambda *_, **__: None
-    for name in ("FileUpload", "FloatSlider", "IntSlider", "Text", "Output", "HTML", "Button", "HBox", "VBox"):
-        setattr(widgets, name, Widget)
-    widgets.interact = interact
-    sys.modules |= {module.__name__: module for module in (shell, display, widgets)}
-
-
-class Shorter(ast.NodeTransformer):
-    """Code for a smoke test: loops that train take three turns, asserts are computed and not held to."""
-
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        return ast.copy_location(ast.Expr(node.test), node)
-
-    def visit_For(self, node: ast.For) -> ast.AST:
-        self.generic_visit(node)
-        if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in ast.walk(node)):
-            short = f"__import__('itertools').islice({ast.unparse(node.iter)}, {QUICK_STEPS})"
-            node.iter = ast.parse(short, mode="eval").body
-        return node
-
-
-def compiled(source: str, name: str, quick: bool):
-    """A cell as code: lines that are IPython's own do nothing."""
-    plain = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
-    if quick:
-        plain = re.sub(r"^(\w+_STEPS) = [\d_]+", rf"\1 = {QUICK_STEPS}", plain, flags=re.MULTILINE)
-    tree = ast.parse(plain, name)
-    return compile(ast.fix_missing_locations(Shorter().visit(tree)) if quick else tree, name, "exec")
 
 
 def notebook(report: Report, path: Path) -> None:
@@ -283,48 +226,49 @@ def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     return recipes.changed(recipe, sets=("bundled",), **changes)
 
 
+def chosen(quick: bool) -> list[str]:
+    """The names of all recipes, or of one for each kind of network."""
+    kinds = {recipe.network["kind"]: name for name, recipe in reversed(recipes.RECIPES.items())}
+    return sorted(kinds.values()) if quick else list(recipes.RECIPES)
+
+
 def trained(report: Report) -> None:
     """Each recipe for some steps on one batch, which it must learn; then on from its checkpoint, here and there."""
-    for name in recipes.RECIPES:
+    for name in chosen(report.quick):
         with report.check(name), tempfile.TemporaryDirectory() as folder:
             learns(report, name, Path(folder))
 
 
 def learns(report: Report, name: str, folder: Path) -> None:
-    """Train a recipe, go on with it on the device, the CPU, the device again, and in float16. Raises Fault."""
-    steps = QUICK_STEPS - 1 if report.quick else 30
-    recipe = small(name, report.quick, steps=steps, **({} if report.quick else {"batch": TRAINED_BATCH}))
+    """Train a recipe, go on with it on the CPU, on the device, in float16, and on the CPU again. Raises Fault."""
+    steps, rate = 1 if report.quick else 30, recipes.find(name).plan.learning_rate / 10  # slowly, so that it falls
+    recipe = small(name, report.quick, steps=steps, learning_rate=rate, batch=TRAINED_BATCH)
     batches, validation = recipes.prepare(recipe)
-    pair, held = batches(0), [corner(*validation[0])]
-    loss = losses.LOSSES[recipe.loss]()
+    pair, held, loss = batches(0), [corner(*validation[0])], losses.LOSSES[recipe.loss]()
+    before = value(recipes.network(recipe), loss, pair, recipe.plan.shave)
+    report.measured(name, "loss before", before)
 
-    def run(steps: int, where: str | None, out: Path, start: Callable = lambda: recipes.network(recipe)) -> tuple:
-        model, plan = start(), replace(recipe.plan, steps=steps)
+    def run(steps: int, where: str, out: Path, falls: bool = False) -> None:
+        model, plan = recipes.network(recipe), replace(recipe.plan, steps=steps)
         options = {"out": out, "resume": True, "device": where, "validation": held, "progress": False}
         log = training.train(model, lambda step, rank: pair, loss, plan, **options)
-        if [row["step"] for row in log][-1] != steps or not torch.tensor([row["loss"] for row in log]).isfinite().all():
-            raise Fault(f"on {where} up to step {steps} the log is {log}")
-        return model, log
+        after = value(model, loss, pair, recipe.plan.shave)
+        if log[-1]["step"] != steps or (steps > recipe.plan.steps and len(log) < 2) or not math.isfinite(after):
+            raise Fault(f"on {where} up to step {steps} the loss is {after:.4g}, the log {log}")
+        if falls:
+            report.measured(name, f"loss after, {models.precision(DEVICE)}", after)
+        if falls and not report.quick and not after < before:
+            raise Fault(f"after {steps} steps on one batch the loss is {after:.4g}, before {before:.4g}")
 
-    before = value(recipes.network(recipe).to(DEVICE), loss, pair, recipe.plan.shave)
-    model, log = run(steps, "cuda", folder / "run")
-    after = value(model, loss, pair, recipe.plan.shave)
-    report.measured(name, "loss before", before)
-    report.measured(name, "loss after", after)
-    if not report.quick and not after < before:
-        raise Fault(f"after {steps} steps on one batch the loss is {after:.4g}, before {before:.4g}")
-    for more, where in enumerate(("cuda", "cpu", "cuda"), start=1):
-        found = run(steps + more, where, folder / "run")[1]
-        if found[: len(log)] != log:
-            raise Fault(f"the run that went on on {where} has lost its log")
+    run(steps, "cuda", folder / "run", falls=True)
+    run(steps + 1, "cpu", folder / "run")
+    if not report.quick:
+        run(steps + 2, "cuda", folder / "run")
     with float16():
-        run(steps + 4, "cuda", folder / "run")  # from bfloat16 to float16, whose scaler is new
-        model, _ = run(steps, "cuda", folder / "float16")
-        run(steps + 1, "cpu", folder / "float16")
-        half = value(model, loss, pair, recipe.plan.shave)
-        report.measured(name, "loss after, float16", half)
-        if not report.quick and not half < before:
-            raise Fault(f"in float16 the loss is {half:.4g} after {steps} steps, before {before:.4g}")
+        run(steps + 3, "cuda", folder / "run")  # whose scaler is new
+        if not report.quick:
+            run(steps, "cuda", folder / "float16", falls=True)
+            run(steps + 1, "cpu", folder / "float16")
 
 
 @torch.no_grad()
@@ -377,7 +321,7 @@ def alike(report: Report, name: str, original: torch.Tensor, here, there, again)
 def timing(report: Report) -> None:
     """What a training step is spent on, by recipe; then the seconds that each network takes for a megapixel."""
     slowest = collections.Counter()
-    for name in recipes.RECIPES:
+    for name in chosen(report.quick):
         with report.check(name):
             spent = step_times(report, name)
             slowest[max(spent, key=spent.get)] += 1
@@ -448,7 +392,8 @@ PARTS_OF_A_STEP = ("drawing and degrading", "transfer", "forward, backward, opti
 BOOKS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))}
 PARTS = {"restoring": restoring, "training": trained, "files": files, "timing": timing}
 PARTS |= {number: partial(notebook, path=path) for number, path in BOOKS.items()}
-PHASES = (("restoring", "training", "files"), ("timing",), tuple(BOOKS))  # times are taken of a card that is free
+PHASES = (("restoring", "training", "files", *BOOKS), ("timing",))  # times of a step are taken of a card that is free
+JOBS = min(6, os.cpu_count() or 1)  # parts at once
 
 
 def main() -> int:
@@ -507,6 +452,8 @@ def begin(table: Path, device: str) -> None:
 def work(name: str, about: dict, table: Path | None, quick: bool, pretend: bool) -> None:
     """One part, in its process, which ends with code 1 if anything in it failed."""
     report = Report("notebooks" if name in BOOKS else name, about, table, quick)
+    if name != "timing":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // JOBS))
     with pretended.gpu() if pretend else nullcontext():
         PARTS[name](report)
     report.measured(report.part, "faults", report.faults)
@@ -514,10 +461,10 @@ def work(name: str, about: dict, table: Path | None, quick: bool, pretend: bool)
 
 
 def run(names: list[str], job: Callable[[str], None], deadline: float) -> list[str]:
-    """Each part in a process of its own, up to three at once; those that failed, died or came too late."""
+    """Each part in a process of its own, some at once; those that failed, died or came too late."""
     fork, waiting, running, failed = get_context("fork"), list(names), {}, []
     while waiting or running:
-        while waiting and len(running) < min(3, os.cpu_count() or 1):
+        while waiting and len(running) < JOBS:
             name = waiting.pop(0)
             process = fork.Process(target=job, args=(name,))
             process.start()
