@@ -39,8 +39,8 @@ def gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[None]:
     }
     autocast, load, submit = torch.autocast, torch.load, ThreadPoolExecutor.submit
 
-    def cast(device_type: str, *args, **options):
-        return autocast("cpu" if device_type == "cuda" else device_type, *args, **options)
+    def cast(device_type: str, *args, **options):  # a CPU's half precision is slow where it is emulated: none of it
+        return autocast("cpu", enabled=False) if device_type == "cuda" else autocast(device_type, *args, **options)
 
     def loaded(file, map_location=None, **options):
         there = map_location is not None and torch.device(map_location).type == "cuda"
