@@ -321,7 +321,7 @@ def alike(report: Report, name: str, original: torch.Tensor, here, there, again)
 def timing(report: Report) -> None:
     """What a training step is spent on, by recipe; then the seconds that each network takes for a megapixel."""
     slowest = collections.Counter()
-    for name in chosen(report.quick):
+    for name in ("fsrcnn-x3", "jpeg-blind") if report.quick else recipes.RECIPES:
         with report.check(name):
             spent = step_times(report, name)
             slowest[max(spent, key=spent.get)] += 1
