@@ -40,7 +40,20 @@ import pretended  # noqa: E402
 import torch  # noqa: E402
 from scripts import QUICK_STEPS, compiled, without_jupyter  # noqa: E402
 
-from helpers import codec, datasets, degradations, images, losses, metrics, models, recipes, sensing, training, zoo  # noqa: E402
+from helpers import (  # noqa: E402
+    codec,
+    datasets,
+    degradations,
+    evaluation,
+    images,
+    losses,
+    metrics,
+    models,
+    recipes,
+    sensing,
+    training,
+    zoo,
+)
 
 TABLE = ROOT / "data" / "results" / "gpu.csv"
 COLUMNS = ["device", "driver", "torch", "date", "commit", "part", "name", "measure", "value"]
@@ -107,16 +120,20 @@ def notebook(report: Report, path: Path) -> None:
 
 @contextmanager
 def shortened() -> Iterator[None]:
-    """Within it, `helpers` trains for some steps, and other processes are not begun."""
-    train = training.train
+    """Within it, `helpers` trains for some steps and measures one picture; other processes are not begun."""
+    train, evaluate = training.train, evaluation.evaluate
 
     def briefly(model, batch, loss, plan, validation=(), **options):
         plan, validation = replace(plan, steps=min(plan.steps, QUICK_STEPS)), [corner(*pair) for pair in validation]
         return train(model, batch, loss, plan, validation=validation, **options)
 
+    def one(task, files, *rest, **options):
+        return evaluate(task, list(files)[:1], *rest, **options)
+
     done = subprocess.CompletedProcess([], 0, "", "")
-    with mock.patch.object(training, "train", briefly), mock.patch.object(subprocess, "run", lambda *_, **__: done):
-        yield
+    with mock.patch.object(training, "train", briefly), mock.patch.object(evaluation, "evaluate", one):
+        with mock.patch.object(subprocess, "run", lambda *_, **__: done):
+            yield
 
 
 def corner(x: torch.Tensor, y: torch.Tensor, side: int = 96) -> training.Pair:

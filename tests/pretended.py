@@ -12,9 +12,10 @@ from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 GPU = torch.device("cuda", 0)
+ANSWERS = {"device": GPU, "is_cuda": True, "is_cpu": False}
 FREE = ("copy_", "_foreach_copy_", "__set__", "_has_compatible_shallow_copy_type")  # what two places may meet in
 JOINING = ("cat", "stack", "concat", "conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "mm", "bmm", "einsum")
 
@@ -72,10 +73,9 @@ class _Places(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(function, "__name__", str(function))
-        if name == "__get__":  # a property, such as `device`
-            answer = getattr(self, f"_{function.__self__.__name__}", None)
-            if answer and _there(args[0]):
-                return answer()
+        if name == "__get__" and function.__self__.__name__ != "grad":  # a property; views share their storage's place
+            answer = ANSWERS.get(function.__self__.__name__)
+            return function(*args) if answer is None or not _there(args[0]) else answer
         if name in ("to", "cuda", "cpu") and isinstance(args[0], torch.Tensor):
             return self._move(function, name, args, kwargs)
         if name in ("numpy", "__array__") and _there(args[0]):
@@ -85,15 +85,14 @@ class _Places(TorchFunctionMode):
         there = _asks(kwargs.get("device"))
         if there:
             kwargs["device"] = "cpu"
-        given = args[:1] if name == "__deepcopy__" else (args, kwargs)
-        given = [t for t in tree_leaves(given) if isinstance(t, torch.Tensor)]
+        given = list(_tensors(args[:1] if name == "__deepcopy__" else (args, kwargs)))
         if not there and "device" not in kwargs:
             there = self._place(name, given, args)
         result = function(*args, **kwargs)
         if there:
             known = {_key(t) for t in given}
-            for t in tree_leaves(result):
-                if isinstance(t, torch.Tensor) and _key(t) not in known:
+            for t in _tensors(result):
+                if _key(t) not in known:
                     _put(t)
         return result
 
@@ -106,7 +105,7 @@ class _Places(TorchFunctionMode):
             if _there(args[0]):
                 return True
         elif name == "__setitem__":  # a slice is copied into; what has indices is computed
-            with_tensors = any(isinstance(t, torch.Tensor) for t in tree_leaves(args[1]))
+            with_tensors = any(True for _ in _tensors(args[1]))
             value = args[2]
             mixed = isinstance(value, torch.Tensor) and value.dim() and _there(value) != _there(args[0])
             if not (with_tensors and mixed) and (_there(args[0]) or not any(map(_there, given[1:-1]))):
@@ -133,14 +132,13 @@ class _Places(TorchFunctionMode):
             result = result.clone()
         return _put(result) if there else result
 
-    def _device(self):
-        return GPU
 
-    def _is_cuda(self):
-        return True
-
-    def _is_cpu(self):
-        return False
+def _tensors(given) -> Iterator[torch.Tensor]:
+    if isinstance(given, torch.Tensor):
+        yield given
+    elif isinstance(given, (list, tuple, dict)):
+        for part in given.values() if isinstance(given, dict) else given:
+            yield from _tensors(part)
 
 
 def _asks(device) -> bool:
