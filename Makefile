@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed fuzz \
-  gpu-pack test-colab test-floors test-newest lock badges format clean
+  gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -68,8 +68,11 @@ speed: $(READY)  ## measure throughput, processes, restoring, codec, DW-SSIM and
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
 
-test-colab: $(READY)  ## run notebooks 1 and 2 with Colab's versions, as after a click on a badge (6 GB, once)
+test-colab: $(READY)  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)
 	@$(BIN)/python tests/colab.py
+
+test-gpu:  ## try all of the course on this machine's GPU, in five minutes; without .venv, by PYTHON, if that has torch
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu.py
 
 test-floors: $(READY)  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
 	@$(BIN)/python tests/versions.py floors

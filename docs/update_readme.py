@@ -1,9 +1,10 @@
-"""Write what the README shows but does not say itself: its table and its picture; and docs/results.md, all tables.
+"""Write what README, docs/results.md and docs/scaling.md show but do not say themselves: tables and a picture.
 
     python docs/update_readme.py [--check]
 
 The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in
-italics, from `docs/published.csv`; the picture from a bundled photograph and the shipped networks. `--check` writes
+italics, from `docs/published.csv`; what is known of GPUs, from `data/results/gpu.csv` (by `make test-gpu`), or that
+nothing is; the picture from a bundled photograph and the shipped networks. `--check` writes
 nothing and exits with 1 where a table is not that which the results give.
 """
 
@@ -16,7 +17,14 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "data" / "results", ROOT / "docs" / "teaser.png"
 PUBLISHED, PAGE = ROOT / "docs" / "published.csv", ROOT / "docs" / "results.md"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+SCALING, GPU = ROOT / "docs" / "scaling.md", RESULTS / "gpu.csv"
+GPU_PARTS = ("restoring", "training", "files", "timing", "notebooks")  # of tests/gpu.py
+UNVERIFIED = """
+**Not verified on a GPU.** All of this is tested with processes on CPUs (gloo; `tests/test_training.py`), and on a GPU
+that is pretended (`python tests/gpu.py --device cpu`): its tensors refuse to meet those of the CPU. What only a GPU
+runs – NCCL, float16 and bfloat16 under CUDA – is PyTorch's own and written as its documentation says, but was not run
+here. `make test-gpu` tries all of the course on a GPU in five minutes; then `make readme` writes what it found here.
+""".strip()
 ORDER = ["Set11", "BSD68_gray", "Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
 FAMILIES = {  # what the task of a row begins with: heading, how its scores are written
     "sr-": ("Super-resolution", "PSNR in dB / SSIM"),
@@ -159,11 +167,83 @@ def _line(task: str, method: str, published: bool, rows: pd.DataFrame, sets: lis
     return f"| {' | '.join([task, *cells])} |"
 
 
-def between_markers(page: str, table: str) -> str:
+def between_markers(page: str, table: str, name: str = "results") -> str:
     """A page with a table between its markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
+def gpu_rows() -> pd.DataFrame:
+    """What was measured on GPUs, device by device; empty where nothing was."""
+    return pd.read_csv(GPU) if GPU.is_file() else pd.DataFrame(columns=["device", "part", "name", "measure", "value"])
+
+
+def gpu_minutes(rows: pd.DataFrame) -> dict[str, str]:
+    """The minutes of each notebook on the first device, by the name of its file; "not measured" where they were not."""
+    rows = rows[(rows["part"] == "notebooks") & (rows["measure"] == "seconds")].drop_duplicates("name")
+    measured = {name: max(0.1, seconds / 60) for name, seconds in zip(rows["name"], rows["value"], strict=True)}
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("0*.ipynb"))]
+    return {name: f"{measured[name]:.1f} minutes" if name in measured else "not measured" for name in names}
+
+
+def gpu_sentence(rows: pd.DataFrame) -> str:
+    """What the README says of the notebooks on a GPU."""
+    if rows.empty:
+        return "On a GPU: not measured."
+    minutes = ", ".join(gpu_minutes(rows).values())
+    return f"On a GPU ({rows['device'].iloc[0]}): {minutes} ([what was tried there](docs/scaling.md))."
+
+
+def gpu_section(rows: pd.DataFrame) -> str:
+    """Markdown: for each device what was tried and measured; or that nothing was."""
+    if rows.empty:
+        return UNVERIFIED
+    parts = []
+    for device, found in rows.groupby("device", sort=False):
+        faults = found[found["measure"] == "faults"].set_index("part")["value"].groupby("part").agg(["sum", "count"])
+        wanted = pd.Series(1, GPU_PARTS[:-1]).to_dict() | {"notebooks": 6}
+        short = [part for part in wanted if part not in faults.index or faults.loc[part, "count"] < wanted[part]]
+        wrong = [f"{part} {int(row['sum'])}" for part, row in faults.iterrows() if row["sum"]]
+        said = f"checks failed: {', '.join(wrong)}" if wrong else "no check failed"
+        said += f"; not finished: {', '.join(short)}" if short else ""
+        about = found.iloc[0]
+        run = f"driver {about['driver']}, torch {about['torch']}, {about['date']}, commit {about['commit']}"
+        lines = [f"**Tried on {device}** by `make test-gpu` ({run}): {said}.", "", *_gpu_table(found, "timing", TIMED)]
+        parts.append("\n".join([*lines, "", *_gpu_table(found, "restoring", COMPARED)]))
+    if not rows["device"].str.contains("T4").any():
+        parts.append("**Not verified on a T4**, the card of Colab's free machines, which trains in float16.")
+    return "\n\n".join(parts)
+
+
+TIMED = {
+    "patches per second": "patches/s",
+    "ms a step, drawing and degrading": "drawing, ms a step",
+    "ms a step, transfer": "transfer",
+    "ms a step, forward, backward, optimiser": "network and optimiser",
+    "peak MiB": "peak MiB",
+}
+COMPARED = {
+    "largest difference, float32": "from the CPU, float32",
+    "largest difference, TF32 as PyTorch has it": "with TF32, PyTorch's default",
+    "largest difference, half precision": "with `half`",
+    "seconds per megapixel": "seconds per megapixel",
+}
+
+
+def _gpu_table(rows: pd.DataFrame, part: str, columns: dict[str, str]) -> list[str]:
+    """Lines of Markdown: a row per recipe or network that the part measured, differences in gray levels."""
+    names = rows[(rows["part"] == part) & rows["measure"].isin(columns)]["name"].unique()
+    values = rows[rows["name"].isin(names)].pivot_table(index="name", columns="measure", values="value")
+    values = values.reindex(columns=list(columns))
+    values[[name for name in columns if name.startswith("largest")]] *= 255
+    lines = [f"| {' | '.join(['recipe' if part == 'timing' else 'network, gray levels', *columns.values()])} |"]
+    lines.append("|---|" + "--:|" * len(columns))
+    return lines + [
+        f"| {' | '.join([name, *('' if pd.isna(v) else f'{v:,.0f}' if v >= 100 else f'{v:.2g}' for v in row)])} |"
+        for name, row in zip(values.index, values.to_numpy(), strict=True)
+    ]
 
 
 def picture(path: Path) -> None:
@@ -194,9 +274,11 @@ def main() -> int:
     options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check
     drifted = []
-    for path, table in ((README, headlines()), (PAGE, all_tables())):
+    tables = [(README, headlines(), "results"), (PAGE, all_tables(), "results")]
+    tables += [(README, gpu_sentence(gpu_rows()), "gpu"), (SCALING, gpu_section(gpu_rows()), "gpu")]
+    for path, table, name in tables:
         found = path.read_text(encoding="utf-8")
-        wanted = between_markers(found, table)
+        wanted = between_markers(found, table, name)
         drifted += [path.name] if found != wanted else []
         if not check:
             path.write_text(wanted, encoding="utf-8")

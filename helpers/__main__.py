@@ -7,6 +7,7 @@ from __future__ import annotations  # so that a Python too old for `str | None` 
 
 import argparse
 import errno
+import math
 import os
 import re
 import sys

@@ -235,8 +235,9 @@ class Codec:
         piece = pixels[:, top : top + BLOCK * TILE, left : left + BLOCK * TILE]
         x = images.to_float(piece).expand(1, 3, -1, -1)
         x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
-        levels = self.model.encode(x, self.model.steps(torch.tensor([dial_rate(dial)])))[0]
-        return levels.round().clamp(-TOP_LEVEL, TOP_LEVEL).to(torch.int16)
+        steps = self.model.steps(torch.tensor([dial_rate(dial)]))
+        x, steps = (t.to(self.model.log_steps.device) for t in (x, steps))
+        return self.model.encode(x, steps)[0].round().clamp(-TOP_LEVEL, TOP_LEVEL).to("cpu", torch.int16)
 
 
 class PackedBits:

@@ -65,7 +65,7 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
         how = "take a larger ratio" if enough else "take a larger picture"
         said = f"at a ratio of {ratio:g} nothing is measured of {size[1]}x{size[0]} pixels"
         raise SensingError(f"{said}; {how}.")
-    y = network.measure(pixels, ratio)
+    y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
@@ -102,7 +102,8 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     scales = torch.zeros(rows)
     scales[: counts.max()] = torch.from_numpy(arrays["scales"]).float()
     y = dequantize(scales, levels.movedim(-1, 0), about.bits)
-    return network.picture(y, about.height, about.width, about.ratio, progress)
+    y = y.to(network.raw_rows.device)
+    return network.picture(y, about.height, about.width, about.ratio, progress).cpu()
 
 
 def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:

@@ -333,7 +333,8 @@ class Run:
 
     def _load(self, state: dict) -> None:
         for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
+            if name != "scaler" or state[name]:  # the scaler of a run that needed none has no state
+                getattr(self, name).load_state_dict(state[name])
         self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
 
     def _rehearse(self, step: int) -> None:

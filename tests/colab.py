@@ -51,9 +51,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "notebooks", nargs="*", type=Path, default=every[:2], metavar="NOTEBOOK", help="by default 1, 2"
-    )
+    parser.add_argument("notebooks", nargs="*", type=Path, default=every, metavar="NOTEBOOK", help="by default all six")
     parser.add_argument("--python", default=venvs.python_for("3.13", "3.12", "3.11"))
     return parser.parse_args()
 

@@ -158,7 +158,7 @@ class TransformAutoencoder(nn.Module):
         """The rounding step of each code in gray levels, (N, codes, 1, 1), at `rate` (N,) from 0 to TOP_RATE."""
         below = rate.floor().clamp(max=TOP_RATE - 1)
         share, below = (rate - below)[:, None], below.long()
-        table = self.log_steps.to(rate.dtype)
+        table = self.log_steps.to(rate)
         return torch.lerp(table[below], table[below + 1], share).exp()[..., None, None]
 
     @torch.no_grad()
@@ -169,11 +169,11 @@ class TransformAutoencoder(nn.Module):
     @torch.no_grad()
     def picture(self, levels: torch.Tensor, rate: float, progress: bool = False) -> torch.Tensor:
         """uint8 (3, 16·h, 16·w) of rounded codes, int (codes, h, w); large ones in tiles, to the same result."""
-        steps = self.exact_steps(rate).float()
+        steps = self.exact_steps(rate).float().to(self.log_steps.device)
 
         def decode(piece: torch.Tensor) -> torch.Tensor:
-            x = self.decode(piece[None].float(), steps).contiguous(memory_format=torch.channels_last)
-            return images.to_uint8(self.restorer(x)[0])
+            x = self.decode(piece[None].to(steps), steps).contiguous(memory_format=torch.channels_last)
+            return images.to_uint8(self.restorer(x)[0]).to(piece.device)
 
         self.to(memory_format=torch.channels_last)
         return images.map_tiles(decode, levels, TILE, -(-self.restorer.halo // BLOCK), BLOCK, progress)
