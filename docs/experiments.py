@@ -1,19 +1,25 @@
-"""The experiments whose tables notebooks 5 and 6 show, too long to run in them.
+"""The experiments whose tables notebooks 3, 5 and 6 show, too long to run in them.
 
     python docs/experiments.py rows          # random, fixed or learned patterns; 10 minutes on a CPU core
     python docs/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 30 minutes
     python docs/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 15 minutes
     python docs/experiments.py demos         # beside the original's own demo pictures; seconds
     python docs/experiments.py classical     # strengths of classical methods, tuned on training pictures; 10 minutes
+    python docs/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
+    python docs/experiments.py conv-units    # notebook 3's original network, 5 epochs by two schedules; 4 minutes
+    python docs/experiments.py jpeg-loss     # notebook 3's own training with L1 and with the squared error; 3 minutes
 
-Each writes `data/experiments/NAME.csv`. They want COURSE_DATA: the recipes' training sets, Set11, ResCSNet_demo.
+Each writes `data/experiments/NAME.csv`. All but the last two want COURSE_DATA: the recipes' training sets, Set11,
+ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
 """
 
 import argparse
 import dataclasses
+import io
 import itertools
 import json
 import math
+import random
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,6 +27,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torchvision.transforms.functional as TF
+from PIL import Image
 from torch.optim.swa_utils import update_bn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +41,7 @@ from helpers import (  # noqa: E402
     images,
     losses,
     metrics,
+    models,
     recipes,
     training,
     wavelets,
@@ -51,6 +59,7 @@ LOSSES = {
     "the same, each picture, signed": partial(losses.FrobeniusDWSSIMLoss, absolute=False, joint=False),
 }
 SEEDS = (0, 1, 2)
+HELD_OUT = ("chelsea", "coffee", "flower")  # the photographs that no training of notebook 3 sees
 SETS = ("bundled", "Set11")
 RATIOS = (0.04, 0.1, 0.25)
 
@@ -181,12 +190,97 @@ def classical_table(_: int) -> pd.DataFrame:
     return pd.DataFrame(rows).round(4)
 
 
+def notebook_3():
+    """Its training photographs, its degradation, and the three photographs that no training of it sees."""
+    clean = datasets.load_all([path for path in datasets.bundled() if path.stem not in HELD_OUT], channels=3)
+    degrade = degradations.RandomJPEG(10, shifted=0, twice=0, untouched=0)
+    return clean, degrade, [images.load(datasets.bundled(name)) for name in HELD_OUT]
+
+
+def jpeg_loss_table(steps: int) -> pd.DataFrame:
+    """A row per loss: mean luma PSNR of the held-out photographs after the training of notebook 3's section 3.7."""
+    clean, degrade, held_out = notebook_3()
+    sharp = [images.quantize(images.luma(picture)) for picture in held_out]
+    pairs = [(degradations.jpeg(picture, 10), picture) for picture in sharp]
+    batches, rows = datasets.Patches(clean, size=64, batch=16, gray=1.0, degrade=degrade), []
+    for name, loss in (("L1", torch.nn.L1Loss()), ("MSE", torch.nn.MSELoss())):
+        torch.manual_seed(0)
+        network = models.build("drunet", widths=(24, 48), blocks=(1, 2, 1))
+        plan = training.Plan(steps, 2e-3, warmup=steps // 20, averaging=0.99, clip=0.2, every=steps)
+        training.train(network, batches, loss, plan, progress=False)
+        psnr = [metrics.psnr(images.quantize(network.restore(x)), y) for x, y in pairs]
+        rows.append({"loss": name, "psnr": sum(psnr) / len(psnr)})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(3)
+
+
+def conv_units_table(steps: int) -> pd.DataFrame:
+    """A row per schedule and epoch of notebook 3's original network: training loss, PSNR on what it does not see.
+
+    An epoch has 162 steps: 1,296 pictures in batches of 8, as the original's own log of an aborted run shows. As coded,
+    the rate halves after each of the first 19 epochs, and Adam begins anew.
+    """
+    clean, degrade, held_out = notebook_3()
+    parts = [images.quantize(picture)[:, 100:260, 160:400] for picture in held_out]
+    pairs = [(degradations.jpeg(part, 10), part) for part in parts]
+    batches, epoch, rows = datasets.Patches(clean, size=32, batch=4, degrade=degrade), 162, []
+    for rate, factor in (("constant", 1.0), ("as coded", 0.5)):
+        torch.manual_seed(0)
+        network = models.build("conv-units")
+        for done in range(steps // epoch):
+            plan = training.Plan(epoch, 5e-4 * factor**done, schedule="constant", averaging=0, every=epoch, seed=done)
+            there = partial(lambda first, step, rank: batches(first + step, rank), done * epoch)
+            log = training.train(network, there, torch.nn.MSELoss(), plan, validation=pairs, progress=False)
+            rows.append({"rate": rate, "step": (done + 1) * epoch, "loss": log[-1]["loss"], "psnr": log[-1]["psnr"]})
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(5)
+
+
+def no_harm_table(_: int) -> pd.DataFrame:
+    """A row per picture and kind of damage: whether jpeg-blind returned it as it is, and what the network alone gains.
+
+    Squares of 256 pixels from sets without traces of JPEG, none of them among those by which the rule was chosen.
+    """
+    sets = (("validation/DIV2K_valid_256", 2, 12), ("train/CID22", 5, 28), ("train/DIV2K_test_LR_x4", 4, 20))
+    files = [path for name, first, each in sets for path in images.listing(datasets.course_data() / name)[first::each]]
+    network, rng, rows = zoo.load("jpeg-blind"), random.Random(0), []
+    for path in files:
+        clean = images.to_pillow(TF.center_crop(images.load_uint8(path), 256))
+        factor = rng.choice((0.5, 0.6, 0.75, 0.8, 1.25, 1.5, 2.0))
+        resample = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS))
+        smaller = partial(Image.Image.resize, size=(round(256 * factor),) * 2, resample=resample)
+        turned = partial(Image.Image.rotate, angle=1, resample=Image.Resampling.BICUBIC)
+        for kind, change, low, high in (
+            ("clean", None, 0, 0),
+            ("clean, resized", smaller, 0, 0),
+            ("quality 10 to 30, resized", smaller, 10, 30),
+            ("quality 40 to 60, resized", smaller, 40, 60),
+            ("quality 10 to 60, turned", turned, 10, 60),
+        ):
+            quality = rng.randint(low, high)
+            coded = Image.open(io.BytesIO(degradations.jpeg_bytes(images.from_pillow(clean), quality or 100)))
+            given, truth = (
+                images.from_pillow(change(x) if change else x)[:, 8:-8, 8:-8]
+                for x in (coded if quality else clean, clean)
+            )
+            row = {"image": path.name, "kind": kind, "quality": quality, "factor": factor if change == smaller else 1}
+            row["as it is"] = torch.equal(network.restore(given), given)
+            alone = models.Restorer.restore(network, given)
+            before, after = (metrics.psnr(*map(images.to_float, (x, truth))) for x in (given, alone))
+            rows.append(row | ({"gain": after - before} if quality else {"psnr": after}))
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(3)
+
+
 EXPERIMENTS = {
     "rows": (rows_table, 1000),
     "losses": (losses_table, 1000),
     "batch-norm": (batch_norm_table, 200),
     "demos": (demos_table, 0),
     "classical": (classical_table, 0),
+    "conv-units": (conv_units_table, 5 * 162),
+    "no-harm": (no_harm_table, 0),
+    "jpeg-loss": (jpeg_loss_table, 700),
 }
 
 

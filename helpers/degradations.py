@@ -179,8 +179,11 @@ def _comb(values: torch.Tensor) -> int:
     return found
 
 
-def untouched_by_jpeg(image: torch.Tensor) -> bool:
-    """Whether a picture, (1 or 3, H, W), shows for certain no JPEG coarser than quality 92. Small ones do not tell."""
+def without_jpeg_grid(image: torch.Tensor) -> bool:
+    """Whether a picture, (1 or 3, H, W), shows for certain no JPEG coarser than quality 92 on a grid of 8×8 pixels.
+
+    Small pictures do not tell. A resized or turned JPEG has lost its grid, and shows none either.
+    """
     steps = jpeg_steps(image)
     return len(steps) >= 3 and sum(step > 1 for step in steps.values()) < 3
 

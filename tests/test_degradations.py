@@ -251,14 +251,14 @@ def test_jpeg_leaves_its_steps(top, left, quality, scale):
 @EVERY_PHOTOGRAPH
 def test_coarse_jpeg_is_noticed_and_none_or_a_fine_one_is_not(path):
     clean = images.load_uint8(path)
-    assert degradations.untouched_by_jpeg(clean)
+    assert degradations.without_jpeg_grid(clean)
     for quality in (5, 10, 40, 75, 88):
-        assert not degradations.untouched_by_jpeg(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
+        assert not degradations.without_jpeg_grid(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
     for quality in (95, 98, 100):
-        assert degradations.untouched_by_jpeg(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
+        assert degradations.without_jpeg_grid(degradations.for_task(f"jpeg-color-q{quality}")(clean)), quality
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 8, 8), (1, 15, 200), (3, 16, 16), (1, 64, 64)])
 def test_small_and_flat_pictures_do_not_tell(shape):
     assert degradations.jpeg_steps(torch.full(shape, 0.5)) == {}
-    assert not degradations.untouched_by_jpeg(torch.full(shape, 0.5))
+    assert not degradations.without_jpeg_grid(torch.full(shape, 0.5))

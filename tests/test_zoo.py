@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from builders import photograph, randomized, recipe, shipped
+from PIL import Image
 
 from helpers import codec, comparison, datasets, degradations, evaluation, images, metrics, models, zoo
 
@@ -305,6 +306,69 @@ def test_the_skyline_network_gains_on_the_bundled_photographs_in_tiles(size):
         assert (restored - model.restore(poor, tile=None)).abs().max() <= 1e-4
     assert sum(gains) / len(gains) >= 0.8
     assert min(gains) > 0
+
+
+def saved(picture, quality):
+    """A Pillow picture through a JPEG file."""
+    return images.to_pillow(degradations.decode(degradations.jpeg_bytes(images.from_pillow(picture), quality)))
+
+
+def on_a_page(picture):
+    """A screenshot: the picture, smaller, in a white page with a dark bar."""
+    page = Image.new(picture.mode, (420, 400), "white")
+    page.paste("navy" if picture.mode == "RGB" else 40, (0, 0, 420, 30))
+    page.paste(picture.resize((190, 190), Image.Resampling.BICUBIC), (20, 60))
+    return page
+
+
+def resized(size, resample):
+    return lambda picture: picture.resize((size, size), resample)
+
+
+WITHOUT_A_GRID = {
+    "x0.6": resized(144, Image.Resampling.LANCZOS),
+    "x0.8": resized(192, Image.Resampling.BILINEAR),
+    "x1.5": resized(360, Image.Resampling.BICUBIC),
+    "x2, cut": lambda picture: picture.resize((480, 480), Image.Resampling.LANCZOS).crop((13, 6, 333, 326)),
+    "turned by a degree": lambda picture: picture.rotate(1, Image.Resampling.BICUBIC).crop((8, 8, 232, 232)),
+    "resized, saved again": lambda picture: saved(picture.resize((200, 200), Image.Resampling.BICUBIC), 97),
+    "resized, gray": lambda picture: picture.resize((200, 200), Image.Resampling.BICUBIC).convert("L"),
+    "on a page": on_a_page,
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_A_GRID)
+def test_the_blind_restorer_gains_on_jpegs_that_lost_their_grid(kind):
+    """Resampling destroys the comb of the coefficients; such pictures came back untouched."""
+    network, change, gains = zoo.load("jpeg-blind"), WITHOUT_A_GRID[kind], []
+    for name, quality in (("chelsea", 10), ("coffee", 10), ("camera", 30), ("rocket", 30)):
+        clean = images.to_pillow(images.load_uint8(datasets.bundled(name))[:, 40:280, 60:300])
+        truth, poor = (images.from_pillow(change(picture)) for picture in (clean, saved(clean, quality)))
+        restored = network.restore(poor)
+        assert not torch.equal(restored, poor)
+        before, after = (metrics.psnr(*map(images.to_float, (picture, truth))) for picture in (poor, restored))
+        gains.append(after - before)
+    assert min(gains) > 0 and sum(gains) / len(gains) > 0.2
+
+
+@pytest.mark.parametrize("path", datasets.bundled(), ids=lambda path: path.stem)
+def test_the_blind_restorer_does_no_harm_to_clean_photographs(path):
+    """They come back bit for bit; grass, nothing but fine texture, is not certain, and loses next to nothing."""
+    network, clean = zoo.load("jpeg-blind"), images.load_uint8(path)[:, :384, :384]
+    restored = network.restore(clean)
+    assert restored is not clean and restored.dtype == torch.uint8
+    if path.stem == "grass":
+        assert metrics.psnr(images.to_float(restored), images.to_float(clean)) > 45
+    else:
+        assert torch.equal(restored, clean)
+
+
+def test_the_blind_restorer_judges_each_picture_of_a_batch():
+    clean = images.load_uint8(datasets.bundled("chelsea"))[:, :240, :240]
+    pair = torch.stack([clean, degradations.for_task("jpeg-color-q30")(clean)])
+    restored = zoo.load("jpeg-blind").restore(pair)
+    assert torch.equal(restored[0], clean)
+    assert not torch.equal(restored[1], pair[1])
 
 
 def test_the_shipped_weights_are_small_together():
