@@ -13,18 +13,18 @@ from . import wavelets
 
 
 class PSNRLoss(nn.Module):
-    """Negative PSNR in dB, the mean over the batch's pictures (not the PSNR of their joint error).
+    """Negative PSNR in dB: the mean over the batch's pictures or, if `joint`, the PSNR of their joint error.
 
     `floor` is added to each MSE: 1e-10 makes a perfect picture 100 dB, not infinite; with 10^−4.5, 45 dB is the most.
     """
 
-    def __init__(self, floor: float = 1e-10):
+    def __init__(self, floor: float = 1e-10, joint: bool = False):
         super().__init__()
-        self.floor = floor
+        self.floor, self.joint = floor, joint
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) twice, in [0, 1] → a number."""
-        mse = (prediction - target).square().mean(dim=(1, 2, 3))
+        mse = (prediction - target).square().mean(dim=(0, 1, 2, 3) if self.joint else (1, 2, 3))
         return 10 * torch.log10(mse + self.floor).mean()
 
 
@@ -66,13 +66,14 @@ class MSSSIMLoss(nn.Module):
 class WeightedLoss(nn.Module):
     """0.4·MSE + 0.5·(100 − PSNR)/100 + 0.1·(1 − SSIM), the mixed loss of the Holopix50k SRCNN.
 
-    The original takes its PSNR through `math.log10`, which cuts the graph: that term moved no weight. Here all do.
+    Its PSNR is that of the whole batch's error, as the original's. That one is computed by `math.log10`, which cuts the
+    graph: the term moved no weight. Here all do. The original's peak of 255 on [0, 1] adds a constant, left out here.
     """
 
     def __init__(self, mse: float = 0.4, psnr: float = 0.5, ssim: float = 0.1):
         super().__init__()
         self.weights = (mse, psnr, ssim)
-        self.terms = nn.ModuleList([nn.MSELoss(), PSNRLoss(), SSIMLoss()])
+        self.terms = nn.ModuleList([nn.MSELoss(), PSNRLoss(joint=True), SSIMLoss()])
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) twice, in [0, 1] → a number."""
@@ -126,7 +127,8 @@ class RateDistortionLoss(nn.Module):
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "mse": nn.MSELoss,
     "l1": nn.L1Loss,
-    "psnr": PSNRLoss,
+    "psnr": PSNRLoss,  # of each picture
+    "psnr-joint": partial(PSNRLoss, joint=True),
     "psnr-to-45": partial(PSNRLoss, 10**-4.5),
     "ssim": SSIMLoss,
     "ms-ssim": MSSSIMLoss,

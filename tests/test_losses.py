@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from builders import photograph
+from torch import nn
 
 from helpers import degradations, losses, metrics
 
@@ -28,7 +29,7 @@ def test_values_are_the_metrics():
     mse = (prediction - target).square().mean().item()
     assert losses.PSNRLoss()(prediction, target).item() == pytest.approx(-psnr, abs=1e-3)
     assert losses.SSIMLoss()(prediction, target).item() == pytest.approx(1 - ssim, abs=1e-4)
-    expected = 0.4 * mse + 0.5 * (100 - psnr) / 100 + 0.1 * (1 - ssim)
+    expected = 0.4 * mse + 0.5 * (100 + 10 * math.log10(mse)) / 100 + 0.1 * (1 - ssim)
     assert losses.WeightedLoss()(prediction, target).item() == pytest.approx(expected, abs=1e-4)
 
 
@@ -36,6 +37,15 @@ def test_psnr_loss_is_a_mean_over_pictures_not_of_their_joint_error():
     prediction, target = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
     prediction[0], prediction[1] = 0.1, 0.01  # 20 dB and 40 dB
     assert losses.PSNRLoss()(prediction, target).item() == pytest.approx(-30, abs=1e-3)
+
+
+@pytest.mark.parametrize("loss", [losses.PSNRLoss(joint=True), losses.WeightedLoss(0, 100, 0)], ids=["psnr", "mixed"])
+def test_the_psnr_of_system_5_is_that_of_the_joint_error(loss):
+    """So its gradient is that of the MSE, and no picture has more say than its error gives it."""
+    prediction, target = torch.zeros(2, 1, 12, 12), torch.zeros(2, 1, 12, 12)
+    prediction[0], prediction[1] = 0.1, 0.01
+    grad, of_mse = gradient(loss, prediction, target), gradient(nn.MSELoss(), prediction, target)
+    assert torch.allclose(grad, 10 / math.log(10) / 0.00505 * of_mse, rtol=1e-3)
 
 
 def test_ms_ssim_loss_is_the_metric_where_five_scales_fit():

@@ -216,6 +216,8 @@ def test_notebook_2_tells_the_training_of_its_networks_right():
     colour, luma = (recipes.find(name).plan.steps for name in ("srcnn-955-rgb-x3", "srcnn-955-x3"))
     assert f"the colour network was trained for {colour:,} steps, the luma network for {luma:,}" in book
     assert f"after {luma:,} steps" in book
+    steps = [recipes.find(name).plan.steps for name in ("srcnn-915-x3", "srcnn-955-x3", "fsrcnn-x3", "edsr-x3")]
+    assert f"by different recipes, for {min(steps):,} to {max(steps):,} steps" in book
 
 
 def test_notebook_4_tells_the_training_of_its_networks_right():
