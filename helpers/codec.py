@@ -135,7 +135,8 @@ def read_header(data: bytes) -> Header:
 # ------------------------------------------------------------------------------------ other codecs
 
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. The options are
-# those that were best for RGB PSNR: JPEG 2000's lossy wavelet (9/7) and colour transform, WebP's slowest method.
+# the best for PSNR of those in data/experiments/rivals.csv, but for AVIF's slower speeds, which take several times as
+# long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
     "jpeg2000": (
@@ -144,7 +145,6 @@ FILE_FORMATS = {
     ),
     "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
     "avif": ("AVIF", {}, "quality", (0, 5, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
-    "avif-slow": ("AVIF", {"speed": 4}, "quality", (0, 10, 20, 30, 40, 50, 60)),  # Pillow's default is 6; 0 is slowest
 }
 
 
