@@ -8,6 +8,7 @@
     python docs/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
     python docs/experiments.py conv-units    # notebook 3's original network, 5 epochs by two schedules; 4 minutes
     python docs/experiments.py jpeg-loss     # notebook 3's own training with L1 and with the squared error; 3 minutes
+    python docs/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
 Each writes `data/experiments/NAME.csv`. All but the last two want COURSE_DATA: the recipes' training sets, Set11,
 ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
@@ -35,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from helpers import (  # noqa: E402
     classical,
+    codec,
     datasets,
     degradations,
     evaluation,
@@ -272,6 +274,42 @@ def no_harm_table(_: int) -> pd.DataFrame:
     return pd.DataFrame(rows).round(3)
 
 
+def rivals_table(_: int) -> pd.DataFrame:
+    """A row per file format and option: BD-rate (RGB, 0.1 to 0.8 bits per pixel) against the options in use."""
+    files = datasets.folder("BSDS300_train")[::12][:16]
+    pictures = [TF.center_crop(images.load_uint8(path), 256) for path in files]
+    options = {
+        "jpeg": ({}, {"progressive": True}, {"subsampling": "4:4:4"}),
+        "jpeg2000": ({}, {"irreversible": False}, {"mct": 0}, {"num_resolutions": 5}, {"codeblock_size": (32, 32)}),
+        "webp": ({}, {"method": 4}, {"use_sharp_yuv": True}),
+        "avif": ({}, {"subsampling": "4:4:4"}, {"advanced": {"tune": "psnr"}}, {"speed": 4}),
+    }
+    rows = []
+    for name, tried in options.items():
+        kind, used, key, settings = codec.FILE_FORMATS[name]
+        curves = {}
+        for more in tried:
+            sizes = settings[:8:2]
+            values = [{"quality_layers": [24 / size]} if key == "bpp" else {key: size} for size in sizes]
+            curves[json.dumps(more)] = [_point(pictures, kind, used | more | value) for value in values]
+            bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
+            rows.append({"format": name, "options": json.dumps(more), "BD-rate %": bits})
+            print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(1)
+
+
+def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[float, float]:
+    """Mean bits per pixel and PSNR of pictures as files of one format."""
+    found = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        images.to_pillow(picture).save(buffer, kind, **options)
+        decoded = degradations.decode(buffer.getvalue())
+        bits = metrics.bits_per_pixel(buffer.getvalue(), picture)
+        found.append((bits, metrics.psnr(decoded.float(), picture.float(), 255)))
+    return tuple(torch.tensor(found).mean(0).tolist())
+
+
 EXPERIMENTS = {
     "rows": (rows_table, 1000),
     "losses": (losses_table, 1000),
@@ -281,6 +319,7 @@ EXPERIMENTS = {
     "conv-units": (conv_units_table, 5 * 162),
     "no-harm": (no_harm_table, 0),
     "jpeg-loss": (jpeg_loss_table, 700),
+    "rivals": (rivals_table, 0),
 }
 
 

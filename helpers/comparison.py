@@ -81,12 +81,13 @@ def curves(table: pd.DataFrame) -> pd.DataFrame:
 def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> list[tuple[float, float]]:
     """The (bits per pixel, dB) points of one codec's rows, means over pictures; MS-SSIM in dB, −10·log₁₀(1 − MS-SSIM).
 
-    `payload`: without the headers of the files.
+    `payload`: without the headers of the files. Points that take more bits for no more dB are left out.
     """
     rates = table["bpp"] - table["header_bpp"] * payload
     scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
-    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean()
-    return list(points.sort_values("rate").itertuples(index=False, name=None))
+    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean().sort_values("rate")
+    rises = points["score"] > points["score"].cummax().shift(fill_value=-np.inf)
+    return list(points[rises].itertuples(index=False, name=None))
 
 
 def bd_rates(table: pd.DataFrame, method: str, anchor: str = "jpeg") -> pd.Series:

@@ -16,7 +16,7 @@ from notebooks.run import Notebook, code
 
 TAGS = {
     *("nbval-ignore-output", "nbval-skip", "nbval-raises-exception"),
-    *("raises-exception", "hide-input"),
+    *("raises-exception", "hide-input", "changes-when-repeated"),
 }
 MOST_LINES = 25
 MOST_SETUP_LINES = 6  # what a learner has to scroll past before the first lesson

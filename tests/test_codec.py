@@ -1,5 +1,6 @@
 """The .bic files: what goes in comes out, any size, and nothing damaged is taken for a picture."""
 
+import io
 import math
 import random
 import struct
@@ -11,7 +12,7 @@ from builders import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import codec, images, metrics, models, recipes, zoo
+from helpers import codec, datasets, images, metrics, models, recipes, zoo
 from helpers.codec import BitstreamError, CodecError
 from helpers.models.binary_autoencoder import BLOCK, TOP_RATE, ExactContext, TransformAutoencoder, laplace_bits
 from helpers.training import Plan
@@ -382,11 +383,45 @@ def test_headers_of_files_are_told_from_their_pixels(data):
     assert codec.header_bytes(codec.file_bytes(photograph(64, 64), "webp", 10)) == 0
 
 
-def test_jpeg2000_is_written_with_a_colour_transform():
+def test_the_header_of_a_progressive_jpeg_is_that_of_all_its_scans():
+    """Without tables and scan headers, what is left is the stuffed bits of the scans, as a parser counts them."""
+    buffer = io.BytesIO()
+    images.to_pillow(photograph(160, 240)).save(buffer, "JPEG", quality=60, progressive=True)
+    data, at, payload = buffer.getvalue(), 2, 0
+    while data[at : at + 2] != b"\xff\xd9":
+        kind, at = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        while kind == 0xDA and (data[at] != 0xFF or data[at + 1] == 0):  # until the next marker
+            at, payload = at + 1, payload + 1
+    first_scan = 2 + int.from_bytes(data[data.index(b"\xff\xda") + 2 :][:2], "big")  # counted with a scan's bits
+    assert len(data) - codec.header_bytes(data) == payload + first_scan + len(b"\xff\xd9")
+
+
+def test_the_rivals_run_at_their_best_settings():
+    """What handicaps a rival flatters our codecs: each option that counts is read in the file itself."""
     picture = photograph(128, 128)
     data = codec.file_bytes(picture, "jpeg2000", 0.5)
-    at = data.index(b"\xff\x52")  # COD: marker, length 2, Scod 1, progression 1, layers 2, then the transform
-    assert data[at + 8] == 1
+    at = data.index(b"\xff\x52")  # COD: marker, length 2, Scod 1, progression 1, layers 2, colour transform 1 ...
+    assert data[at + 8] == 1 and data[at + 13] == 0  # ... levels, width, height, style 1 each, wavelet: 0 is 9/7, lossy
+    gray = codec.file_bytes(picture[:1], "jpeg2000", 0.5)
+    at = gray.index(b"\xff\x52")
+    assert gray[at + 8] == 0 and gray[at + 13] == 0
+    assert codec.FILE_FORMATS["webp"][1]["method"] == 6  # the slowest
+    assert codec.FILE_FORMATS["avif"][-1][0] == 0  # its curve goes as far down as AVIF does
+
+
+def test_a_jpeg_is_the_smaller_of_baseline_and_progressive():
+    kinds = set()
+    photo = images.load_uint8(datasets.bundled("coffee"))[:, :256, :256]
+    for picture, quality in ((photo[:, :64, :64], 10), (photo, 90)):
+        data, sizes = codec.file_bytes(picture, "jpeg", quality), []
+        for progressive in (False, True):
+            buffer = io.BytesIO()
+            options = {"optimize": True, "subsampling": "4:2:0", "progressive": progressive}
+            images.to_pillow(picture).save(buffer, "JPEG", quality=quality, **options)
+            sizes.append(len(buffer.getvalue()))
+        assert len(data) == min(sizes) and sizes[0] != sizes[1]
+        kinds.add(b"\xff\xc2" in data)
+    assert kinds == {False, True}  # each kind came once
 
 
 def test_the_dial_ends_where_the_model_s_does():

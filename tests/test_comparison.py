@@ -71,3 +71,12 @@ def test_bd_psnr_of_curves_that_do_not_meet_is_nothing():
     assert math.isnan(metrics.bd_psnr(left, right, 0.1, 1.0))
     assert math.isnan(metrics.bd_psnr(left, right[:1], 0.1, 1.0))
     assert metrics.bd_psnr(left, left, 0.1, 1.0) == 0
+
+
+def test_more_bits_for_no_more_quality_are_no_point_of_a_curve():
+    """AVIF's lowest qualities do that on some pictures, and a curve that does not rise has no rate for a quality."""
+    table = curve_rows("jpeg", 1, images=("a",))
+    worse = table.iloc[[0]].assign(setting=0, bpp=lambda row: 1.01 * row["bpp"], psnr=lambda row: row["psnr"] - 0.01)
+    assert comparison.curve(pd.concat([worse, table])) == comparison.curve(table)
+    both = pd.concat([table, pd.concat([worse, table]).assign(method="avif")])
+    assert comparison.curves(both).loc[("codec", "mine", "avif"), "BD-rate %"] == 0
