@@ -277,6 +277,7 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
     devices.check_device(options.device)
     runs = []
     for recipe in queue:
+        start = _weights(options.start or recipe.start_from)
         try:
             recipe = recipes.changed(recipe, **changes)
             for name in recipe.sets:
@@ -287,7 +288,7 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
         out = options.out if options.out and len(queue) == 1 else (options.out or Path("runs")) / recipe.name
         if not options.resume and not options.overwrite:
             checkpoints.check_folder(out)
-        runs.append((recipe, out, *_weights(options.start or recipe.start_from)))
+        runs.append((recipe, out, *start))
     return runs
 
 

@@ -269,7 +269,7 @@ def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
 
     Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
     """
-    stored = picture.tile[0][3] if picture.tile else ""  # Pillow's word for the file's samples, which load() forgets
+    stored = (picture.tile[0][3] if picture.tile else "") or ""  # Pillow's word for the samples, which load() forgets
     stored = stored if isinstance(stored, str) else str(*stored[:1])
     lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
     picture.load()

@@ -370,7 +370,7 @@ WRONG += [
         )[0],
         "one pot",
     ),
-    ("set_psnr", lambda p, r: sum(decibels_of(p, r, 1.0)) / 3, "peak"),
+    ("set_psnr", lambda p, r: sum(-10 * math.log10(e) for e in mse_of(p, r)) / 3, "peak"),
     (
         "set_psnr",
         lambda p, r: (

@@ -23,6 +23,7 @@ train srcnn-915-x3 --sets few --steps 1 --batch 2 --patch 18 --lr 1e-4 --seed 7 
 train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind --tiles
 train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind-10 --tiles --patch 48 --quality 10
 train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
+train srcnn-915-x3 fsrcnn-x3 --sets few --steps 1 --batch 2 --quiet --out several --minutes 5
 publish run
 evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels --repeats 2
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet

@@ -58,7 +58,7 @@ def test_every_float_gives_float32_and_uint8_gives_uint8(restore, dtype):
 
 def test_jpeg_blind_gives_float32_also_of_what_it_leaves_alone():
     flat = photograph(256, 256).double() + torch.randn(3, 256, 256, dtype=torch.float64).mul(0.1)
-    assert degradations.untouched_by_jpeg(flat)
+    assert degradations.without_jpeg_grid(flat)
     assert zoo.load("jpeg-blind").restore(flat).dtype == torch.float32
 
 
