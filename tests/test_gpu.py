@@ -274,7 +274,7 @@ def test_what_failed_or_did_not_finish_is_said():
     "parts", [("restoring", "training", "files", "timing"), ("02",)], ids=["helpers", "a notebook"]
 )
 def test_the_course_runs_on_a_pretended_gpu(parts):
-    """One notebook stands for all here: the others take minutes; `python tests/gpu.py --device cpu --quick` runs them."""
+    """One notebook for all: the others take minutes, `python tests/gpu.py --device cpu --quick` runs them."""
     command = [sys.executable, "tests/gpu.py", "--device", "cpu", "--quick", "--minutes", "15", *parts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
