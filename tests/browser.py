@@ -271,7 +271,7 @@ def in_course(path: str) -> str:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("notebooks", nargs="*", type=in_course, metavar="NOTEBOOK", help="by default all")
-    options.add_argument("--patience", type=float, default=600, help="seconds for one notebook to run (600)")
+    options.add_argument("--patience", type=float, default=1200, help="seconds for one notebook to run (1200)")
     chosen = options.parse_args()
     notebooks = chosen.notebooks or [in_course(str(path)) for path in run.lessons()]
     try:
