@@ -15,7 +15,8 @@ import pytest
 from notebooks import run
 
 CHANGES = "changes-when-repeated"
-CLOCK = re.compile(r"\bperf_counter\b|\btimed\(")
+CLOCK = re.compile(r"\bperf_counter\b|\btimed\(|\bstep_times\(")
+CHEAP = ("01", "06")  # the others take some minutes each: pytest -m dear tests/test_twice.py
 STEPS = re.compile(r"^(\w*STEPS) = [\d_]+", re.MULTILINE)  # in a cell of settings
 SHORT = """
 import dataclasses
@@ -51,8 +52,13 @@ def differing(book: run.Notebook, folder: Path) -> list[str]:
     return [cell.source.strip().splitlines()[0] for cell, allowed in zip(differ, may, strict=True) if not allowed]
 
 
+def _lessons() -> list:
+    dear = {True: (), False: pytest.mark.dear}
+    return [pytest.param(path, id=path.stem, marks=dear[path.stem.startswith(CHEAP)]) for path in run.lessons()]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", run.lessons(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", _lessons())
 def test_a_cell_that_is_run_again_shows_the_same(path, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
     assert differing(run.read(path), path.parent) == []
