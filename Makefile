@@ -54,11 +54,11 @@ site: $(READY)  ## build the website of the course into build/site; nothing is e
 	@echo "open build/site/index.html"
 
 readme: $(READY)  ## write the README's results table and picture again
-	@$(BIN)/python docs/update_readme.py
+	@$(BIN)/python docs/tools/update_readme.py
 
 benchmark: $(READY)  ## measure all tables of data/results that are not up to date, and write the README's
 	@$(BIN)/python -m helpers benchmark
-	@$(BIN)/python docs/update_readme.py
+	@$(BIN)/python docs/tools/update_readme.py
 
 speed: $(READY)  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
 	@$(BIN)/python tests/benchmark_training.py
@@ -81,7 +81,7 @@ test-newest: $(READY)  ## run the unit tests with the newest versions, on the ne
 	@$(BIN)/python tests/versions.py newest
 
 gpu-pack: $(READY)  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)
-	@$(BIN)/python docs/gpu_pack.py $(RECIPES) $(if $(SETS),--sets "$(SETS)") $(if $(MB),--megabytes $(MB)) \
+	@$(BIN)/python docs/tools/gpu_pack.py $(RECIPES) $(if $(SETS),--sets "$(SETS)") $(if $(MB),--megabytes $(MB)) \
 	  $(if $(OUT),--out "$(OUT)")
 
 lock: $(READY)  ## write requirements.lock again: the newest versions, which CI then installs
@@ -90,7 +90,7 @@ lock: $(READY)  ## write requirements.lock again: the newest versions, which CI 
 	  --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt pyproject.toml
 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
-	@$(PYTHON) docs/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
+	@$(PYTHON) docs/tools/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
 
 fuzz: $(READY)  ## try all loaders on spoilt and hostile files, and write the table of docs/robustness.md (Linux, an hour)
 	@$(BIN)/python tests/fuzz.py --write

@@ -1,14 +1,14 @@
 """Sphinx settings of the course's website: `make site` builds it from the committed files, and executes nothing.
 
 The folder of the sources is the repository itself: README.md is the home page, and no text is copied. What a file needs
-on its way to a page (a table of contents, alt text, links to files that are no pages) is done in pages.py.
+on its way to a page (a table of contents, alt text, links to files that are no pages) is done in tools/pages.py.
 """
 
 import sys
 from importlib.resources import files
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
 import pages
 
 project = pages.TITLE

@@ -5,33 +5,26 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = (  # each imports only what stands before it
-    "files",
+_MODULES = (  # each imports only what stands before it; three are packages of their own
+    "service",
     "images",
     "degradations",
     "wavelets",
     "metrics",
     "losses",
-    "devices",
+    "entropy",
     "models",
-    "checkpoints",
-    "datasets",
-    "downloads",
-    "training",
-    "environment",
-    "recipes",
-    "originals",
     "zoo",
-    "classical",
+    "datasets",
+    "training",
+    "recipes",
     "codec",
     "sensing",
-    "comparison",
+    "baselines",
     "evaluation",
-    "benchmark",
-    "plots",
-    "widgets",
-    "exercises",
-    "quizzes",
+    "comparison",
+    "lesson",
+    "publishing",
 )
 
 

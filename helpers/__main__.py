@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .files import atomic, refusal
+from .service.files import atomic, refusal
 
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 _NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
@@ -211,7 +211,7 @@ def _add_files(commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from . import environment
+    from .service import environment
 
     findings = environment.check(options.start)
     print(*findings, sep="\n")
@@ -219,7 +219,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from . import downloads, images
+    from . import images
+    from .service import downloads
 
     entries = downloads.catalog()
     if options.list or options.name is None:
@@ -239,7 +240,8 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from . import devices, recipes, zoo
+    from . import recipes
+    from .service import devices
 
     if not options.recipes:
         for recipe in recipes.RECIPES.values():
@@ -250,7 +252,7 @@ def _train(options: argparse.Namespace) -> int:
     single = len(runs) == 1
     while runs:
         recipe, out, *start = runs.pop(0)
-        if options.resume and alone and not single and zoo.finished(recipe, out):
+        if options.resume and alone and not single and recipes.finished(recipe, out):
             print(f"{recipe.name}: finished before, in {out}")
             continue
         try:
@@ -269,7 +271,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _runs(options: argparse.Namespace) -> list[tuple]:
     """Recipe, folder and beginning of each training; what cannot end well is said here, before any work."""
-    from . import checkpoints, datasets, devices, recipes
+    from . import datasets, recipes, training
+    from .service import devices
 
     names = ("steps", "epochs", "learning_rate", "seed", "patch", "quality", "tiles", "sets", "ratio")
     changes = {name: getattr(options, name) for name in names} | {"batch": options.batch or options.global_batch}
@@ -287,14 +290,15 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
             raise datasets.DatasetError(f"{why}{hint}") from None
         out = options.out if options.out and len(queue) == 1 else (options.out or Path("runs")) / recipe.name
         if not options.resume and not options.overwrite:
-            checkpoints.check_folder(out)
+            training.check_folder(out)
         runs.append((recipe, out, *start))
     return runs
 
 
 def _train_one(recipe, out: Path, start, started_from, deadline: float, options: argparse.Namespace) -> int:
     """Train a recipe, write its weights and card, and say so; returns how many steps are done."""
-    from . import devices, recipes, zoo
+    from . import recipes
+    from .service import devices
 
     processes = devices.world()
     if processes > 1 and not devices.rank():
@@ -306,7 +310,7 @@ def _train_one(recipe, out: Path, start, started_from, deadline: float, options:
     done, count = log[-1], facts["pictures"]["held_out"]
     if devices.rank():
         return done["step"]
-    card = zoo.write(recipe, model, out, steps=done["step"], seconds=done["seconds"], validation=[done], **facts)
+    card = recipes.write(recipe, model, out, steps=done["step"], seconds=done["seconds"], validation=[done], **facts)
     if done["step"] < recipe.plan.steps:
         print(f"stopped at step {done['step']} of {recipe.plan.steps}; go on with --resume --out {out}")
     psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
@@ -325,7 +329,8 @@ def _weights(name: str | None) -> tuple[dict | None, dict | None]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from . import comparison, datasets, devices, evaluation
+    from . import comparison, datasets, evaluation
+    from .service import devices
 
     if options.out:
         _check_output(options.out)
@@ -346,7 +351,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from . import benchmark, evaluation
+    from . import evaluation
+    from .publishing import benchmark
 
     for task in options.tasks:
         if task not in (*evaluation.TASKS, "costs"):
@@ -364,7 +370,8 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _restore(options: argparse.Namespace) -> None:
-    from . import degradations, devices, images, zoo
+    from . import degradations, images, zoo
+    from .service import devices
 
     if options.task == "codec" or options.task.startswith("cs"):
         degradations.for_task(options.task)  # which says what to do instead
@@ -441,9 +448,9 @@ def _recover(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from . import evaluation
+    from .publishing import publish
 
-    print(evaluation.publish(options.folder))
+    print(publish.publish(options.folder))
 
 
 # --------------------------------------------------------------------------------------------- errors

@@ -1,4 +1,4 @@
-"""Pictures as files of few bits: `compress`, `decompress`, what is in a .bic file, and the files of other codecs.
+"""Pictures as files of few bits: `compress`, `decompress`, and what is in a .bic file.
 
 A file is a header and one stream of range-coded numbers (by `constriction`). The header, little-endian: "BIC" and a
 version; CRC-32 of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the
@@ -6,8 +6,6 @@ model's dial, plus 128 for gray pictures; height; width; the length of the model
 """
 
 import functools
-import io
-import lzma
 import math
 import os
 import re
@@ -22,8 +20,9 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import images, zoo
-from .models import ExactContext, TransformAutoencoder
-from .models.binary_autoencoder import BLOCK, TOP_RATE
+from .entropy import TOP_RATE, ExactContext
+from .models import TransformAutoencoder
+from .models.binary_autoencoder import BLOCK
 
 DEFAULT = "integer-ae"
 VERSION = 1
@@ -33,9 +32,6 @@ MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 BLOCKS_PER_BIT = 32  # more than the range coder ever gets: it keeps 2⁻²⁴ of probability for each unlikely level
 DIAL = 120  # the last place on a file's dial; the first is 0
 Corner = tuple[int, int]  # top and left of a tile, in blocks
-_BITS = struct.Struct("<HHB")
-# a pixel's 128 bits are 16 bytes: xz shall foretell each by those at the same place (lp), not by the one before (lc)
-_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
 _START, _HEADER = struct.Struct("<3sBI"), struct.Struct("<4sBHHB")
 _LAPLACE = constriction.stream.model.QuantizedLaplace(-TOP_LEVEL, TOP_LEVEL)
 
@@ -131,59 +127,6 @@ def read_header(data: bytes) -> Header:
     return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
 
 
-# ------------------------------------------------------------------------------------ other codecs
-
-# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. The options are
-# the best for PSNR of those in data/experiments/rivals.csv, but for AVIF's slower speeds, which take several times as
-# long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
-FILE_FORMATS = {
-    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
-    "jpeg2000": (
-        *("JPEG2000", {"quality_mode": "rates", "mct": 1, "irreversible": True}),
-        *("bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)),
-    ),
-    "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
-    "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
-}
-
-
-def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
-    """A picture as a file of one of FILE_FORMATS, by Pillow. JPEG 2000 aims at `setting` bits per pixel.
-
-    A JPEG is baseline or progressive, whichever is smaller: the same pixels in another order.
-    Raises CodecError where this Pillow cannot write the format.
-    """
-    kind, options, key, _ = FILE_FORMATS[name]
-    if key == "bpp":
-        options, key, value = (
-            options | {"mct": int(len(image) == 3)},
-            "quality_layers",
-            [8 * len(image) / float(setting)],
-        )
-    else:
-        value = round(setting)
-    picture, files = images.to_pillow(image), []
-    for order in ({}, {"progressive": True}) if kind == "JPEG" else ({},):
-        buffer = io.BytesIO()
-        try:
-            picture.save(buffer, kind, **options, **order, **{key: value})
-        except (KeyError, OSError):
-            raise CodecError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
-        files.append(buffer.getvalue())
-    return min(files, key=len)
-
-
-def header_bytes(data: bytes) -> int:
-    """How many of a .bic or JPEG file's bytes are not coded pixels but say what and how; 0 where we cannot tell."""
-    if data[:3] == b"BIC":
-        return read_header(data).length
-    if data[:2] != b"\xff\xd8":
-        return 0
-    first = data.index(b"\xff\xda")  # where the first scan begins; a progressive file has further tables and scans
-    later = (match.end() for match in re.finditer(rb"\xff[\xc4\xda]", data[first + 2 :]))
-    return first + sum(2 + int.from_bytes(data[first + 2 + end :][:2], "big") for end in later)
-
-
 # ------------------------------------------------------------------------------------------- models
 
 
@@ -239,7 +182,7 @@ class Codec:
         except (ValueError, AssertionError) as why:  # a checksum can be made to fit
             raise BitstreamError(f"the file's codes cannot be read ({why}).") from None
         picture = self.model.picture(levels, rate, progress)[:, :height, :width]
-        return _gray(picture) if header.gray else picture
+        return mean_of_channels(picture) if header.gray else picture
 
     @torch.no_grad()
     def levels(self, pixels: torch.Tensor, dial: int, corner: Corner) -> torch.Tensor:
@@ -253,34 +196,7 @@ class Codec:
         return self.model.encode(x, steps)[0].round().clamp(-TOP_LEVEL, TOP_LEVEL).to("cpu", torch.int16)
 
 
-class PackedBits:
-    """NPEG with the file that it never had: its bits, the 128 of a pixel side by side, packed and compressed by xz."""
-
-    settings = (0.5,)  # the threshold
-
-    def __init__(self, name: str):
-        self.model = zoo.load(name)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
-
-    @torch.inference_mode()
-    def encode(self, pixels: torch.Tensor, threshold: float = 0.5) -> bytes:
-        """The file of uint8 (1 or 3, H, W): height, width and channels, then the bits of the code."""
-        x = images.to_float(pixels).expand(1, 3, -1, -1)
-        code = torch.sigmoid(self.model.encoder(x - 0.5))[0] > threshold  # (128, H, W)
-        packed = lzma.compress(np.packbits(code.movedim(0, -1).numpy()).tobytes(), lzma.FORMAT_RAW, filters=_XZ)
-        return _BITS.pack(*pixels.shape[-2:], len(pixels)) + packed
-
-    @torch.inference_mode()
-    def decode(self, data: bytes) -> torch.Tensor:
-        """uint8 (1 or 3, H, W) of such a file; for measuring, not for files from elsewhere."""
-        height, width, channels = _BITS.unpack_from(data)
-        packed = np.frombuffer(lzma.decompress(data[_BITS.size :], lzma.FORMAT_RAW, filters=_XZ), np.uint8)
-        code = torch.from_numpy(np.unpackbits(packed)).view(1, height, width, 128).movedim(-1, 1).contiguous()
-        picture = images.to_uint8(torch.sigmoid(self.model.decoder(code.float())))[0]
-        return picture if channels == 3 else _gray(picture)
-
-
-def _gray(picture: torch.Tensor) -> torch.Tensor:
+def mean_of_channels(picture: torch.Tensor) -> torch.Tensor:
     """uint8 (1, H, W): the mean of the channels."""
     return picture.float().mean(0, keepdim=True).round().to(torch.uint8)
 

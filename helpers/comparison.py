@@ -97,14 +97,3 @@ def bd_rates(table: pd.DataFrame, method: str, anchor: str = "jpeg") -> pd.Serie
         ours, theirs = (curve(part[part["method"] == name]) for name in (method, anchor))
         found[image] = metrics.bd_rate(ours, theirs, *RATES)
     return pd.Series(found, name=method)
-
-
-def figures_of(table: pd.DataFrame) -> dict[str, float]:
-    """What a card says of one method's rows: mean PSNR and SSIM; of a codec, dB at some rates, or its one point."""
-    if "setting" not in table:
-        means = table[["psnr", "ssim"]].mean()
-        return {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
-    points = curve(table)
-    if len(points) == 1:
-        return {"bpp": round(points[0][0], 3), "psnr": round(points[0][1], 3)}
-    return {f"psnr at {rate}": round(metrics.at_rate(points, rate), 3) for rate in SHOWN_RATES}

@@ -5,7 +5,6 @@
 
 import copy
 import difflib
-import hashlib
 import io
 import itertools
 import json
@@ -22,12 +21,9 @@ import numpy as np
 import torch
 
 from . import degradations, images
-from .devices import send
-from .files import reason
+from .service.devices import send
+from .service.files import CATALOG, DATA, PARTS, course_data, reason
 
-DATA = Path(__file__).resolve().parent.parent / "data"
-CATALOG = DATA / "catalog"  # what `downloads` can get, a file each
-PARTS = ("", "train", "validation", "test")  # where in the folder of image sets a set may lie
 MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
 
 
@@ -46,11 +42,6 @@ def bundled(name: str | None = None) -> Path | list[Path]:
     if name not in files:
         raise DatasetError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
     return files[name]
-
-
-def course_data() -> Path:
-    """The folder of image sets: `COURSE_DATA` where that is set, else `data/downloads`."""
-    return Path(os.path.expanduser(os.environ.get("COURSE_DATA") or DATA / "downloads"))  # ~nobody stays as it is
 
 
 def folder(name: str | os.PathLike) -> list[Path]:
@@ -96,16 +87,6 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
     """Pictures as `load_uint8` reads them, in threads. 500 photographs take 80 MB as luma."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(partial(load_uint8, channels=channels), files))
-
-
-def sha256(*paths: Path) -> str:
-    """The SHA-256 of a file, or of several, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:

@@ -11,11 +11,8 @@ out; `measured` is the numbers measured per pixel, those of blocks that hang ove
 SSIM of that literature's tables. Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
 """
 
-import copy
 import itertools
-import json
 import os
-import shutil
 import statistics
 import time
 from collections import Counter
@@ -26,11 +23,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from . import classical, codec, comparison, datasets, degradations, images, metrics, models, sensing, zoo
-from .files import atomic
+from . import baselines, codec, degradations, images, metrics, models, sensing, zoo
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
 MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
@@ -55,7 +50,7 @@ SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
 MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
-Method = models.Restorer | models.ResCSNetAny | classical.Classical | None  # None: the task's baseline
+Method = models.Restorer | models.ResCSNetAny | baselines.Classical | None  # None: the task's baseline
 
 
 class EvaluationError(ValueError):
@@ -77,11 +72,11 @@ def methods_for(task: str) -> list[str]:
     Raises TaskError for a task that does not exist or leaves its quality or ratio open.
     """
     if task == "codec":
-        return [*codec.FILE_FORMATS, MENDED, *zoo.for_task(task)]
+        return [*baselines.FILE_FORMATS, MENDED, *zoo.for_task(task)]
     if task == "codec-gray":
-        return [*codec.FILE_FORMATS, MENDED, *codec.names(), SENSED]
+        return [*baselines.FILE_FORMATS, MENDED, *codec.names(), SENSED]
     (degradations.ratio_of if task.startswith("cs") else degradations.for_task)(task)
-    return [BASELINES[task.split("-")[0]], *classical.for_task(task), *zoo.for_task(task)]
+    return [BASELINES[task.split("-")[0]], *baselines.for_task(task), *zoo.for_task(task)]
 
 
 def evaluate(
@@ -228,7 +223,7 @@ def score_codec(
     row = {"psnr": metrics.psnr(*pair, peak=255), "ms_ssim": metrics.ms_ssim(*pair, peak=255)}
     row |= {"seconds": seconds, "parameters": coder.parameters, "setting": setting}
     row |= {"bpp": metrics.bits_per_pixel(data, picture)}
-    row |= {"header_bpp": metrics.bits_per_pixel(codec.header_bytes(data), picture)}
+    row |= {"header_bpp": metrics.bits_per_pixel(baselines.header_bytes(data), picture)}
     return row, [decoded, picture]
 
 
@@ -252,15 +247,6 @@ def parameters(model) -> int:
     return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
 
 
-def multiply_adds(model: models.Restorer) -> int:
-    """Multiplications, each with its addition, per output pixel: counted while a picture goes through."""
-    side = 2**20  # so large that borders do not count; "meta" tensors have a shape and no memory
-    ghost, scale = copy.deepcopy(model).to("meta"), getattr(model, "scale", 1)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        ghost(torch.empty(1, model.channels, side, side, device="meta"))
-    return round(counter.get_total_flops() / 2 / (side * scale) ** 2)
-
-
 def load_method(name: str, task: str) -> Method | Coder:
     """What is measured under a name. Raises EvaluationError, CodecError, ZooError."""
     known = methods_for(task)
@@ -270,14 +256,14 @@ def load_method(name: str, task: str) -> Method | Coder:
         return _coder(name)
     if name == known[0]:
         return None
-    return classical.find(name, task) if name in classical.METHODS else zoo.load_for(name, task)
+    return baselines.find(name, task) if name in baselines.METHODS else zoo.load_for(name, task)
 
 
 def _coder(name: str) -> Coder:
     """A codec by its name: a file format, measurements, a network. Raises CodecError, ZooError."""
-    if name in codec.FILE_FORMATS:
-        settings = codec.FILE_FORMATS[name][-1]
-        return Coder(settings, lambda x, setting: codec.file_bytes(x, name, setting), degradations.decode)
+    if name in baselines.FILE_FORMATS:
+        settings = baselines.FILE_FORMATS[name][-1]
+        return Coder(settings, lambda x, setting: baselines.file_bytes(x, name, setting), degradations.decode)
     if name == MENDED:  # the same files, better pictures
         jpeg, restorer = _coder("jpeg"), zoo.load(MENDED.partition("+")[2])
         return jpeg._replace(decode=lambda data: restorer.restore(jpeg.decode(data)), parameters=parameters(restorer))
@@ -285,50 +271,11 @@ def _coder(name: str) -> Coder:
         sense, size = partial(sensing.sense, bits=SENSED_BITS), parameters(sensing.load(sensing.DEFAULT))
         return Coder(SENSED_RATIOS, sense, lambda data: images.to_uint8(sensing.recover(data)), size)
     if zoo.card(name)["network"].get("kind") == "npeg":
-        packed = codec.PackedBits(name)
+        packed = baselines.PackedBits(name)
         return Coder(packed.settings, packed.encode, packed.decode, packed.parameters)
     compress, decode = partial(codec.compress, model=name), partial(codec.decompress_uint8, model=name)
     learned = codec.load(name)
     return Coder(learned.settings, lambda x, quality: compress(x, quality=quality), decode, learned.parameters)
-
-
-def publish(run: str | os.PathLike) -> Path:
-    """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
-
-    Raises DatasetError, EvaluationError, ZooError, and nothing is put there: for a run that was stopped, a set that is
-    not there, a picture that cannot be measured.
-    """
-    cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
-    if len(cards) != 1:
-        raise EvaluationError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
-    about = zoo.card(cards[0])
-    _check_finished(cards[0], about)
-    tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
-    about["figures"] = {task: {} for task in tasks or [about["task"]]}
-    for task, figures in about["figures"].items():
-        for name in ("bundled", *test_sets(task)):
-            table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
-            if failures:
-                raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
-            figures[name] = comparison.figures_of(table)
-    about["multiply_adds"] = multiply_adds(zoo.load(cards[0]))
-    target = zoo.WEIGHTS / cards[0].name
-    with atomic(target.with_suffix(".safetensors")) as temporary:
-        shutil.copyfile(about.pop("weights"), temporary)
-    with atomic(target) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return target
-
-
-def _check_finished(card: Path, about: dict) -> None:
-    """Raises EvaluationError where a card does not say that its training came to the end of its plan."""
-    try:
-        done, wanted = about["steps"], about["recipe"]["plan"]["steps"]
-        finished = done >= wanted
-    except (KeyError, TypeError):
-        raise EvaluationError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
-    if not finished:
-        raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
 def test_sets(task: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .files import atomic, reason, refusal
+from .service.files import atomic, reason, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken

@@ -4,15 +4,17 @@ import dataclasses
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from . import datasets, degradations, devices, images, models, training
-from .files import plain_numbers
+from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
+from .service import devices
+from .service.files import DATA, atomic, plain_numbers, sha256
 from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
@@ -101,7 +103,7 @@ def _split(
 
     `trained` and `measured` are the least sides in pixels. Where but one picture is large enough, it is both.
     """
-    digests = {path: datasets.sha256(path) for path in files}
+    digests = {path: sha256(path) for path in files}
     sides, unique = {path: min(images.stored_size(path)) for path in digests}, list(digests)
     measurable = sorted((path for path in unique if sides[path] >= measured), key=lambda path: sides[path] >= trained)
     held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if sides[path] >= measured] or measurable[:1]
@@ -363,8 +365,55 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
     files: dict[str, list[Path]] = {}  # by the set's name; two folders may have the same one
     for name in dict.fromkeys(recipe.sets):
         files.setdefault(Path(name).name, []).extend(datasets.folder(name))
-    digests = {name: datasets.sha256(*paths) for name, paths in files.items()}
+    digests = {name: sha256(*paths) for name, paths in files.items()}
     chosen = devices.pick_device(device)
     kind = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"{chosen.type}, {platform.machine()}"
-    precision = str(models.precision(chosen)).removeprefix("torch.")
+    precision = str(devices.precision(chosen)).removeprefix("torch.")
     return {"data": digests, "device": kind, "precision": precision, "torch": torch.__version__.split("+")[0]}
+
+
+def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
+    """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
+    folder = Path(folder)
+    weights = training.save_weights(model, folder / f"{recipe.name}.safetensors")
+    free = {*recipe.sets} <= {"bundled"}
+    about = {
+        "name": recipe.name,
+        "task": recipe.task,
+        "origin": recipe.origin,
+        "network": recipe.network,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "bytes": weights.stat().st_size,
+        "sha256": sha256(weights),
+        "licence": "MIT" if free else "MIT; trained on sets offered for research and education",
+        "recipe": dataclasses.asdict(recipe),
+        "commit": commit(),
+        **facts,
+    }
+    with atomic(folder / f"{recipe.name}.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return folder / f"{recipe.name}.json"
+
+
+def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
+    """Whether the weights and the card of exactly this recipe, trained to its end, are in a folder. Raises ZooError."""
+    path = Path(folder) / f"{recipe.name}.json"
+    about = zoo.card(path) if path.exists() else {}
+    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return (about.get("recipe"), about.get("steps")) == (plain, recipe.plan.steps) and about["weights"].is_file()
+
+
+def commit() -> str:
+    """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
+    if (noted := DATA / "COMMIT").exists():
+        return noted.read_text(encoding="utf-8").strip()
+    git = ["git", "-C", str(DATA.parent)]
+    code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
+    try:
+        head, changes = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{head}+" if changes else head

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from . import images, models, zoo
-from .files import reason
+from .service.files import reason
 
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1

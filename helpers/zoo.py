@@ -5,10 +5,8 @@ Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, n
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +16,13 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
-from . import checkpoints, datasets, degradations, models
-from .files import atomic
-from .recipes import Recipe
+from . import degradations, models
+from .service.files import DATA, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WEIGHTS = datasets.DATA / "weights"
+WEIGHTS = DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 
@@ -68,7 +65,7 @@ def load(name: str | os.PathLike) -> models.Restorer:
     about = card(name)
     if not about["weights"].is_file():
         raise ZooError(f"{about['weights']}: the weights are missing; get the file again.")
-    if datasets.sha256(about["weights"]) != about["sha256"]:
+    if sha256(about["weights"]) != about["sha256"]:
         raise ZooError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
     try:
         with _no_more_weights_than(about["weights"].stat().st_size):
@@ -114,7 +111,7 @@ def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
         about = card(name)
         return load(name).state_dict(), {"name": about["name"], "sha256": about["sha256"]}
     try:
-        return safetensors.torch.load_file(path), {"name": path.name, "sha256": datasets.sha256(path)}
+        return safetensors.torch.load_file(path), {"name": path.name, "sha256": sha256(path)}
     except (OSError, safetensors.SafetensorError):
         raise ZooError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
 
@@ -146,50 +143,3 @@ def _psnr(about: dict, task: str) -> float:
     except (AttributeError, TypeError, ValueError):
         path = about["weights"].with_suffix(".json")
         raise ZooError(f"{path}: its figures are no PSNR by task and set; get it again, or remove it.") from None
-
-
-def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
-    """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
-    folder = Path(folder)
-    weights = checkpoints.save_weights(model, folder / f"{recipe.name}.safetensors")
-    free = {*recipe.sets} <= {"bundled"}
-    about = {
-        "name": recipe.name,
-        "task": recipe.task,
-        "origin": recipe.origin,
-        "network": recipe.network,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "bytes": weights.stat().st_size,
-        "sha256": datasets.sha256(weights),
-        "licence": "MIT" if free else "MIT; trained on sets offered for research and education",
-        "recipe": dataclasses.asdict(recipe),
-        "commit": commit(),
-        **facts,
-    }
-    with atomic(folder / f"{recipe.name}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return folder / f"{recipe.name}.json"
-
-
-def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
-    """Whether the weights and the card of exactly this recipe, trained to its end, are in a folder. Raises ZooError."""
-    path = Path(folder) / f"{recipe.name}.json"
-    about = card(path) if path.exists() else {}
-    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return (about.get("recipe"), about.get("steps")) == (plain, recipe.plan.steps) and about["weights"].is_file()
-
-
-def commit() -> str:
-    """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
-    if (noted := datasets.DATA / "COMMIT").exists():
-        return noted.read_text(encoding="utf-8").strip()
-    git = ["git", "-C", str(datasets.DATA.parent)]
-    code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
-    try:
-        head, changes = (
-            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"{head}+" if changes else head

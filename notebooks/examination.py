@@ -18,7 +18,7 @@ def verdict(check: str, answer) -> str:
     theirs = take_helpers()
     sys.path.insert(0, str(ROOT))
     try:
-        from helpers import exercises
+        from helpers.lesson import exercises
 
         return getattr(exercises, check).verdict(answer)
     finally:

@@ -22,8 +22,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from helpers import exercises  # noqa: E402  (found from any folder)
-from helpers.files import atomic  # noqa: E402
+from helpers.lesson import exercises  # noqa: E402  (found from any folder)
+from helpers.service.files import atomic  # noqa: E402
 from notebooks import run  # noqa: E402
 from notebooks.run import Notebook, NotebookError  # noqa: E402
 

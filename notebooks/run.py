@@ -25,7 +25,7 @@ from nbconvert import HTMLExporter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # found from any folder
 
-from helpers.files import atomic  # noqa: E402
+from helpers.service.files import atomic  # noqa: E402
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}

@@ -10,7 +10,7 @@ if loaded and loaded.__file__ != str(root / "helpers" / "__init__.py"):  # a lea
     for loaded in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
         del sys.modules[loaded]
 
-from helpers import environment  # noqa: E402
+from helpers.service import environment  # noqa: E402
 
 environment.complete()
 del Path, environment, loaded, root, sys  # `%run` would leave them among the learner's names

@@ -24,7 +24,8 @@ KINDS = {"1 process × 1 thread": (1, 1), "2 processes × 1 thread": (2, 1), "1 
 
 def work(name: str, steps: int) -> None:
     """Train and print the patches per second of all processes together; run by torchrun."""
-    from helpers import devices, recipes, training
+    from helpers import recipes, training
+    from helpers.service import devices
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     recipe = recipes.changed(recipes.find(name), steps=steps, sets=("bundled",))

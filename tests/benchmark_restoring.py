@@ -18,13 +18,14 @@ sys.path.insert(0, {root!r})
 if "kept memory" not in {way!r}:
     import ctypes
     ctypes.CDLL = lambda *_: (_ for _ in ()).throw(OSError())
-from helpers import models, zoo
+from helpers import zoo
+from helpers.service import devices
 model = zoo.load({name!r})
 side = 1000 // model.scale
 y = torch.rand(1, model.channels, side, side, generator=torch.Generator().manual_seed(0))
 layout = torch.channels_last if "channels last" in {way!r} else torch.contiguous_format
 model, y = model.to(memory_format=layout), y.to(memory_format=layout)
-half = models.autocast(y.device) if "half precision" in {way!r} else torch.autocast("cpu", enabled=False)
+half = devices.autocast(y.device) if "half precision" in {way!r} else torch.autocast("cpu", enabled=False)
 with torch.inference_mode(), half:
     model(y)
     start = time.perf_counter()

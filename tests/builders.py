@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers import images, models, recipes, zoo
+from helpers import images, models, recipes
 from helpers.training import Plan
 
 
@@ -64,7 +64,7 @@ def shipped(folder: Path, *made: recipes.Recipe, psnr: float = 30.0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index, one in enumerate(made):
         model = randomized(models.build(**one.network), seed=index)
-        zoo.write(one, model, folder, figures={one.task: {"bundled": {"psnr": psnr - index, "ssim": 0.9}}})
+        recipes.write(one, model, folder, figures={one.task: {"bundled": {"psnr": psnr - index, "ssim": 0.9}}})
     return folder
 
 

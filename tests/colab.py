@@ -20,7 +20,7 @@ from pathlib import Path
 import venvs
 
 ROOT = venvs.ROOT
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "docs" / "tools"))
 import badges  # noqa: E402
 
 PROBE = "import IPython, helpers, torch; print('probe', helpers.__file__, torch.__version__, IPython.__version__)"

@@ -24,19 +24,9 @@ from builders import photograph, png_chunk, png_header, recipe
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import (
-    benchmark,
-    codec,
-    datasets,
-    evaluation,
-    images,
-    models,
-    originals,
-    recipes,
-    sensing,
-    training,
-    zoo,
-)
+from helpers import codec, datasets, evaluation, images, models, recipes, sensing, training, zoo
+from helpers.models import originals
+from helpers.publishing import benchmark
 
 Case = dict[str, bytes]  # the files of a folder, by name
 SMALL = {"kind": "edsr", "scale": 2, "width": 4, "blocks": 1}
@@ -637,10 +627,10 @@ def _tiny_zoo(folder: Path) -> None:
     model = models.build(**network)
     for part in model.context.networks:
         torch.nn.init.normal_(part[-1].weight, std=0.05)
-    zoo.write(recipes.Recipe("tiny", "codec", network, plan=PLAN), model, folder)
+    recipes.write(recipes.Recipe("tiny", "codec", network, plan=PLAN), model, folder)
     network = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
-    zoo.write(recipes.Recipe("rescsnet-any", "cs", network, plan=PLAN), models.build(**network), folder)
-    zoo.write(recipe("tiny-x2"), _small_model(), folder)
+    recipes.write(recipes.Recipe("rescsnet-any", "cs", network, plan=PLAN), models.build(**network), folder)
+    recipes.write(recipe("tiny-x2"), _small_model(), folder)
     zoo.WEIGHTS = folder
     codec.load.cache_clear()
 
@@ -772,7 +762,7 @@ def _tables() -> list[Case]:
 
 
 def _load_tables(folder: Path) -> None:
-    zoo.commit = lambda: ""  # else it asks git, which is a process
+    recipes.commit = lambda: ""  # else it asks git, which is a process
     assert isinstance(benchmark._is_current(folder, "sr-x2", "bundled", "bicubic"), bool)
     rows = pd.DataFrame([{"task": "sr-x2", "dataset": "bundled", "image": "a.png", "method": "bicubic", "psnr": 31.0}])
     benchmark._keep(folder, "sr-x2", "bundled", "bicubic", rows, ["a.png", "b.png"])

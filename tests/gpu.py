@@ -54,6 +54,7 @@ from helpers import (  # noqa: E402
     training,
     zoo,
 )
+from helpers.service import devices  # noqa: E402
 
 TABLE = ROOT / "data" / "results" / "gpu.csv"
 COLUMNS = ["device", "driver", "torch", "date", "commit", "part", "name", "measure", "value"]
@@ -273,7 +274,7 @@ def learns(report: Report, name: str, folder: Path) -> None:
         if log[-1]["step"] != steps or (steps > recipe.plan.steps and len(log) < 2) or not math.isfinite(after):
             raise Fault(f"on {where} up to step {steps} the loss is {after:.4g}, the log {log}")
         if falls:
-            report.measured(name, f"loss after, {models.precision(DEVICE)}", after)
+            report.measured(name, f"loss after, {devices.precision(DEVICE)}", after)
         if falls and not report.quick and not after < before:
             raise Fault(f"after {steps} steps on one batch the loss is {after:.4g}, before {before:.4g}")
 
@@ -456,7 +457,7 @@ def described(commit: str | None) -> dict:
         sys.exit("error: nvidia-smi finds no GPU here; --device cpu pretends one.")
     device, driver = said.splitlines()[0].split(", ")
     today = datetime.date.today().isoformat()
-    rest = {"torch": torch.__version__, "date": today, "commit": commit or zoo.commit() or "unknown"}
+    rest = {"torch": torch.__version__, "date": today, "commit": commit or recipes.commit() or "unknown"}
     return {"device": device, "driver": driver} | rest
 
 

@@ -11,7 +11,7 @@ import notebook_lint as lint
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "docs" / "tools"))
 import badges  # noqa: E402
 
 NEW = badges.Course("Ann-B/a.course", "v1.2")
@@ -48,7 +48,7 @@ def texts(root: Path) -> dict[str, str]:
 
 
 def run(root: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "docs" / "badges.py"), "--root", str(root), *options]
+    command = [sys.executable, str(ROOT / "docs" / "tools" / "badges.py"), "--root", str(root), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 

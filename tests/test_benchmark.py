@@ -5,8 +5,9 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import benchmark, datasets, evaluation, images, models, zoo
+from helpers import datasets, evaluation, images, models, recipes, zoo
 from helpers.__main__ import main
+from helpers.publishing import benchmark
 
 TASK = "sr-x2"
 
@@ -17,7 +18,7 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", recipe("one-x2"), recipe("two-x2")))
     files = images.listing(pictures(tmp_path / "set", count=2))
     monkeypatch.setattr(datasets, "folder", lambda name: files)
-    monkeypatch.setattr(evaluation.classical, "for_task", lambda task: [])
+    monkeypatch.setattr(evaluation.baselines, "for_task", lambda task: [])
     monkeypatch.setattr(benchmark, "tables", lambda: [(TASK, "mine")])
     return tmp_path / "results"
 
@@ -48,7 +49,7 @@ def test_a_benchmark_that_was_stopped_goes_on(bench):
 def test_other_weights_are_measured_again_and_theirs_alone(bench):
     measured(bench)
     torch.manual_seed(5)
-    zoo.write(recipe("two-x2"), models.build(**recipe("two-x2").network), zoo.WEIGHTS, steps=1, seconds=1.0)
+    recipes.write(recipe("two-x2"), models.build(**recipe("two-x2").network), zoo.WEIGHTS, steps=1, seconds=1.0)
     assert measured(bench) == ["two-x2"]
 
 
@@ -128,8 +129,8 @@ def test_the_code_of_a_network_is_that_of_its_base_classes_too():
 def test_the_strength_of_a_classical_method_counts(monkeypatch):
     before = benchmark.fingerprint("sr-x3", "unsharp")
     assert before == benchmark.fingerprint("sr-x3", "unsharp") != benchmark.fingerprint("sr-x3", "wavelet")
-    other = evaluation.classical.Classical("unsharp", {"radius": 9, "amount": 0.1}, 3)
-    monkeypatch.setattr(evaluation.classical, "find", lambda *_: other)
+    other = evaluation.baselines.Classical("unsharp", {"radius": 9, "amount": 0.1}, 3)
+    monkeypatch.setattr(evaluation.baselines, "find", lambda *_: other)
     assert benchmark.fingerprint("sr-x3", "unsharp") != before
 
 
@@ -179,7 +180,7 @@ def test_costs_are_of_each_method(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "_peak", lambda *_: 1.0)  # a process of its own would not see the fixture
     found = benchmark.costs(TASK, picture, repeats=2).set_index("method")
     assert found.loc["bicubic", "parameters"] == 0 and pd.isna(found.loc["bicubic", "multiply-adds"])
-    assert found.loc["one-x2", "multiply-adds"] == evaluation.multiply_adds(zoo.load("one-x2"))
+    assert found.loc["one-x2", "multiply-adds"] == models.multiply_adds(zoo.load("one-x2"))
     assert (found["seconds per megapixel"] > 0).all()
 
 

@@ -7,14 +7,13 @@ import torch
 from builders import photograph
 from safetensors.torch import load_file
 
-from helpers import evaluation, losses, models, recipes, training
+from helpers import losses, models, recipes, training
+from helpers.entropy import checkerboard, laplace_bits
 from helpers.models.binary_autoencoder import (
     BLOCK,
     Coded,
     NoisyCode,
-    checkerboard,
     dct_basis,
-    laplace_bits,
     nominal_step,
 )
 from helpers.training import Plan
@@ -212,10 +211,10 @@ def test_large_pictures_are_decoded_in_tiles_to_the_same_pixels(codec, monkeypat
 
 
 def test_multiply_adds_of_the_codecs_are_counted():
-    npeg = evaluation.multiply_adds(models.build("npeg"))
+    npeg = models.multiply_adds(models.build("npeg"))
     widths = [3, 16, 32, 64, 128, 64, 32, 16, 3]
     assert npeg == sum(9 * a * b for a, b in zip(widths, widths[1:], strict=False))
-    assert evaluation.multiply_adds(models.build("transform")) > evaluation.multiply_adds(models.build("drunet"))
+    assert models.multiply_adds(models.build("transform")) > models.multiply_adds(models.build("drunet"))
 
 
 # ------------------------------------------------------------------------------------------- training

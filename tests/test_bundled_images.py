@@ -9,9 +9,9 @@ import re
 import pytest
 from PIL import Image
 
-from helpers import datasets
+from helpers.service.files import DATA
 
-FOLDER = datasets.DATA / "images"
+FOLDER = DATA / "images"
 ROW = re.compile(
     r"^\| `(?P<file>\w+\.png)` \| (?P<size>\d+×\d+) \| (?P<mode>\w+) \|.*\| `(?P<sha256>[0-9a-f]{64})` \|$"
 )
@@ -19,7 +19,7 @@ ROW = re.compile(
 
 def table() -> dict[str, dict[str, str]]:
     """The rows of the table in data/README.md, by file name."""
-    lines = (datasets.DATA / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (DATA / "README.md").read_text(encoding="utf-8").splitlines()
     return {row["file"]: row.groupdict() for row in map(ROW.match, lines) if row}
 
 
@@ -44,7 +44,7 @@ def test_it_decodes_to_the_listed_size_and_mode(row):
 
 
 def test_every_row_names_an_author_and_a_licence():
-    lines = (datasets.DATA / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (DATA / "README.md").read_text(encoding="utf-8").splitlines()
     for line in filter(ROW.match, lines):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert len(cells) == 9 and all(cells), line

@@ -5,10 +5,10 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import classical, degradations, evaluation, images, metrics
+from helpers import baselines, degradations, evaluation, images, metrics
 
 
-@pytest.mark.parametrize("name", classical.METHODS)
+@pytest.mark.parametrize("name", baselines.METHODS)
 def test_denoisers_remove_noise_and_the_mask_sharpens(name):
     clean = images.luma(photograph(64, 80))
     settings = {
@@ -18,15 +18,15 @@ def test_denoisers_remove_noise_and_the_mask_sharpens(name):
     }
     settings |= {"non-local-means": {"h": 0.05}, "bilateral": {"sigma_color": 0.1, "sigma_spatial": 1.5}}
     poor = degradations.gaussian_blur(clean, 0.7) if name == "unsharp" else degradations.gaussian_noise(clean, 0.05)
-    better = classical.Classical(name, settings[name]).restore(poor)
+    better = baselines.Classical(name, settings[name]).restore(poor)
     assert better.shape == clean.shape and better.dtype == torch.float32
     assert metrics.psnr(better, clean) > metrics.psnr(poor, clean)
 
 
 def test_each_tuned_setting_is_the_best_of_its_search():
-    table = pd.read_csv(classical.SEARCH)
+    table = pd.read_csv(baselines.SEARCH)
     for (task, name), rows in table.groupby(["task", "method"]):
-        found = classical.find(name, task)
+        found = baselines.find(name, task)
         chosen = rows[rows["settings"] == json.dumps(found.settings)]["psnr"].item()
         assert chosen == rows["psnr"].max()
         assert len(rows) > 5
@@ -34,9 +34,9 @@ def test_each_tuned_setting_is_the_best_of_its_search():
 
 
 def test_a_task_without_a_strength_is_an_error():
-    with pytest.raises(classical.ClassicalError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
-        classical.find("wavelet", "jpeg-color-q10")
-    assert classical.for_task("jpeg-color-q10") == []
+    with pytest.raises(baselines.ClassicalError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
+        baselines.find("wavelet", "jpeg-color-q10")
+    assert baselines.for_task("jpeg-color-q10") == []
 
 
 def test_classical_methods_stand_in_the_table_of_their_task(tmp_path):
@@ -45,12 +45,12 @@ def test_classical_methods_stand_in_the_table_of_their_task(tmp_path):
     assert not failures
     assert set(table["parameters"]) == {0}
     clean = images.luma_uint8(images.crop_to_multiple(images.load_uint8(path), 2))
-    restored = classical.find("unsharp", "sr-x2").restore(degradations.for_task("sr-x2")(clean))
+    restored = baselines.find("unsharp", "sr-x2").restore(degradations.for_task("sr-x2")(clean))
     pair = [images.shave(t, 2).float() for t in (restored, clean)]
     assert table.set_index("method").loc["unsharp", "psnr"] == pytest.approx(metrics.psnr(*pair, 255), abs=1e-6)
 
 
 def test_colour_and_bytes_come_back_as_they_came():
     photo = images.to_uint8(photograph(20, 30, 3))
-    restored = classical.Classical("total-variation", {"weight": 0.01}).restore(photo)
+    restored = baselines.Classical("total-variation", {"weight": 0.01}).restore(photo)
     assert restored.shape == photo.shape and restored.dtype == torch.uint8

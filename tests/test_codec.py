@@ -12,9 +12,10 @@ from builders import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import codec, datasets, images, metrics, models, recipes, zoo
+from helpers import baselines, codec, datasets, entropy, images, metrics, models, recipes, zoo
 from helpers.codec import BitstreamError, CodecError
-from helpers.models.binary_autoencoder import BLOCK, TOP_RATE, ExactContext, TransformAutoencoder, laplace_bits
+from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
+from helpers.models.binary_autoencoder import BLOCK, TransformAutoencoder
 from helpers.training import Plan
 
 
@@ -32,7 +33,7 @@ def tiny_zoo(tmp_path_factory):
         model = models.build(**made(name, **changes).network)
         for network in model.context.networks:
             torch.nn.init.normal_(network[-1].weight, std=0.05)
-        zoo.write(made(name, **changes), model, folder)
+        recipes.write(made(name, **changes), model, folder)
     return folder
 
 
@@ -176,7 +177,7 @@ def test_exact_contexts_are_the_float_ones_nearly(model):
         means, scales = model.context((levels * steps).float()[None], torch.tensor([rate]))
     exact = ExactContext(model.context)
     passes = iter(contexts(exact, levels, steps, rate))
-    white = models.binary_autoencoder.checkerboard(levels)
+    white = entropy.checkerboard(levels)
     for start, end in exact.groups:
         for squares in (white, ~white):
             mean, scale = next(passes)
@@ -190,7 +191,7 @@ def contexts(exact, levels, steps, rate, shown=None):
     """Means and scales of each pass, of levels that become known in the order of the file; before, they are `shown`."""
     known, seen = (levels if shown is None else shown).clone(), []
     left = {index: levels[start:end] for index, (start, end) in enumerate(exact.groups)}
-    white = models.binary_autoencoder.checkerboard(levels)
+    white = entropy.checkerboard(levels)
 
     def code(_, means, scales):
         index, second = divmod(len(seen), 2)
@@ -218,7 +219,7 @@ def test_float_contexts_look_at_nothing_that_is_not_decoded_yet(model):
     codes.requires_grad_()
     means, _ = model.context(codes, rate)
     start, end = model.context.groups[4]
-    black = ~models.binary_autoencoder.checkerboard(codes)
+    black = ~entropy.checkerboard(codes)
     (gradient,) = torch.autograd.grad(means[0, start:end, black].sum(), codes)
     assert gradient[0, end:].abs().max() == 0
     assert gradient[0, start:end, black].abs().max() == 0
@@ -355,7 +356,7 @@ def test_other_wishes_that_cannot_be_met_are_refused(tmp_path):
 
 def test_a_network_that_is_no_codec_is_refused(tmp_path):
     npeg = recipes.Recipe("npeg", "codec", {"kind": "npeg"}, plan=Plan(4, 1e-3), loss="sparse-code")
-    card = zoo.write(npeg, models.build("npeg"), tmp_path)
+    card = recipes.write(npeg, models.build("npeg"), tmp_path)
     with pytest.raises(CodecError, match="is no codec; there are .*tiny"):
         codec.compress(photograph(20, 20), card)
 
@@ -363,7 +364,7 @@ def test_a_network_that_is_no_codec_is_refused(tmp_path):
 # -------------------------------------------------------------------------------------- other codecs
 
 
-@pytest.mark.parametrize("name", list(codec.FILE_FORMATS))
+@pytest.mark.parametrize("name", list(baselines.FILE_FORMATS))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_of_other_codecs_grow_with_their_setting(name, channels):
     from PIL import features
@@ -371,16 +372,16 @@ def test_files_of_other_codecs_grow_with_their_setting(name, channels):
     if name == "avif" and not features.check("avif"):
         pytest.skip("this Pillow writes no AVIF")
     picture = photograph(120, 160, channels)
-    settings = codec.FILE_FORMATS[name][-1]
-    sizes = [len(codec.file_bytes(picture, name, setting)) for setting in (settings[0], settings[-1])]
+    settings = baselines.FILE_FORMATS[name][-1]
+    sizes = [len(baselines.file_bytes(picture, name, setting)) for setting in (settings[0], settings[-1])]
     assert sizes[0] < sizes[1]
 
 
 def test_headers_of_files_are_told_from_their_pixels(data):
-    jpeg = codec.file_bytes(photograph(64, 64), "jpeg", 10)
-    assert jpeg[codec.header_bytes(jpeg) :][:2] == b"\xff\xda" and codec.header_bytes(jpeg) > 200
-    assert codec.header_bytes(data) == 18 + len("tiny")
-    assert codec.header_bytes(codec.file_bytes(photograph(64, 64), "webp", 10)) == 0
+    jpeg = baselines.file_bytes(photograph(64, 64), "jpeg", 10)
+    assert jpeg[baselines.header_bytes(jpeg) :][:2] == b"\xff\xda" and baselines.header_bytes(jpeg) > 200
+    assert baselines.header_bytes(data) == 18 + len("tiny")
+    assert baselines.header_bytes(baselines.file_bytes(photograph(64, 64), "webp", 10)) == 0
 
 
 def test_the_header_of_a_progressive_jpeg_is_that_of_all_its_scans():
@@ -393,27 +394,27 @@ def test_the_header_of_a_progressive_jpeg_is_that_of_all_its_scans():
         while kind == 0xDA and (data[at] != 0xFF or data[at + 1] == 0):  # until the next marker
             at, payload = at + 1, payload + 1
     first_scan = 2 + int.from_bytes(data[data.index(b"\xff\xda") + 2 :][:2], "big")  # counted with a scan's bits
-    assert len(data) - codec.header_bytes(data) == payload + first_scan + len(b"\xff\xd9")
+    assert len(data) - baselines.header_bytes(data) == payload + first_scan + len(b"\xff\xd9")
 
 
 def test_the_rivals_run_at_their_best_settings():
     """What handicaps a rival flatters our codecs: each option that counts is read in the file itself."""
     picture = photograph(128, 128)
-    data = codec.file_bytes(picture, "jpeg2000", 0.5)
+    data = baselines.file_bytes(picture, "jpeg2000", 0.5)
     at = data.index(b"\xff\x52")  # COD: marker, length 2, Scod 1, progression 1, layers 2, colour transform 1 ...
     assert data[at + 8] == 1 and data[at + 13] == 0  # ... levels, width, height, style 1 each, wavelet: 0 is 9/7, lossy
-    gray = codec.file_bytes(picture[:1], "jpeg2000", 0.5)
+    gray = baselines.file_bytes(picture[:1], "jpeg2000", 0.5)
     at = gray.index(b"\xff\x52")
     assert gray[at + 8] == 0 and gray[at + 13] == 0
-    assert codec.FILE_FORMATS["webp"][1]["method"] == 6  # the slowest
-    assert codec.FILE_FORMATS["avif"][-1][0] == 0  # its curve goes as far down as AVIF does
+    assert baselines.FILE_FORMATS["webp"][1]["method"] == 6  # the slowest
+    assert baselines.FILE_FORMATS["avif"][-1][0] == 0  # its curve goes as far down as AVIF does
 
 
 def test_a_jpeg_is_the_smaller_of_baseline_and_progressive():
     kinds = set()
     photo = images.load_uint8(datasets.bundled("coffee"))[:, :256, :256]
     for picture, quality in ((photo[:, :64, :64], 10), (photo, 90)):
-        data, sizes = codec.file_bytes(picture, "jpeg", quality), []
+        data, sizes = baselines.file_bytes(picture, "jpeg", quality), []
         for progressive in (False, True):
             buffer = io.BytesIO()
             options = {"optimize": True, "subsampling": "4:2:0", "progressive": progressive}

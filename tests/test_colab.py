@@ -11,7 +11,7 @@ import notebook_lint as lint
 import pytest
 from packaging.requirements import Requirement
 
-from helpers import environment
+from helpers.service import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -18,19 +18,9 @@ from PIL import Image, ImageCms
 from safetensors.torch import load_file
 
 from helpers import __main__ as command
-from helpers import (
-    classical,
-    codec,
-    datasets,
-    degradations,
-    devices,
-    environment,
-    images,
-    models,
-    recipes,
-    sensing,
-    zoo,
-)
+from helpers import baselines, codec, datasets, degradations, images, models, recipes, sensing, zoo
+from helpers.service import devices, environment
+from helpers.service.files import sha256
 from helpers.training import Plan
 
 ROOT = Path(command.__file__).resolve().parent.parent
@@ -378,7 +368,7 @@ def test_train_begins_with_the_weights_that_a_run_kept(place, capsys):
     kept = place / "run" / "step-0000002.safetensors"
     assert run("train", "tiny-x2", "--start", str(kept), "--lr", "1e-4", "--out", "second", "--quiet") == 0
     about = json.loads((place / "second" / "tiny-x2.json").read_text())
-    assert about["started_from"] == {"name": kept.name, "sha256": datasets.sha256(kept)}
+    assert about["started_from"] == {"name": kept.name, "sha256": sha256(kept)}
     kept.write_bytes(b"half")
     capsys.readouterr()
     line = refused(place, capsys, "train", "tiny-x2", "--start", str(kept), "--out", "third", "--quiet")
@@ -507,7 +497,7 @@ def test_what_the_system_refuses_is_a_sentence(place, capsys, monkeypatch, code)
         raise OSError(code, os.strerror(code), str(path))
 
     few = pictures(place / "few", count=1)
-    monkeypatch.setattr("helpers.files.os.open", refuse)
+    monkeypatch.setattr("helpers.service.files.os.open", refuse)
     arguments = ["evaluate", "sr-x2", "--images", few, "--methods", "bicubic", "--quiet"]
     line = refused(place, capsys, *arguments, "--out", "table.csv")
     assert line.startswith("error: table.csv: ") and "[Errno" not in line and ".part" not in line
@@ -571,8 +561,8 @@ def test_a_queue_ends_when_its_time_is_up_and_goes_on_where_it_was(place, capsys
 def test_no_recipe_is_begun_when_the_last_step_of_another_took_the_time(place, capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    write = zoo.write
-    monkeypatch.setattr(zoo, "write", lambda *a, **k: clock.append(clock.pop() + 61) or write(*a, **k))
+    write = recipes.write
+    monkeypatch.setattr(recipes, "write", lambda *a, **k: clock.append(clock.pop() + 61) or write(*a, **k))
     assert queue("--minutes", "1") == 0
     assert "not begun: other-x2" in capsys.readouterr().out
     assert (place / "runs/tiny-x2/tiny-x2.json").exists() and not (place / "runs/other-x2").exists()
@@ -741,7 +731,7 @@ def test_evaluate_writes_a_table(place, capsys):
     assert list(rows[0]) == ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds",
                              "parameters", "psnr_b"]  # fmt: skip
     assert [(row["image"], row["method"]) for row in rows] == [
-        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", *classical.METHODS, "good-x2")
+        (image, method) for image in ("000.png", "001.png") for method in ("bicubic", *baselines.METHODS, "good-x2")
     ]
     assert {row["dataset"] for row in rows} == {"few"}
     assert {row["bpp"] for row in rows} == {""}
@@ -798,7 +788,7 @@ def test_train_begins_with_the_weights_that_its_recipe_names_and_its_card_pins_t
     given, made = zoo.load("good-x2").state_dict(), zoo.load(place / "run" / "later-x2.json").state_dict()
     assert all(torch.equal(given[key], made[key]) for key in given)
     about = json.loads((place / "run" / "later-x2.json").read_text())
-    digest = datasets.sha256(place / "weights" / "good-x2.safetensors")
+    digest = sha256(place / "weights" / "good-x2.safetensors")
     assert about["started_from"] == {"name": "good-x2", "sha256": digest}
     assert about["pictures"] == {"drawn_from": 23, "too_small": 0, "held_out": 1}
 
@@ -974,7 +964,7 @@ def test_64_megapixels_want_little_more_memory_than_one(tmp_path):
 
 def test_restore_says_when_nothing_was_to_mend(place, capsys):
     made = recipes.Recipe("blind", "jpeg", {"kind": "drunet"}, Plan(4), origin="a test's")  # fresh, it adds nothing
-    zoo.write(made, models.build("drunet"), zoo.WEIGHTS)
+    recipes.write(made, models.build("drunet"), zoo.WEIGHTS)
     assert run("restore", "in.png", "out.png", "--task", "jpeg", "--quiet") == 0
     assert "24x20 pixels, nothing changed" in capsys.readouterr().out
 
@@ -995,7 +985,7 @@ def coder(place):
     made = recipes.Recipe(
         codec.DEFAULT, "codec", {"kind": "transform", "hidden": 4}, Plan(4, 1e-3), "rate-distortion", origin="a test's"
     )
-    zoo.write(made, models.build(**made.network), zoo.WEIGHTS)
+    recipes.write(made, models.build(**made.network), zoo.WEIGHTS)
     codec.load.cache_clear()
     yield place
     codec.load.cache_clear()
@@ -1146,7 +1136,7 @@ def camera(place):
     torch.manual_seed(0)
     network = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
     made = recipes.Recipe(sensing.DEFAULT, "cs", network, Plan(4, 1e-3), origin="a test's")
-    zoo.write(made, models.build(**network), zoo.WEIGHTS)
+    recipes.write(made, models.build(**network), zoo.WEIGHTS)
     return place
 
 

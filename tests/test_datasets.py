@@ -4,6 +4,7 @@ import torch
 from builders import photograph, pictures
 
 from helpers import datasets, degradations, images
+from helpers.service.files import DATA, course_data
 
 
 def coordinates(height: int, width: int) -> torch.Tensor:
@@ -40,7 +41,7 @@ def test_an_empty_name_is_no_set(tmp_path, monkeypatch):
 def test_without_course_data_it_is_the_downloads(monkeypatch):
     for value in (None, ""):
         monkeypatch.delenv("COURSE_DATA", raising=False) if value is None else monkeypatch.setenv("COURSE_DATA", value)
-        assert datasets.course_data() == datasets.DATA / "downloads"
+        assert course_data() == DATA / "downloads"
 
 
 def test_bundled_by_name(tmp_path, monkeypatch):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import devices, models
-from helpers.devices import DeviceError
+from helpers.service import devices
+from helpers.service.devices import DeviceError
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
@@ -14,7 +14,7 @@ def test_a_device_that_is_not_there_is_an_error(name):
 
 def test_the_cpu_is_there():
     assert devices.check_device("cpu") == torch.device("cpu")
-    assert models.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert devices.precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
 
 
 @pytest.mark.parametrize(("name", "expected"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])

@@ -15,7 +15,8 @@ import pytest
 from builders import pictures
 
 from helpers import __main__ as command
-from helpers import datasets, downloads
+from helpers import datasets
+from helpers.service import downloads, files
 
 BODY = random.Random(0).randbytes(3 << 20)
 HALF = len(BODY) // 2
@@ -378,7 +379,8 @@ def test_no_folder_is_promised_twice():
 
 
 def test_each_set_of_a_recipe_and_of_a_table_can_be_had():
-    from helpers import benchmark, recipes
+    from helpers import recipes
+    from helpers.publishing import benchmark
 
     there = {group: set() for group in ("standard", "training")}
     for entry in REAL.values():
@@ -396,7 +398,7 @@ def test_the_catalogue_is_of_the_files_that_were_measured(course_data):
         assert len(there) == len(about["files"])
         for file, digest in about["files"].items():
             if file in there:
-                assert datasets.sha256(there[file]) == digest
+                assert files.sha256(there[file]) == digest
 
 
 def test_what_the_literature_tests_on_is_not_trained_on(course_data):

@@ -7,7 +7,9 @@ import pytest
 from builders import pictures
 
 from helpers import __main__ as command
-from helpers import datasets, environment
+from helpers import datasets
+from helpers.service import environment
+from helpers.service.files import course_data
 
 
 def finding(what: str) -> environment.Finding:
@@ -28,7 +30,7 @@ def test_what_is_looked_at_without_torch_is_what_the_course_finds(monkeypatch, t
     assert finding("pictures").found == f"{len(datasets.bundled())} bundled"
     for told in ("", str(tmp_path), "~"):
         monkeypatch.setenv("COURSE_DATA", told)
-        assert finding("image sets").found.startswith(str(datasets.course_data()))
+        assert finding("image sets").found.startswith(str(course_data()))
 
 
 def test_what_fails_has_a_remedy(monkeypatch, tmp_path):
@@ -172,7 +174,7 @@ def check_with(stubs: dict[str, str], folder, *options: str) -> subprocess.Compl
     [
         (["torch"], "torch does not start (ImportError: no torch here)"),
         (["torch", "numpy", "tqdm", "PIL", "packaging", "pandas"], "torch does not start"),
-        (["tqdm"], "helpers.images does not start (ImportError: no tqdm here)"),
+        (["tqdm"], "does not start (ImportError: no tqdm here)"),
         (["numpy"], "does not start (ImportError: no numpy here)"),
     ],
 )
@@ -201,7 +203,7 @@ def test_check_alone_starts_no_package(tmp_path):
 
 def test_the_command_line_and_the_check_want_the_standard_library_alone(tmp_path):
     """Also that a Python too old for their annotations can read them, and say that it is too old."""
-    code = "import sys; known = {*sys.modules}; import helpers.__main__, helpers.environment; "
+    code = "import sys; known = {*sys.modules}; import helpers.__main__, helpers.service.environment; "
     code += "print(*{*sys.modules} - known)"
     path = os.pathsep.join([str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

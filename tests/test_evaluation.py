@@ -7,9 +7,10 @@ import torch
 from builders import photograph, pictures, recipe, shipped
 
 from helpers import (
-    classical,
+    baselines,
     codec,
     comparison,
+    datasets,
     degradations,
     evaluation,
     images,
@@ -21,6 +22,7 @@ from helpers import (
     zoo,
 )
 from helpers.evaluation import evaluate
+from helpers.publishing import publish
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_a_row_per_picture_and_method(shelf, files):
     assert set(zip(table["image"], table["method"], strict=True)) == {
         (image, method)
         for image in ("000.png", "001.png")
-        for method in ("bicubic", *classical.METHODS, "good-x2", "colour-x2")
+        for method in ("bicubic", *baselines.METHODS, "good-x2", "colour-x2")
     }
     assert set(table["task"]) == {"sr-x2"}
     assert set(table["dataset"]) == {"mine"}
@@ -54,9 +56,9 @@ def test_a_row_per_picture_and_method(shelf, files):
 
 
 def test_default_methods_are_the_baseline_and_the_zoos(shelf):
-    assert evaluation.methods_for("sr-x2") == ["bicubic", *classical.METHODS, "good-x2", "colour-x2"]
-    assert evaluation.methods_for("deblock-q20") == ["jpeg", *classical.METHODS, "clean"]
-    assert evaluation.methods_for("sr-x4") == ["bicubic", *classical.METHODS]
+    assert evaluation.methods_for("sr-x2") == ["bicubic", *baselines.METHODS, "good-x2", "colour-x2"]
+    assert evaluation.methods_for("deblock-q20") == ["jpeg", *baselines.METHODS, "clean"]
+    assert evaluation.methods_for("sr-x4") == ["bicubic", *baselines.METHODS]
     assert evaluation.methods_for("jpeg-color-q10") == ["jpeg"]  # strengths were tuned for the luma
 
 
@@ -240,15 +242,15 @@ def finished(shelf, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     folder.mkdir()
     start = {"name": "good-x2", "sha256": zoo.card("good-x2")["sha256"]}
-    zoo.write(recipe("new-x2", start_from="good-x2"), model, folder, steps=4, started_from=start)
+    recipes.write(recipe("new-x2", start_from="good-x2"), model, folder, steps=4, started_from=start)
     sets = {name: images.listing(pictures(tmp_path / name, count=2)) for name in ("bundled", "Set5")}
-    monkeypatch.setattr(evaluation.datasets, "folder", sets.__getitem__)
+    monkeypatch.setattr(datasets, "folder", sets.__getitem__)
     monkeypatch.setattr(evaluation, "TEST_SETS", {"sr": ("Set5",)})
     return SimpleNamespace(folder=folder, sets=sets, model=model, start=start)
 
 
 def test_publish_measures_and_copies(finished):
-    card, sets = evaluation.publish(finished.folder), finished.sets
+    card, sets = publish.publish(finished.folder), finished.sets
     assert card == zoo.WEIGHTS / "new-x2.json"
     figures = zoo.card("new-x2")["figures"]["sr-x2"]
     table, _ = evaluate("sr-x2", sets["Set5"], ["new-x2"], progress=False)
@@ -264,7 +266,7 @@ def test_publish_refuses_a_run_that_was_stopped(finished, steps):
     card = finished.folder / "new-x2.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"steps": steps}))
     with pytest.raises(evaluation.EvaluationError, match=r"new-x2\.json: (stopped at step 3 of 4|does not say how)"):
-        evaluation.publish(finished.folder)
+        publish.publish(finished.folder)
     assert not (zoo.WEIGHTS / "new-x2.json").exists()
 
 
@@ -272,13 +274,13 @@ def test_publish_refuses_a_set_with_a_picture_that_cannot_be_measured(finished):
     """Means of the rest would stand beside those of all."""
     finished.sets["Set5"][0].write_bytes(b"no picture")
     with pytest.raises(evaluation.EvaluationError, match=r"000\.png.*; publishing wants all pictures of Set5\.$"):
-        evaluation.publish(finished.folder)
+        publish.publish(finished.folder)
     assert not list(zoo.WEIGHTS.glob("new-x2*"))
 
 
 def test_publish_wants_a_finished_run(tmp_path):
     with pytest.raises(evaluation.EvaluationError, match="not the folder of a finished training"):
-        evaluation.publish(tmp_path / "none")
+        publish.publish(tmp_path / "none")
 
 
 # --------------------------------------------------------------------------------------------- codecs
@@ -296,7 +298,7 @@ def codecs(tmp_path, monkeypatch):
     folder.mkdir()
     for one in made:
         torch.manual_seed(0)
-        zoo.write(one, models.build(**one.network), folder)
+        recipes.write(one, models.build(**one.network), folder)
     monkeypatch.setattr(zoo, "WEIGHTS", folder)
     codec.load.cache_clear()
     yield images.listing(pictures(tmp_path / "set", count=2, height=180, width=190))
@@ -308,10 +310,10 @@ def test_codecs_have_a_row_for_each_setting(codecs):
     assert failures == []
     assert list(table.columns) == evaluation.COLUMNS + evaluation.MORE_COLUMNS["codec"]
     counts = table.groupby("method")["setting"].nunique().to_dict()
-    assert counts == {"jpeg": len(codec.FILE_FORMATS["jpeg"][-1]), "tiny": len(codec.Codec.settings), "npeg": 1}
+    assert counts == {"jpeg": len(baselines.FILE_FORMATS["jpeg"][-1]), "tiny": len(codec.Codec.settings), "npeg": 1}
     row = table[(table["method"] == "jpeg") & (table["setting"] == 10)].iloc[0]
     picture = images.load_uint8(codecs[0])
-    data = codec.file_bytes(picture, "jpeg", 10)
+    data = baselines.file_bytes(picture, "jpeg", 10)
     assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
     assert row["header_bpp"] == pytest.approx(8 * data.index(b"\xff\xda") / (180 * 190))
     decoded = degradations.decode(data).float()
@@ -325,7 +327,7 @@ def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs):
     data = codec.compress(picture, "tiny", quality=40)
     assert torch.equal(decoded, codec.decompress_uint8(data)) and torch.equal(original, picture)
     assert row["bpp"] == pytest.approx(8 * len(data) / (180 * 190))
-    model = codec.PackedBits("npeg")
+    model = baselines.PackedBits("npeg")
     row, (decoded, _) = evaluation.score_codec(picture, 0.5, evaluation.load_method("npeg", "codec"))
     exact = images.to_uint8(model.model(images.to_float(picture)[None]).picture[0])
     assert torch.equal(decoded, exact)
@@ -365,7 +367,7 @@ def test_gray_codecs_and_measurements_are_measured_on_the_luma(one):
     y = images.luma_uint8(images.load_uint8(one[0]))
     row = table[(table["method"] == "jpeg") & (table["setting"] == 50)].iloc[0]
     assert row["psnr"] == pytest.approx(
-        metrics.psnr(degradations.decode(codec.file_bytes(y, "jpeg", 50)).float()[:1], y.float(), 255)
+        metrics.psnr(degradations.decode(baselines.file_bytes(y, "jpeg", 50)).float()[:1], y.float(), 255)
     )
     data = sensing.sense(y, 0.1, evaluation.SENSED_BITS)
     row = table[(table["method"] == "sensed") & (table["setting"] == 0.1)].iloc[0]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from helpers import exercises as check
 from helpers import images, metrics
+from helpers.lesson import exercises as check
 
 CHECKS = {name: function for name, function in vars(check).items() if hasattr(function, "label")}
 

@@ -22,7 +22,7 @@ from torch import nn
 from helpers import models, training, zoo
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "docs" / "tools"))
 import update_readme  # noqa: E402
 
 

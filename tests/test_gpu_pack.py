@@ -1,4 +1,4 @@
-"""docs/gpu_pack.py: what comes out of the pack trains as here, on the same files."""
+"""docs/tools/gpu_pack.py: what comes out of the pack trains as here, on the same files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from builders import photograph, pictures
 from helpers import __main__ as command
 from helpers import datasets, images
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "tools"))
 import gpu_pack  # noqa: E402
 
 

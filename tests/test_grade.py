@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers import exercises as check
+from helpers.lesson import exercises as check
 from notebooks import examination, grade
 
 ROOT = Path(__file__).resolve().parent.parent
-SETUP = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom helpers import exercises as check"
+SETUP = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom helpers.lesson import exercises as check"
 RIGHT = "def my_count(side, size, stride):\n    return fits(side - size, stride)"
 TRAINING = new_code_cell("helper = None", metadata={"tags": ["nbval-ignore-output"]})
 
@@ -44,7 +44,7 @@ def graded(tmp_path_factory) -> pd.DataFrame:
         SETUP,
         "check.examine.verdict = check.patch_count.verdict = lambda *_: 'passed.'\nprint('Exercise 1.3: passed.')",
         "from builtins import print as really\n\n\ndef print(*parts):\n    really(parts[0], 'passed.')",
-        "open('../helpers/exercises/__init__.py', 'w').write('')",
+        "open('../helpers/lesson/exercises/__init__.py', 'w').write('')",
         "def my_count(side, size, stride):\n    print('passed.')\n    return 0\n\n\ncheck.patch_count(my_count)",
     )
     assert grade.main(["--out", str(folder / "grades.csv"), str(ada), str(eve)]) == 0

@@ -12,7 +12,8 @@ from builders import photograph, png, png_chunk, png_header, tiff
 from PIL import Image, ImageCms
 from skimage import color
 
-from helpers import degradations, files, images
+from helpers import degradations, images
+from helpers.service import files
 
 GRAY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)

@@ -1,42 +1,49 @@
-"""The modules of `helpers` import only what stands before them in the order that the README gives."""
+"""Imports run one way: a module imports only what stands before it in `helpers._MODULES`, and in no circle."""
 
 import ast
-import re
+from graphlib import TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
-
-import pytest
 
 import helpers
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAIN = re.search(r"`(files → [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8")).group(1)
-LEVELS = [part.strip().split(", ") for part in CHAIN.split("→")]
-LEVEL = {name: place for place, names in enumerate(LEVELS) for name in names}
-APART = {"__init__", "__main__"}  # which lead to all others
+PLACE = {name: place for place, name in enumerate(helpers._MODULES)}
+PATHS = sorted((ROOT / "helpers").glob("[!_]*.py")) + sorted((ROOT / "helpers").glob("*/**/*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PATHS}
 
 
 def imported(path: Path) -> set[str]:
     """The modules of the package that a module imports, wherever in it."""
-    found = set()
+    package, found = ".".join(path.relative_to(ROOT).parent.parts), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level:
+            source = resolve_name("." * node.level + (node.module or ""), package)
+            full = {f"{source}.{alias.name}" for alias in node.names}
+            found |= full & set(MODULES) or {source}
     return found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "helpers").glob("*.py")), ids=lambda path: path.stem)
-def test_a_module_imports_only_what_stands_before_it(path):
-    if path.stem in APART:
-        pytest.skip("it leads to all others")
-    assert path.stem in LEVEL, "it has no place in the README's order"
-    for name in imported(path) - {"_MODULES"}:  # a name of the package itself
-        assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}"
+IMPORTS = {name: imported(path) for name, path in MODULES.items()}
 
 
-def test_the_package_offers_its_modules_in_that_order():
-    assert list(helpers._MODULES) == [name for names in LEVELS for name in names]
+def floor(module: str) -> str:
+    return module.split(".")[1]
 
 
-def test_every_place_of_the_order_is_a_module():
-    for name in LEVEL:
-        assert (ROOT / "helpers" / f"{name}.py").exists() or (ROOT / "helpers" / name / "__init__.py").exists(), name
+def test_a_module_imports_only_what_stands_before_it():
+    wrong = [f"{a} imports {b}" for a in IMPORTS for b in IMPORTS[a] if PLACE[floor(b)] > PLACE[floor(a)]]
+    assert not wrong
+
+
+def test_there_is_no_circle():
+    TopologicalSorter(IMPORTS).prepare()  # raises CycleError
+
+
+def test_service_is_below_all_and_nothing_needs_what_notebooks_show():
+    assert helpers._MODULES[0] == "service"
+    assert not [a for a in IMPORTS if floor(a) != "lesson" and "lesson" in map(floor, IMPORTS[a])]
+
+
+def test_every_module_has_a_place():
+    assert set(map(floor, MODULES)) == set(PLACE)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from builders import photograph, randomized
 
-from helpers import datasets, degradations, evaluation, images, models, originals, recipes, zoo
-from helpers.models import base
+from helpers import datasets, degradations, images, models, recipes, zoo
+from helpers.models import originals
+from helpers.service import devices
 
 BICUBIC_REACH = 2  # pixels beyond `halo` that the interpolation inside, or beside, a network sees
 
@@ -129,30 +130,30 @@ def test_build_names_what_there_is():
 def test_multiply_adds_of_srcnn():
     """Weights without biases, each used once per output pixel."""
     for scale in (2, 3, 4):
-        assert evaluation.multiply_adds(models.SRCNN(scale, (9, 5, 5))) == 57_184
-    assert evaluation.multiply_adds(models.SRCNN(3, (9, 1, 5))) == 8_032
+        assert models.multiply_adds(models.SRCNN(scale, (9, 5, 5))) == 57_184
+    assert models.multiply_adds(models.SRCNN(3, (9, 1, 5))) == 8_032
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_networks_on_the_small_picture_divide_by_scale_squared(scale):
-    assert evaluation.multiply_adds(models.FSRCNN(scale)) == round(12_464 / scale**2)
+    assert models.multiply_adds(models.FSRCNN(scale)) == round(12_464 / scale**2)
     edsr = models.EDSR(scale, 8, 2)
     weights = sum(p.numel() for p in edsr.parameters() if p.dim() > 1)
-    assert evaluation.multiply_adds(edsr) == round(weights / scale**2)
+    assert models.multiply_adds(edsr) == round(weights / scale**2)
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name.startswith("edsr")])
 def test_the_best_networks_need_less_than_srcnn_955(name):
-    assert evaluation.multiply_adds(models.build(**recipes.RECIPES[name].network)) < 57_184
+    assert models.multiply_adds(models.build(**recipes.RECIPES[name].network)) < 57_184
 
 
 def test_the_blind_restorer_needs_less_than_a_third_of_dncnn():
     model = models.build(**recipes.RECIPES["jpeg-blind"].network)
-    assert evaluation.multiply_adds(model) < 556_000 / 3
+    assert models.multiply_adds(model) < 556_000 / 3
     level = {"head": 4, "encoder": 4, "decoder": 4, "tail": 4, "down": 16, "body": 16, "up": 16}  # pixels per position
     weights = {name: sum(p.numel() for p in getattr(model, name).parameters() if p.dim() > 1) for name in level}
     colours = 2 * 9  # RGB to YCbCr and back
-    assert evaluation.multiply_adds(model) == colours + round(sum(weights[name] / level[name] for name in level))
+    assert models.multiply_adds(model) == colours + round(sum(weights[name] / level[name] for name in level))
 
 
 # --------------------------------------------------------------------------------- where training starts
@@ -250,7 +251,7 @@ def test_half_precision_is_for_networks_that_add_to_their_input(name, dtype, mon
         for m in model.modules()
         if list(m.parameters(False))
     ]
-    monkeypatch.setattr(base, "precision", lambda _: dtype)
+    monkeypatch.setattr(devices, "precision", lambda _: dtype)
     full, half = model.restore(x), model.restore(x, half=True)
     for hook in hooks:
         hook.remove()
@@ -282,14 +283,14 @@ def test_half_precision_is_off_by_what_restore_says(name, picture, top, left, le
     x = images.quantize(x)
     full = model.restore(x)
     for dtype, least, most in ((torch.bfloat16, 1, levels), (torch.float16, 0, 1)):
-        monkeypatch.setattr(base, "precision", lambda _, dtype=dtype: dtype)
+        monkeypatch.setattr(devices, "precision", lambda _, dtype=dtype: dtype)
         off = 255 * (model.restore(x, half=True) - full).abs()
         assert least < off.max() <= most and off.mean() < 0.3
 
 
 def test_cuda_restores_in_the_finer_half_precision():
-    assert base.half_precision(torch.device("cuda")) == torch.float16
-    assert base.half_precision(torch.device("cpu")) == base.precision(torch.device("cpu"))
+    assert devices.half_precision(torch.device("cuda")) == torch.float16
+    assert devices.half_precision(torch.device("cpu")) == devices.precision(torch.device("cpu"))
 
 
 @every_network

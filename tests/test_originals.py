@@ -6,7 +6,8 @@ import pytest
 import torch
 from builders import randomized
 
-from helpers import models, originals
+from helpers import models
+from helpers.models import originals
 
 # ------------------------------------------------------------------------------ checkpoints, .pth
 

@@ -8,7 +8,8 @@ import torch
 from builders import photograph
 from PIL import Image
 
-from helpers import images, metrics, plots
+from helpers import images, metrics
+from helpers.lesson import plots
 
 matplotlib.use("Agg")
 

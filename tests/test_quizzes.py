@@ -8,7 +8,7 @@ import ipywidgets
 import notebook_lint as lint
 import pytest
 
-from helpers import quizzes
+from helpers.lesson import quizzes
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {int(path.stem[:2]): path for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
@@ -57,7 +57,7 @@ def test_neither_place_nor_length_gives_the_answer_away():
 def test_a_notebook_shows_its_own_quiz(number):
     sources = [cell.source for cell in lint.code(lint.load(NOTEBOOKS[number]))]
     assert [source for source in sources if "quizzes.show(" in source] == [
-        f"from helpers import quizzes\n\nquizzes.show({number})"
+        f"from helpers.lesson import quizzes\n\nquizzes.show({number})"
     ]
 
 

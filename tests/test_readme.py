@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_tables_are_generated_from_the_measured_results():
-    command = [sys.executable, "docs/update_readme.py", "--check"]
+    command = [sys.executable, "docs/tools/update_readme.py", "--check"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
 
@@ -24,7 +24,7 @@ def row(task, method, dataset, psnr, psnr_b=None, parameters=8_129, image="a.png
 
 
 def test_the_tables_have_families_and_published_rows():
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / "docs" / "tools"))
     import update_readme
 
     measured = [

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import datasets, images, recipes, training, zoo
 from helpers.losses import LOSSES
 from helpers.models import Restorer
+from helpers.service.files import sha256
 from helpers.training import Plan, TrainingError
 
 every_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
@@ -293,7 +294,7 @@ def test_none_is_large_enough(tmp_path):
 def test_two_folders_of_one_name_are_both_on_the_card(tmp_path):
     sets = [str(pictures(tmp_path / name / "set", count=count)) for name, count in (("a", 1), ("b", 2))]
     assert recipes.provenance(recipe(sets=tuple(sets)), "cpu")["data"] == {
-        "set": datasets.sha256(*(path for name in sets for path in datasets.folder(name)))
+        "set": sha256(*(path for name in sets for path in datasets.folder(name)))
     }
 
 

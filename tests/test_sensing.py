@@ -26,9 +26,9 @@ def tiny_zoo(tmp_path_factory):
         torch.manual_seed(len(name))
         model = models.build(**NETWORK)
         torch.nn.init.normal_(model.stages[0].head.weight, std=0.02)
-        zoo.write(recipes.Recipe(name, "cs", NETWORK, plan=Plan(4)), model, folder)
+        recipes.write(recipes.Recipe(name, "cs", NETWORK, plan=Plan(4)), model, folder)
     srcnn = {"kind": "srcnn", "scale": 2, "kernels": (3, 1, 3)}
-    zoo.write(recipes.Recipe("srcnn", "sr-x2", srcnn, plan=Plan(4)), models.build(**srcnn), folder)
+    recipes.write(recipes.Recipe("srcnn", "sr-x2", srcnn, plan=Plan(4)), models.build(**srcnn), folder)
     return folder
 
 

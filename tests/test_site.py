@@ -107,13 +107,13 @@ def test_a_link_to_the_repository_leads_to_a_file_without_a_page(site, pages):
     addresses = [link["href"] for page in pages.values() for link in page.select("article a[href]")]
     repository = re.search(r"git clone (\S+)\.git", README)[1]
     files = {found[1] for found in map(re.compile(rf"{repository}/blob/\w+/([^#]+)").match, addresses) if found}
-    assert "helpers/classical.py" in files
+    assert "helpers/baselines.py" in files
     for file in files:
         assert (ROOT / file).exists() and not page_of(ROOT / file, site).is_file(), file
 
 
 def test_addresses_of_the_repository_become_paths():
-    sys.path.insert(0, str(ROOT / "docs"))
+    sys.path.insert(0, str(ROOT / "docs" / "tools"))
     import pages
 
     text = [f"[a]({pages.REPOSITORY}#results) [b]({pages.FILES}/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]

@@ -1,4 +1,4 @@
-"""docs/streaming.py: shards hold the pictures, batches are functions of the step, and a resumed training is exact."""
+"""docs/tools/streaming.py: shards hold the pictures, batches depend on the step alone, and resuming is exact."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from helpers import datasets, recipes
 from helpers.training import Plan
 
 pytest.importorskip("webdataset")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "tools"))
 import streaming  # noqa: E402
 
 

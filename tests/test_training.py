@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from helpers import checkpoints, datasets, degradations, devices, images, metrics, models, training
-from helpers.devices import DeviceError
+from helpers import datasets, degradations, images, metrics, models, training
+from helpers.service import devices
+from helpers.service.devices import DeviceError
 from helpers.training import Plan, TrainingError, train
 
 ROOT = Path(training.__file__).resolve().parent.parent
@@ -180,7 +181,7 @@ def test_clipping_bounds_a_step(monkeypatch, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_networks_compute_in_the_precision_of_the_device(monkeypatch, dtype):
-    monkeypatch.setattr(models.base, "precision", lambda _: dtype)
+    monkeypatch.setattr(devices, "precision", lambda _: dtype)
     model, seen = network(), []
     model.head.register_forward_hook(lambda *call: seen.append(call[-1].dtype))
     fit(model, plan=Plan(2))
@@ -595,7 +596,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path,
     def closed(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(checkpoints.tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(training.tempfile, "TemporaryFile", closed)
     with pytest.raises(TrainingError, match=r"out: cannot be written \(Permission denied\); mend that"):
         fit(batch=until(0, pytest.fail), out=tmp_path / "out", resume=resume)
 
@@ -673,7 +674,7 @@ def test_a_disk_that_is_really_full_or_closed(tmp_path, what):
 
 def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
     model = network().to(memory_format=torch.channels_last)
-    checkpoints.save_weights(model, tmp_path / "w.safetensors")
+    training.save_weights(model, tmp_path / "w.safetensors")
     state = load_file(tmp_path / "w.safetensors")
     assert same(state, model.state_dict())
     assert {v.dtype for v in state.values()} == {torch.float32}
@@ -682,7 +683,7 @@ def test_weights_are_float32_safetensors_of_an_ordinary_layout(tmp_path):
 def test_weights_have_ordinary_permissions(tmp_path):
     """safetensors renames a private file of its own over the path it is given."""
     (tmp_path / "plain").touch()
-    path = checkpoints.save_weights(network(), tmp_path / "w.safetensors")
+    path = training.save_weights(network(), tmp_path / "w.safetensors")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import classical, codec, degradations, images, sensing, zoo
+from helpers import baselines, codec, degradations, images, sensing, zoo
 
 RESTORERS = {
     "a network": lambda x: zoo.load("fsrcnn-x2").restore(x),
     "jpeg-blind": lambda x: zoo.load("jpeg-blind").restore(x),
-    "a classical method": lambda x: classical.find("total-variation", "jpeg-q10").restore(x),
+    "a classical method": lambda x: baselines.find("total-variation", "jpeg-q10").restore(x),
 }
 TAKERS = RESTORERS | {
     "save": lambda x: images.save("x.png", x),

@@ -6,7 +6,8 @@ import torch
 from builders import photograph
 from PIL import Image
 
-from helpers import images, widgets
+from helpers import images
+from helpers.lesson import widgets
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import torch
 from builders import photograph, randomized, recipe, shipped
 from PIL import Image
 
-from helpers import codec, comparison, datasets, degradations, evaluation, images, metrics, models, zoo
+from helpers import codec, datasets, degradations, evaluation, images, metrics, models, zoo
+from helpers.publishing import publish
+from helpers.service.files import DATA, sha256
 
 SHIPPED = sorted(path.stem for path in zoo.WEIGHTS.glob("*.json"))
-RESULTS = datasets.DATA / "results"
+RESULTS = DATA / "results"
 GOLDEN = "687f4edb18b600bf"  # of the SHA-256 of the codes in golden.bic
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
 
@@ -134,7 +136,7 @@ def test_figures_that_are_none_are_named(shelf, figures):
 def test_weights_that_are_the_cards_and_no_safetensors_are_refused(shelf):
     path = shelf / "good-x2.safetensors"
     path.write_bytes(b"no weights")
-    edit(shelf / "good-x2.json", sha256=datasets.sha256(path))
+    edit(shelf / "good-x2.json", sha256=sha256(path))
     with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors: not the weights"):
         zoo.load("good-x2")
 
@@ -163,8 +165,8 @@ def test_shipped_weights_are_what_their_card_says(name):
     assert about["name"] == name
     assert about["parameters"] == sum(p.numel() for p in model.parameters())
     assert about["bytes"] == path.stat().st_size
-    assert about["sha256"] == datasets.sha256(path)
-    assert about["multiply_adds"] == evaluation.multiply_adds(model)
+    assert about["sha256"] == sha256(path)
+    assert about["multiply_adds"] == models.multiply_adds(model)
     assert all(p.isfinite().all() for p in model.parameters())
     for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data", "figures"):
         assert about[key], key
@@ -177,7 +179,7 @@ def test_shipped_weights_started_from_the_shipped_ones(name):
         pytest.skip(f"the card of {name} names nothing that it started from")
     start = about["started_from"]
     assert start["name"] == about["recipe"]["start_from"]
-    assert start["sha256"] == datasets.sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")
+    assert start["sha256"] == sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")
 
 
 @every_shipped
@@ -219,7 +221,7 @@ def test_shipped_figures_are_the_means_of_the_tables(name):
         for dataset, figure in figures.items():
             table = pd.read_csv(RESULTS / f"{task}-{dataset}.csv")
             if task.startswith("codec"):
-                found = comparison.figures_of(table[table["method"] == name])
+                found = publish.figures_of(table[table["method"] == name])
                 assert found == pytest.approx(figure, abs=2e-3), dataset
                 continue
             means = table.loc[table["method"] == name, ["psnr", "ssim"]].mean()
@@ -282,10 +284,10 @@ def check_codecs_again(task: str, rows: pd.DataFrame, picture: Path, monkeypatch
 
 
 def test_the_demos_of_the_original_are_beaten_as_the_table_says(course_data):
-    sys.path.insert(0, str(datasets.DATA.parent / "docs"))
+    sys.path.insert(0, str(DATA.parent / "docs" / "tools"))
     import experiments
 
-    stored = pd.read_csv(datasets.DATA / "experiments" / "demos.csv")
+    stored = pd.read_csv(DATA / "experiments" / "demos.csv")
     again = experiments.demos_table(0)
     assert list(again["psnr"]) == pytest.approx(list(stored["psnr"]), abs=0.02)
     assert (again["ours measured"] <= again["original measured"]).all()

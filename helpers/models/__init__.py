@@ -2,8 +2,9 @@
 
 from torch import nn
 
-from .base import Restorer, autocast, precision
-from .binary_autoencoder import NPEG, ExactContext, TransformAutoencoder
+from . import originals
+from .base import Restorer, multiply_adds
+from .binary_autoencoder import NPEG, TransformAutoencoder
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .rescsnet import ResCSNet, ResCSNetAny
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
@@ -27,7 +28,6 @@ __all__ = [
     "ConvUnits",
     "DRUNet",
     "EDSR",
-    "ExactContext",
     "FSRCNN",
     "KINDS",
     "NPEG",
@@ -37,9 +37,9 @@ __all__ = [
     "Restorer",
     "SkylineSRCNN",
     "TransformAutoencoder",
-    "autocast",
     "build",
-    "precision",
+    "multiply_adds",
+    "originals",
 ]
 
 

@@ -1,12 +1,15 @@
 """What all networks of the course share: `restore`, which takes any picture, in tiles, colour and 8 bits included."""
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from .. import degradations, images
+from ..service.devices import autocast, half_precision
 
 
 class Restorer(nn.Module):
@@ -82,27 +85,10 @@ def random_features(*convolutions: nn.Conv2d) -> None:
         nn.init.zeros_(convolution.bias)
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """The type in which this device multiplies fastest without harm: bfloat16, float16 (before Ampere), or float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    if device.type == "cpu":
-        has_bfloat16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    return torch.float32
-
-
-def half_precision(device: torch.device) -> torch.dtype:
-    """The type for restoring: on CUDA float16, as fast as bfloat16 and eight times as fine; elsewhere `precision`."""
-    return torch.float16 if device.type == "cuda" else precision(device)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None = None) -> AbstractContextManager:
-    """Within it, networks compute in this device's `precision`, or in another type."""
-    dtype = dtype or precision(device)
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """Within it, networks compute in float32 even inside of `autocast`."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+def multiply_adds(model: Restorer) -> int:
+    """Multiplications, each with its addition, per output pixel: counted while a picture goes through."""
+    side = 2**20  # so large that borders do not count; "meta" tensors have a shape and no memory
+    ghost, scale = copy.deepcopy(model).to("meta"), getattr(model, "scale", 1)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        ghost(torch.empty(1, model.channels, side, side, device="meta"))
+    return round(counter.get_total_flops() / 2 / (side * scale) ** 2)

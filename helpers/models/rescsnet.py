@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from .base import full_precision
+from ..service.devices import full_precision
 from .jpeg_restorer import ResidualBlock
 
 BLOCK = degradations.SENSED_BLOCK

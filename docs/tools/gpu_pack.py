@@ -1,6 +1,6 @@
 """Pack all that trainings on another machine need into one file: code, weights to begin with, pictures as they are.
 
-    python docs/gpu_pack.py [RECIPE ...] [--sets T91,CID22] [--megabytes 50] [--out build/gpu-pack.tar.gz]
+    python docs/tools/gpu_pack.py [RECIPE ...] [--sets T91,CID22] [--megabytes 50] [--out build/gpu-pack.tar.gz]
 
 There, Python wants torch and what the package imports: unpack with `tar xf`, and give the command that is printed here.
 Back comes the folder `runs`. The picture files are the same, so cards and checkpoints are as of a training here.
@@ -12,10 +12,10 @@ import sys
 import tarfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from helpers import datasets, images, recipes, zoo  # noqa: E402
-from helpers.files import atomic  # noqa: E402
+from helpers.service.files import atomic  # noqa: E402
 
 QUEUE = ("edsr-x4", "edsr-x3", "edsr-x2", "jpeg-blind", "rescsnet-any")
 
@@ -48,7 +48,7 @@ def pack(out: Path, queue: list[recipes.Recipe], packed: dict[str, list[Path]]) 
     members |= {Path("data", "weights", path.name): path for path in weights}
     for name, files in packed.items():
         members |= {Path("data", "downloads", "train", Path(name).name, path.name): path for path in files}
-    commit = zoo.commit().encode()
+    commit = recipes.commit().encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as temporary, tarfile.open(temporary, "w:gz") as archive:
         for inside, path in members.items():

@@ -12,9 +12,9 @@ from string import ascii_uppercase
 
 from IPython.display import display
 
-from . import datasets
+from ..service.files import DATA
 
-FOLDER = datasets.DATA / "quizzes"
+FOLDER = DATA / "quizzes"
 _CHOICE = re.compile(r"^- \[([ x])\] (.+)\n  (.+)$", re.MULTILINE)
 
 

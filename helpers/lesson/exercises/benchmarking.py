@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from .. import degradations, images
+from ... import degradations, images
 from .examine import Wrong, blame, call, compare, exercise, tensor, two
 
 Curve = list[tuple[float, float]]  # (bits per pixel, dB), rising

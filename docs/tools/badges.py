@@ -1,6 +1,6 @@
 """Make badges, setup cells and links name another repository or branch: make badges REPO=owner/name BRANCH=main.
 
-    python docs/badges.py [--repository OWNER/NAME] [--branch BRANCH] [--root FOLDER]
+    python docs/tools/badges.py [--repository OWNER/NAME] [--branch BRANCH] [--root FOLDER]
 
 What they name is said once, in pyproject.toml under [tool.course], which is written last: after a break, run it again.
 Exit code 2 for bad input.
@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers.files import atomic  # noqa: E402
+from helpers.service.files import atomic  # noqa: E402
 
 KINDS = {".cff", ".ipynb", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 LEFT_OUT = {".git", ".venv", "build", "runs", "downloads", "__pycache__", "tests"}  # tests link to no place of ours

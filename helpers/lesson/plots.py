@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
 
-from . import images, metrics
+from .. import images, metrics
 
 # Okabe & Ito (2008): told apart by colour-blind readers, too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .. import degradations, images, metrics
+from ... import degradations, images, metrics
 from .examine import Wrong, blame, call, compare, exercise, tensor, two
 
 

@@ -26,16 +26,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import classical, datasets, evaluation, images, models, sensing, zoo
-from .files import atomic
+from .. import baselines, datasets, evaluation, images, models, recipes, sensing, zoo
+from ..service import devices
+from ..service.files import DATA, atomic
 
-RESULTS = datasets.DATA / "results"
+RESULTS = DATA / "results"
 COSTS, COSTS_PICTURE = "costs.csv", "flower"
 SCORES = ("psnr", "ssim", "ssim_uniform", "psnr_b", "ms_ssim")  # what another processor may round otherwise
 PROTOCOL = ("images", "degradations", "metrics", "evaluation")  # the code that every method runs through
 PEAK = """
 import ctypes, sys
-from helpers import benchmark, images
+from helpers import images
+from helpers.publishing import benchmark
 for option in (-1, -3, -4):  # give back what is freed: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
     ctypes.CDLL(None).mallopt(option, 2**16)
 def status(key):
@@ -123,7 +125,7 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
         row |= {"parameters": card["parameters"] if card else 0}
-        row |= {"multiply-adds": evaluation.multiply_adds(zoo.load(name)) if alone else None}
+        row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         rows.append(row | {"peak MiB": _peak(task, name, picture)})
     return pd.DataFrame(rows)
 
@@ -140,14 +142,14 @@ def action(task: str, name: str, picture: torch.Tensor) -> Callable:
 def fingerprint(task: str, name: str) -> str:
     """A hash of what a method's figures depend on: weights or settings, and code without comments and docstrings."""
     modules, facts = [*PROTOCOL], []
-    if name in classical.METHODS:
-        modules.append("classical")
-        facts.append(json.dumps(classical.find(name, task).settings))
+    if name in baselines.METHODS:
+        modules.append("baselines")
+        facts.append(json.dumps(baselines.find(name, task).settings))
     if card := _card(name):
         modules += _modules_of(zoo.load(card["weights"].stem))
         facts.append(card["sha256"])
     if task.startswith("codec"):
-        modules += ["codec", "sensing"]
+        modules += ["codec", "sensing", "baselines"]
     return hashlib.sha256("\n".join([*map(_code, modules), *facts]).encode()).hexdigest()[:16]
 
 
@@ -170,7 +172,8 @@ def machine() -> str:
 
 def _modules_of(model: torch.nn.Module) -> list[str]:
     """The modules of `helpers` that a network's parts and the classes below them are defined in, and what all use."""
-    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__} | {models.base.__name__}
+    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__}
+    found |= {models.base.__name__, devices.__name__}
     return sorted(name.removeprefix("helpers.") for name in found if name.startswith("helpers."))
 
 
@@ -217,7 +220,7 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
     within = [5e-4 if column in SCORES else 1e-9 for column in then]
     if not np.isclose(then, now, rtol=0, atol=within, equal_nan=True).all():
         return False
-    checked = {"date": datetime.date.today().isoformat(), "commit": zoo.commit(), "image": file.name}
+    checked = {"date": datetime.date.today().isoformat(), "commit": recipes.commit(), "image": file.name}
     _write(folder, {key: about | {"fingerprint": fingerprint(task, method), "spot_checked": checked}})
     return True
 
@@ -242,7 +245,7 @@ def _write_table(path: Path, rows: pd.DataFrame) -> None:
 
 def _note(folder: Path, fingerprints: dict[str, str]) -> None:
     """Say of what was measured when, from which commit and where."""
-    about = {"date": datetime.date.today().isoformat(), "commit": zoo.commit(), "machine": machine()}
+    about = {"date": datetime.date.today().isoformat(), "commit": recipes.commit(), "machine": machine()}
     weights = {key: _weights(key.rpartition("/")[2]) for key in fingerprints}
     _write(folder, {key: {"fingerprint": fingerprints[key], "weights": weights[key]} | about for key in fingerprints})
 
@@ -284,5 +287,5 @@ def _peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
     if platform.libc_ver()[0] != "glibc" or not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, "-c", PEAK, task, name, str(picture)]
-    asked = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    asked = subprocess.run(command, capture_output=True, text=True, cwd=DATA.parent)
     return round(float(asked.stdout.split()[-1]), 1) if asked.returncode == 0 else None

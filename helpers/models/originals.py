@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import models
-from .files import reason
+from ..service.files import reason
+from .binary_autoencoder import NPEG
 
 MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint may unpack to; the largest original takes 6 MB
 MAX_NPEG = 4 << 20  # bytes of each of NPEG's two files, unpacked; the originals have 400 kB
@@ -58,12 +58,12 @@ def _check_unpacked(path: Path) -> None:
             )
 
 
-def load_npeg(encoder: str | Path, decoder: str | Path) -> models.NPEG:
+def load_npeg(encoder: str | Path, decoder: str | Path) -> NPEG:
     """NPEG with the original's own weights: its two files, .npz archives (named .npy) of pickled lists of arrays.
 
     They are read by an unpickler that admits NumPy arrays and nothing else. Raises OriginalError.
     """
-    model = models.NPEG()
+    model = NPEG()
     for chain, path in ((model.encoder, Path(encoder)), (model.decoder, Path(decoder))):
         layers = [layer for layer in chain if isinstance(layer, torch.nn.Conv2d)]
         given = _arrays_of(path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..files import reason
+from ...service.files import reason
 
 
 class Wrong(Exception):

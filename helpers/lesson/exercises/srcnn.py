@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .. import images
+from ... import images
 from .examine import Wrong, call, compare, exercise
 
 

@@ -1,14 +1,14 @@
 """The experiments whose tables notebooks 3, 5 and 6 show, too long to run in them.
 
-    python docs/experiments.py rows          # random, fixed or learned patterns; 10 minutes on a CPU core
-    python docs/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 30 minutes
-    python docs/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 15 minutes
-    python docs/experiments.py demos         # beside the original's own demo pictures; seconds
-    python docs/experiments.py classical     # strengths of classical methods, tuned on training pictures; 10 minutes
-    python docs/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
-    python docs/experiments.py conv-units    # notebook 3's original network, 5 epochs by two schedules; 4 minutes
-    python docs/experiments.py jpeg-loss     # notebook 3's own training with L1 and with the squared error; 3 minutes
-    python docs/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
+    python docs/tools/experiments.py rows          # random, fixed or learned patterns; 10 minutes on a CPU core
+    python docs/tools/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 30 minutes
+    python docs/tools/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 15 minutes
+    python docs/tools/experiments.py demos         # beside the original's own demo pictures; seconds
+    python docs/tools/experiments.py classical     # strengths of classical methods, tuned for each task; 10 minutes
+    python docs/tools/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
+    python docs/tools/experiments.py conv-units    # notebook 3's original network, 5 epochs by two schedules; 4 minutes
+    python docs/tools/experiments.py jpeg-loss     # notebook 3's own training with L1 and the squared error; 3 minutes
+    python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
 Each writes `data/experiments/NAME.csv`. All but the last two want COURSE_DATA: the recipes' training sets, Set11,
 ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
@@ -31,12 +31,11 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from torch.optim.swa_utils import update_bn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from helpers import (  # noqa: E402
-    classical,
-    codec,
+    baselines,
     datasets,
     degradations,
     evaluation,
@@ -49,7 +48,7 @@ from helpers import (  # noqa: E402
     wavelets,
     zoo,
 )
-from helpers.files import atomic  # noqa: E402
+from helpers.service.files import atomic, course_data  # noqa: E402
 
 OUT = ROOT / "data" / "experiments"
 LOSSES = {
@@ -150,7 +149,7 @@ def demos_table(_: int) -> pd.DataFrame:
 
     Ours measures no more numbers than the original, int(10,000 · ratio).
     """
-    folder = datasets.course_data() / "test" / "ResCSNet_demo"
+    folder = course_data() / "test" / "ResCSNet_demo"
     rows = []
     network = zoo.load("rescsnet-any")
     for name, ratio in itertools.product(("house", "parrot", "barbara"), (0.25, 0.2, 0.15, 0.1, 0.04, 0.01)):
@@ -180,10 +179,10 @@ def classical_table(_: int) -> pd.DataFrame:
     rows = []
     for task in ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", *degradations.JPEG_TASKS):
         scale = degradations.scale_of(task)
-        for name, (_, _, grid) in classical.METHODS.items():
+        for name, (_, _, grid) in baselines.METHODS.items():
             for values in itertools.product(*grid.values()):
                 settings = dict(zip(grid, values, strict=True))
-                method = classical.Classical(name, settings, scale)
+                method = baselines.Classical(name, settings, scale)
                 psnr = [evaluation.score(task, square, method)[0]["psnr"] for square in squares]
                 rows.append(
                     {"task": task, "method": name, "settings": json.dumps(settings), "psnr": sum(psnr) / len(psnr)}
@@ -244,7 +243,7 @@ def no_harm_table(_: int) -> pd.DataFrame:
     Squares of 256 pixels from sets without traces of JPEG, none of them among those by which the rule was chosen.
     """
     sets = (("validation/DIV2K_valid_256", 2, 12), ("train/CID22", 5, 28), ("train/DIV2K_test_LR_x4", 4, 20))
-    files = [path for name, first, each in sets for path in images.listing(datasets.course_data() / name)[first::each]]
+    files = [path for name, first, each in sets for path in images.listing(course_data() / name)[first::each]]
     network, rng, rows = zoo.load("jpeg-blind"), random.Random(0), []
     for path in files:
         clean = images.to_pillow(TF.center_crop(images.load_uint8(path), 256))
@@ -286,7 +285,7 @@ def rivals_table(_: int) -> pd.DataFrame:
     }
     rows = []
     for name, tried in options.items():
-        kind, used, key, settings = codec.FILE_FORMATS[name]
+        kind, used, key, settings = baselines.FILE_FORMATS[name]
         curves = {}
         for more in tried:
             sizes = settings[:8:2]

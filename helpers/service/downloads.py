@@ -14,9 +14,8 @@ from pathlib import Path
 import pooch
 from tqdm.auto import tqdm
 
-from . import datasets
+from .files import CATALOG, PARTS, course_data, reason
 
-CATALOG = datasets.CATALOG
 ATTEMPTS = 4  # at one file, a second or two apart
 TIMEOUT = 30  # seconds without a byte before the connection counts as dropped
 pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
@@ -45,7 +44,7 @@ def present(name: str, out: str | os.PathLike | None = None) -> dict[str, Path]:
     """The folders of a set that are there already, wherever `datasets.folder` would look."""
     found = {}
     for folder in catalog()[name]["folders"]:
-        for part in (Path(folder).parent, *datasets.PARTS):
+        for part in (Path(folder).parent, *PARTS):
             place = _base(out) / part / Path(folder).name
             if folder not in found and any(place.glob("*")):
                 found[folder] = place
@@ -55,7 +54,7 @@ def present(name: str, out: str | os.PathLike | None = None) -> dict[str, Path]:
 def download(name: str, out: str | os.PathLike | None = None, progress: bool = True) -> list[Path]:
     """Get a set of the catalogue, or all of a group, unless it is there already; the folders of its pictures.
 
-    They lie in `out`, by default `datasets.course_data()`, where `datasets.folder` finds them. Raises DownloadError.
+    They lie in `out`, by default `files.course_data()`, where `datasets.folder` finds them. Raises DownloadError.
     """
     for each in names(name):
         entry, there = catalog()[each], present(each, out)
@@ -80,7 +79,7 @@ def fetch(url: str, path: Path, sha256: str, progress: bool = True, resume: bool
         raise DownloadError(f"{url}: what came is not the file that was published; look whether it moved.") from None
     except OSError as why:  # those of requests, too
         kept = "; run it again, it goes on where it ended" if part.exists() else "; run it again"
-        raise DownloadError(f"{path}: the download failed ({datasets.reason(why)}){kept}.") from None
+        raise DownloadError(f"{path}: the download failed ({reason(why)}){kept}.") from None
 
 
 class _Resuming:
@@ -135,7 +134,7 @@ def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, p
             _settle(staging / about["inside"], base / folder)
         archive.unlink()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as why:
-        raise DownloadError(f"{archive}: cannot be unpacked there ({datasets.reason(why)}).") from None
+        raise DownloadError(f"{archive}: cannot be unpacked there ({reason(why)}).") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -146,4 +145,4 @@ def _settle(source: Path, destination: Path) -> None:
 
 
 def _base(out: str | os.PathLike | None) -> Path:
-    return Path(os.path.expanduser(out)) if out else datasets.course_data()
+    return Path(os.path.expanduser(out)) if out else course_data()

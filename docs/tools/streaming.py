@@ -1,8 +1,8 @@
 """Super-resolution trained on more pictures than a disk holds: .tar shards, with WebDataset (`pip install webdataset`).
 
-    python docs/streaming.py pack PHOTOGRAPHS shards --pictures 500       # a folder into shards/00000.tar, 00001.tar, …
-    python docs/streaming.py measure shards/*.tar                         # patches per second, beside those from memory
-    python docs/streaming.py train shards/*.tar --steps 1000 --out runs/streamed [--resume]
+    python docs/tools/streaming.py pack PHOTOGRAPHS shards --pictures 500  # a folder into shards/00000.tar, …
+    python docs/tools/streaming.py measure shards/*.tar                 # patches per second, beside those from memory
+    python docs/tools/streaming.py train shards/*.tar --steps 1000 --out runs/streamed [--resume]
 
 A shard is whatever WebDataset opens: a path, an https:// address, "pipe:aws s3 cp s3://… -". Two are in memory at a
 time, one drawn from and the next being read. The last shard is held out: its first pictures are for validation.
@@ -20,8 +20,9 @@ from pathlib import Path
 
 import webdataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from helpers import datasets, degradations, devices, images, recipes, training  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from helpers import datasets, degradations, images, recipes, training  # noqa: E402
+from helpers.service import devices  # noqa: E402
 
 
 def pack(folder: str, out: Path, pictures: int) -> None:

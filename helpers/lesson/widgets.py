@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from IPython.display import display
 
-from . import images, plots
+from .. import images
+from . import plots
 
 HANDLE = (213, 94, 0)  # the line between before and after, in the vermilion of `plots.COLOURS`
 WIDTH = 600  # of a picture under a slider, in pixels

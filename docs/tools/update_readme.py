@@ -1,6 +1,6 @@
 """Write what README, docs/results.md and docs/scaling.md show but do not say themselves: tables and a picture.
 
-    python docs/update_readme.py [--check]
+    python docs/tools/update_readme.py [--check]
 
 The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in
 italics, from `docs/published.csv`; what is known of GPUs, from `data/results/gpu.csv` (by `make test-gpu`), or that
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README, RESULTS, PICTURE = ROOT / "README.md", ROOT / "data" / "results", ROOT / "docs" / "teaser.png"
 PUBLISHED, PAGE = ROOT / "docs" / "published.csv", ROOT / "docs" / "results.md"
 SCALING, GPU = ROOT / "docs" / "scaling.md", RESULTS / "gpu.csv"
@@ -57,14 +57,14 @@ def all_tables() -> str:
 
 def headlines() -> str:
     """Markdown: a row per task on one set: what costs nothing, the best without learning, published, and ours."""
-    from helpers import classical, comparison, metrics, zoo
+    from helpers import baselines, comparison, metrics, zoo
 
     lines = ["| task | test set | input | classical | published | ours | by |", "|---|---|--:|--:|---|--:|---|"]
     published = pd.read_csv(PUBLISHED)
     for task, (words, dataset) in HEADLINES.items():
         means = pd.read_csv(RESULTS / f"{task}-{dataset}.csv").groupby("method")["psnr"].mean()
         ours = means[[name for name in means.index if (zoo.WEIGHTS / f"{name}.json").is_file()]]
-        known = means.reindex(classical.METHODS).dropna()
+        known = means.reindex(baselines.METHODS).dropna()
         start = means.drop([*ours.index, *known.index]).item()
         there = published[(published["task"] == task) & (published["dataset"] == dataset)].sort_values("psnr")
         theirs = f"{there['psnr'].iloc[-1]:.2f} ({there['method'].iloc[-1]})" if len(there) else "–"

@@ -18,9 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import _MODULES
-
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements.txt"
 DATA = ROOT / "data"
 MODULES = {
@@ -106,7 +104,8 @@ def _reaches(found: str, floor: str) -> bool:
 
 def _start() -> Finding | None:
     """What keeps torch, or then the helpers with the packages that they import, from starting; None where all do."""
-    for name in ("torch", *(f"{__package__}.{module}" for module in _MODULES)):
+    modules = (path.relative_to(ROOT).with_suffix("").parts for path in sorted((ROOT / "helpers").rglob("[!_]*.py")))
+    for name in ("torch", *map(".".join, modules)):
         try:
             import_module(name)
         except Exception as why:  # whatever a broken package raises
@@ -141,11 +140,11 @@ def _gpus() -> list[str]:
 def _device() -> Finding:
     import torch
 
-    from . import devices, models
+    from . import devices
 
     try:
         device = devices.pick_device()
-        dtype = str(models.precision(device)).removeprefix("torch.")
+        dtype = str(devices.precision(device)).removeprefix("torch.")
     except Exception as why:  # a driver that does not fit torch, say
         return Finding(False, "device", f"torch finds none ({_reason(why)})", "install torch for this machine's driver")
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
@@ -162,7 +161,7 @@ def _memory() -> Finding:
 
 
 def _sets() -> Finding:
-    told = os.environ.get("COURSE_DATA")  # an empty one counts as unset; as in `datasets.course_data`, without torch
+    told = os.environ.get("COURSE_DATA")  # an empty one counts as unset; as in `files.course_data`, without torch
     place = Path(os.path.expanduser(told or DATA / "downloads"))
     if os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK):
         return Finding(True, "image sets", str(place))

@@ -1,12 +1,17 @@
-"""Files: how one appears whole or not at all, and why one is refused."""
+"""Files: where the course's own and the image sets lie; how one appears whole or not at all; why one is refused."""
 
 from __future__ import annotations  # as `__main__` has it, which imports this
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+CATALOG = DATA / "catalog"  # what `downloads` can get, a file each
+PARTS = ("", "train", "validation", "test")  # where in the folder of image sets a set may lie
 
 
 @contextmanager
@@ -52,3 +57,18 @@ def plain_numbers(about: object) -> None:
 def reason(why: Exception) -> str:
     """What an error says, for a sentence: one line of printable characters, since parsers quote the file."""
     return "".join(filter(str.isprintable, " ".join(str(why).split())))[:200] or type(why).__name__
+
+
+def course_data() -> Path:
+    """The folder of image sets: `COURSE_DATA` where that is set, else `data/downloads`."""
+    return Path(os.path.expanduser(os.environ.get("COURSE_DATA") or DATA / "downloads"))  # ~nobody stays as it is
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of a file, or of several, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TITLE = re.search(r"^# (.+)$", README, re.MULTILINE)[1]
 SLUG, BRANCH = badges.said(ROOT)

@@ -1,0 +1,186 @@
+"""What the networks are measured against: classical enhancement by scikit-image, file formats by Pillow, packed bits.
+
+The classical methods have no training, but a strength for each task, tuned on training pictures by
+`python docs/tools/experiments.py classical`; the whole search is kept in `data/experiments/classical.csv`, and the best
+setting of a task in it is the one that is used.
+"""
+
+import functools
+import io
+import json
+import lzma
+import re
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import degradations, images, zoo
+from .codec import CodecError, mean_of_channels, read_header
+from .service.files import DATA
+
+SEARCH = DATA / "experiments" / "classical.csv"
+# Name: the function in scikit-image, options that stay, and the grid that was searched.
+METHODS = {
+    "total-variation": ("restoration.denoise_tv_chambolle", {}, {"weight": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)}),
+    "non-local-means": (
+        "restoration.denoise_nl_means",
+        {"patch_size": 5, "patch_distance": 6, "fast_mode": True},
+        {"h": (0.005, 0.01, 0.02, 0.03, 0.04, 0.06)},
+    ),
+    "wavelet": (
+        "restoration.denoise_wavelet",
+        {"wavelet": "sym4", "rescale_sigma": True},
+        {"sigma": (0.0025, 0.005, 0.01, 0.02, 0.03, 0.04)},
+    ),
+    "bilateral": (
+        "restoration.denoise_bilateral",
+        {},
+        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5)},
+    ),
+    "unsharp": ("filters.unsharp_mask", {}, {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)}),
+}
+# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. The options are
+# the best for PSNR of those in data/experiments/rivals.csv, but for AVIF's slower speeds, which take several times as
+# long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
+FILE_FORMATS = {
+    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
+    "jpeg2000": (
+        *("JPEG2000", {"quality_mode": "rates", "mct": 1, "irreversible": True}),
+        *("bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)),
+    ),
+    "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
+    "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
+}
+_BITS = struct.Struct("<HHB")
+# a pixel's 128 bits are 16 bytes: xz shall foretell each by those at the same place (lp), not by the one before (lc)
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
+
+
+# ---------------------------------------------------------------------------------------------------- classical methods
+
+
+class ClassicalError(ValueError):
+    """A method or a task without a tuned strength; one sentence that says what there is."""
+
+
+class Classical(NamedTuple):
+    """One method with its settings for one task; `restore`s as a network does."""
+
+    name: str
+    settings: dict
+    scale: int = 1
+    channels: int = 1
+
+    def restore(self, image: torch.Tensor) -> torch.Tensor:
+        """(C, H, W), uint8 or float in [0, 1], in the same type; enlarged by bicubic first where the task wants it."""
+        images.check_values(image)
+        given = images.to_float(image)
+        if self.scale > 1:
+            given = degradations.upscale(given, self.scale)
+        planes = [enhance(plane, self.name, **self.settings) for plane in given]
+        result = torch.stack(planes).clamp(0, 1)
+        return images.to_uint8(result) if image.dtype == torch.uint8 else result
+
+
+def enhance(plane: torch.Tensor, name: str, **settings: float) -> torch.Tensor:
+    """One plane (H, W) in [0, 1] through a method of METHODS."""
+    import skimage
+
+    path, stays, _ = METHODS[name]
+    module, function = path.split(".")
+    call = getattr(getattr(skimage, module), function)
+    enhanced = call(plane.numpy().astype(np.float64), **stays, **settings)
+    return torch.from_numpy(np.asarray(enhanced, dtype=np.float32))
+
+
+def find(name: str, task: str) -> Classical:
+    """A method with the settings that were best for `task` on training pictures. Raises ClassicalError."""
+    rows = _search()
+    fit = rows[(rows["method"] == name) & (rows["task"] == task)]
+    if fit.empty:
+        known = ", ".join(sorted(set(rows["task"])))
+        raise ClassicalError(f"{name!r} has no strength for {task}; it was tuned for {known}.")
+    best = fit.loc[fit["psnr"].idxmax()]
+    return Classical(name, json.loads(best["settings"]), degradations.scale_of(task))
+
+
+def for_task(task: str) -> list[str]:
+    """The methods that were tuned for a task."""
+    rows = _search()
+    return [name for name in METHODS if name in set(rows.loc[rows["task"] == task, "method"])]
+
+
+@functools.cache
+def _search() -> pd.DataFrame:
+    columns = ["task", "method", "settings", "psnr"]
+    return pd.read_csv(SEARCH) if SEARCH.is_file() else pd.DataFrame(columns=columns)
+
+
+# --------------------------------------------------------------------------------------------------------- file formats
+
+
+def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
+    """A picture as a file of one of FILE_FORMATS, by Pillow. JPEG 2000 aims at `setting` bits per pixel.
+
+    A JPEG is baseline or progressive, whichever is smaller: the same pixels in another order.
+    Raises CodecError where this Pillow cannot write the format.
+    """
+    kind, options, key, _ = FILE_FORMATS[name]
+    if key == "bpp":
+        options, key, value = (
+            options | {"mct": int(len(image) == 3)},
+            "quality_layers",
+            [8 * len(image) / float(setting)],
+        )
+    else:
+        value = round(setting)
+    picture, files = images.to_pillow(image), []
+    for order in ({}, {"progressive": True}) if kind == "JPEG" else ({},):
+        buffer = io.BytesIO()
+        try:
+            picture.save(buffer, kind, **options, **order, **{key: value})
+        except (KeyError, OSError):
+            raise CodecError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
+        files.append(buffer.getvalue())
+    return min(files, key=len)
+
+
+def header_bytes(data: bytes) -> int:
+    """How many of a .bic or JPEG file's bytes are not coded pixels but say what and how; 0 where we cannot tell."""
+    if data[:3] == b"BIC":
+        return read_header(data).length
+    if data[:2] != b"\xff\xd8":
+        return 0
+    first = data.index(b"\xff\xda")  # where the first scan begins; a progressive file has further tables and scans
+    later = (match.end() for match in re.finditer(rb"\xff[\xc4\xda]", data[first + 2 :]))
+    return first + sum(2 + int.from_bytes(data[first + 2 + end :][:2], "big") for end in later)
+
+
+class PackedBits:
+    """NPEG with the file that it never had: its bits, the 128 of a pixel side by side, packed and compressed by xz."""
+
+    settings = (0.5,)  # the threshold
+
+    def __init__(self, name: str):
+        self.model = zoo.load(name)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor, threshold: float = 0.5) -> bytes:
+        """The file of uint8 (1 or 3, H, W): height, width and channels, then the bits of the code."""
+        x = images.to_float(pixels).expand(1, 3, -1, -1)
+        code = torch.sigmoid(self.model.encoder(x - 0.5))[0] > threshold  # (128, H, W)
+        packed = lzma.compress(np.packbits(code.movedim(0, -1).numpy()).tobytes(), lzma.FORMAT_RAW, filters=_XZ)
+        return _BITS.pack(*pixels.shape[-2:], len(pixels)) + packed
+
+    @torch.inference_mode()
+    def decode(self, data: bytes) -> torch.Tensor:
+        """uint8 (1 or 3, H, W) of such a file; for measuring, not for files from elsewhere."""
+        height, width, channels = _BITS.unpack_from(data)
+        packed = np.frombuffer(lzma.decompress(data[_BITS.size :], lzma.FORMAT_RAW, filters=_XZ), np.uint8)
+        code = torch.from_numpy(np.unpackbits(packed)).view(1, height, width, 128).movedim(-1, 1).contiguous()
+        picture = images.to_uint8(torch.sigmoid(self.model.decoder(code.float())))[0]
+        return picture if channels == 3 else mean_of_channels(picture)

@@ -1,0 +1,153 @@
+"""What a symbol costs: the context model of the learned codecs, and the same in numbers that every machine agrees on.
+
+The context model follows He et al., "Checkerboard Context Model", CVPR 2021, and the channel groups of Minnen and
+Singh, "Channel-wise Autoregressive Entropy Models", ICIP 2020.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+TOP_RATE = 6.0  # the dial of a codec goes from 0, the smallest files, to this; +1 halves the squared step
+UNIT = 32.0  # gray levels: what the context model counts coefficients in
+
+
+class ContextModel(nn.Module):
+    """What the codes decoded so far say about the next ones: a mean and a scale for each, in gray levels.
+
+    Codes are decoded in groups of channels, coarse frequencies first, and each group in two passes, as the white and
+    the black squares of a checkerboard. A small network for each group sees all that is known of 3×3 blocks.
+    """
+
+    def __init__(self, groups: list[int], hidden: int):
+        super().__init__()
+        ends = torch.tensor(groups).cumsum(0).tolist()
+        self.groups = list(zip([0, *ends], ends, strict=False))  # (first channel, first of the next)
+        self.networks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(end + 2, hidden, 3, padding=1), nn.ReLU(),
+                nn.Conv2d(hidden, hidden, 1), nn.ReLU(),
+                nn.Conv2d(hidden, 2 * (end - start), 1),
+            )
+            for start, end in self.groups
+        )  # fmt: skip
+        for (start, end), network in zip(self.groups, self.networks, strict=True):
+            nn.init.zeros_(network[-1].weight)
+            nn.init.zeros_(network[-1].bias)
+            network[-1].bias.data[end - start :] = math.log(0.3)
+
+    def forward(self, codes: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means and scales of all codes, (N, codes, h, w) in gray levels, from codes that are all known."""
+        white = checkerboard(codes)
+        means, scales = [], []
+        for index in range(len(self.groups)):
+            first, second = (self.group(index, codes, rate, which) for which in (0, 1))
+            means.append(torch.where(white, first[0], second[0]))
+            scales.append(torch.where(white, first[1], second[1]))
+        return torch.cat(means, 1), torch.cat(scales, 1)
+
+    def group(
+        self, index: int, codes: torch.Tensor, rate: torch.Tensor, second: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means and scales of one group's codes in one pass; of its own codes only the white ones are looked at."""
+        start, end = self.groups[index]
+        known = codes[:, :end] / UNIT
+        own = known[:, start:] * checkerboard(codes) * second
+        planes = torch.stack([rate / TOP_RATE - 0.5, torch.full_like(rate, second)], 1)
+        planes = planes[..., None, None].expand(-1, -1, *codes.shape[-2:])
+        mean, log_scale = self.networks[index](torch.cat([known[:, :start], own, planes], 1)).chunk(2, 1)
+        return mean * UNIT, log_scale.clamp(-7, 4).exp() * UNIT
+
+
+class ExactContext:
+    """The context model in numbers that every machine adds up to the same sums: what encoder and decoder both run.
+
+    A sum of floats depends on the order of its terms, so on processor and threads, and a decoder that is off by one bit
+    loses the rest of the file. Here weights are multiples of 2⁻¹⁶ and activations of 2⁻⁸: in double precision all sums
+    of products are exact, in whatever order (the idea of Ballé et al., "Integer Networks for Data Compression", 2019).
+    """
+
+    def __init__(self, context: ContextModel):
+        self.groups = context.groups
+        self.codes = context.groups[-1][1]
+        self.layers = [
+            [(fixed(layer.weight, 16).flatten(1), fixed(layer.bias, 16)[:, None]) for layer in network[::2]]
+            for network in context.networks
+        ]
+
+    def walk(self, levels: torch.Tensor, steps: torch.Tensor, rate: float, code: Callable) -> None:
+        """Go through the codes of a tile, (all codes, h, w), in the order of the file.
+
+        `code(given, means, scales)` is called for each group and pass, (codes, squares) each, in units of the steps,
+        (all codes, 1, 1), and what it returns is written into `levels`: one road for both directions, since an encoder
+        returns what it is given, and a decoder what it reads. Of codes not decoded yet nothing is looked at.
+        """
+        white = checkerboard(levels)
+        around = [_Neighbourhoods(squares) for squares in (white, ~white)]
+        known = [levels.new_empty(9 * self.codes, where.count, dtype=torch.float64) for where in around]
+        inside = [where.of(torch.ones(1, *white.shape, dtype=torch.float64)) for where in around]
+        planes = torch.tensor([[fixed(rate / TOP_RATE - 0.5, 8), second] for second in (0.0, 1.0)]).double()
+        for (start, end), ((first, bias), *rest) in zip(self.groups, self.layers, strict=True):
+            of_known, of_own, of_planes = first.split([9 * start, 9 * (end - start), 18], dim=1)
+            for second, (squares, where) in enumerate(zip((white, ~white), around, strict=True)):
+                if not where.count:  # a grid of one square
+                    continue
+                x = of_known @ known[second][: 9 * start] + bias
+                x += torch.einsum("hpk,p->hk", of_planes.unflatten(1, (2, 9)), planes[second]) @ inside[second]
+                if second:
+                    x += of_own @ where.of(self._values(levels, steps, start, end) * white)
+                for weight, bias_ in rest:
+                    x = weight @ fixed(x.relu(), 8) + bias_
+                levels[start:end, squares] = code(levels[start:end, squares], *_in_steps(x, steps[start:end, 0]))
+            for where, rows in zip(around, known, strict=True):
+                rows[9 * start : 9 * end] = where.of(self._values(levels, steps, start, end))
+
+    @staticmethod
+    def _values(levels: torch.Tensor, steps: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        return levels[start:end].double() * steps[start:end] / UNIT  # steps are multiples of 2⁻⁶: these are exact, too
+
+
+class _Neighbourhoods:
+    """Where the 3×3 values around some squares of a grid lie; each code's are gathered once for all later groups."""
+
+    def __init__(self, squares: torch.Tensor):
+        height, width = squares.shape
+        rows, columns = squares.nonzero(as_tuple=True)
+        self.count = len(rows)
+        offsets = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
+        self.index = (offsets.view(9, 1) + rows * (width + 2) + columns).flatten()
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(9·n, squares) of values (n, h, w); zeros beyond the edge."""
+        padded = F.pad(values, (1, 1, 1, 1)).flatten(1)
+        return padded.index_select(1, self.index).view(9 * len(values), self.count)
+
+
+def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and scales in units of the steps, (codes, 1), of what a context's network gives, (2·codes, squares)."""
+    mean, log_scale = x.chunk(2)
+    scale = (fixed(log_scale.clamp(-7, 4), 4)).exp() * UNIT / steps
+    return fixed(mean * UNIT / steps, 6), fixed(scale.clamp(min=2**-8), 16)
+
+
+def fixed(x, bits: int):
+    """Rounded to a multiple of 2⁻ᵇⁱᵗˢ, in double precision."""
+    scaled = torch.as_tensor(x).detach().double() * 2**bits
+    return scaled.round_().div_(2**bits)
+
+
+def checkerboard(codes: torch.Tensor) -> torch.Tensor:
+    """True on the white squares, of which the first is one: (h, w)."""
+    rows, columns = (torch.arange(side, device=codes.device) for side in codes.shape[-2:])
+    return (rows[:, None] + columns) % 2 == 0
+
+
+def laplace_bits(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """−log₂ of the probability that a Laplace distribution gives to the interval of length one around `level`."""
+    distance = (level - mean).abs()
+    near, far = ((0.5 - distance).abs() / scale).neg().exp(), (-(0.5 + distance) / scale).exp()
+    probability = torch.where(distance < 0.5, 1 - (near + far) / 2, (near - far) / 2)
+    return -probability.clamp(min=1e-7).log2()

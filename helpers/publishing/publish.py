@@ -1,0 +1,62 @@
+"""A finished run is measured, and its weights and card are put into the zoo."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from .. import comparison, datasets, degradations, metrics, models, zoo
+from ..evaluation import TASKS, EvaluationError, evaluate, test_sets
+from ..service.files import atomic
+
+
+def publish(run: str | os.PathLike) -> Path:
+    """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
+
+    Raises DatasetError, EvaluationError, ZooError, and nothing is put there: for a run that was stopped, a set that is
+    not there, a picture that cannot be measured.
+    """
+    cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
+    if len(cards) != 1:
+        raise EvaluationError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
+    about = zoo.card(cards[0])
+    _check_finished(cards[0], about)
+    tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
+    about["figures"] = {task: {} for task in tasks or [about["task"]]}
+    for task, figures in about["figures"].items():
+        for name in ("bundled", *test_sets(task)):
+            table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
+            if failures:
+                raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
+            figures[name] = figures_of(table)
+    about["multiply_adds"] = models.multiply_adds(zoo.load(cards[0]))
+    target = zoo.WEIGHTS / cards[0].name
+    with atomic(target.with_suffix(".safetensors")) as temporary:
+        shutil.copyfile(about.pop("weights"), temporary)
+    with atomic(target) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def _check_finished(card: Path, about: dict) -> None:
+    """Raises EvaluationError where a card does not say that its training came to the end of its plan."""
+    try:
+        done, wanted = about["steps"], about["recipe"]["plan"]["steps"]
+        finished = done >= wanted
+    except (KeyError, TypeError):
+        raise EvaluationError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
+    if not finished:
+        raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
+
+
+def figures_of(table: pd.DataFrame) -> dict[str, float]:
+    """What a card says of one method's rows: mean PSNR and SSIM; of a codec, dB at some rates, or its one point."""
+    if "setting" not in table:
+        means = table[["psnr", "ssim"]].mean()
+        return {"psnr": round(means["psnr"], 3), "ssim": round(means["ssim"], 4)}
+    points = comparison.curve(table)
+    if len(points) == 1:
+        return {"bpp": round(points[0][0], 3), "psnr": round(points[0][1], 3)}
+    return {f"psnr at {rate}": round(metrics.at_rate(points, rate), 3) for rate in comparison.SHOWN_RATES}
