@@ -3,6 +3,9 @@
 import ctypes
 from importlib import import_module
 
+from .service.errors import CourseError
+
+__all__ = ["CourseError"]
 __version__ = "0.1.0"
 
 _MODULES = (  # each imports only what stands before it; three are packages of their own

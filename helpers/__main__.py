@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .service.errors import CourseError
 from .service.files import atomic, refusal
 
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
@@ -285,9 +286,9 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
             recipe = recipes.changed(recipe, **changes)
             for name in recipe.sets:
                 datasets.folder(name)
-        except datasets.DatasetError as why:
+        except CourseError as why:
             hint = "" if options.sets else " To try the recipe with what is here: --sets bundled."
-            raise datasets.DatasetError(f"{why}{hint}") from None
+            raise CourseError(f"{why}{hint}") from None
         out = options.out if options.out and len(queue) == 1 else (options.out or Path("runs")) / recipe.name
         if not options.resume and not options.overwrite:
             training.check_folder(out)
@@ -324,7 +325,7 @@ def _weights(name: str | None) -> tuple[dict | None, dict | None]:
 
     if name in recipes.RECIPES and not (zoo.WEIGHTS / f"{name}.json").exists():
         card = Path("runs", name, f"{name}.json")
-        raise recipes.RecipeError(f"{name} is not shipped; train it first, and name its card: --start {card}.")
+        raise CourseError(f"{name} is not shipped; train it first, and name its card: --start {card}.")
     return zoo.weights(name) if name else (None, None)
 
 
@@ -356,7 +357,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
     for task in options.tasks:
         if task not in (*evaluation.TASKS, "costs"):
-            raise evaluation.EvaluationError(f"no table is called {task!r}; try {', '.join(evaluation.TASKS)}, costs.")
+            raise CourseError(f"no table is called {task!r}; try {', '.join(evaluation.TASKS)}, costs.")
     out, count = options.out or benchmark.RESULTS, 0
     for task, name, method, seconds in benchmark.run(options.tasks, out, options.again, options.spot_check):
         if seconds is None:
@@ -415,8 +416,8 @@ def _decompress(options: argparse.Namespace) -> None:
         header = codec.read_header(data)
         images.check_writable(options.output, (header.width, header.height))
         picture = codec.decompress_uint8(data, options.model, progress=not options.quiet)
-    except codec.BitstreamError as why:
-        raise codec.BitstreamError(f"{options.input}: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     print(f"{options.output}: {header.width}x{header.height} pixels, by {header.model}")
 
@@ -441,8 +442,8 @@ def _recover(options: argparse.Namespace) -> None:
         about = sensing.read(data)[0]
         images.check_writable(options.output, (about.width, about.height))
         picture = sensing.recover(data, options.model, progress=not options.quiet)
-    except sensing.SensingError as why:
-        raise sensing.SensingError(f"{options.input}: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     print(f"{options.output}: {about.width}x{about.height} pixels, ratio {about.ratio:g}, {about.bits} bits")
 

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 
 from . import degradations, images, zoo
-from .codec import CodecError, mean_of_channels, read_header
+from .codec import mean_of_channels, read_header
+from .service.errors import CourseError
 from .service.files import DATA
 
 SEARCH = DATA / "experiments" / "classical.csv"
@@ -62,10 +63,6 @@ _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp
 # ---------------------------------------------------------------------------------------------------- classical methods
 
 
-class ClassicalError(ValueError):
-    """A method or a task without a tuned strength; one sentence that says what there is."""
-
-
 class Classical(NamedTuple):
     """One method with its settings for one task; `restore`s as a network does."""
 
@@ -97,12 +94,12 @@ def enhance(plane: torch.Tensor, name: str, **settings: float) -> torch.Tensor:
 
 
 def find(name: str, task: str) -> Classical:
-    """A method with the settings that were best for `task` on training pictures. Raises ClassicalError."""
+    """A method with the settings that were best for `task` on training pictures. Raises CourseError."""
     rows = _search()
     fit = rows[(rows["method"] == name) & (rows["task"] == task)]
     if fit.empty:
         known = ", ".join(sorted(set(rows["task"])))
-        raise ClassicalError(f"{name!r} has no strength for {task}; it was tuned for {known}.")
+        raise CourseError(f"{name!r} has no strength for {task}; it was tuned for {known}.")
     best = fit.loc[fit["psnr"].idxmax()]
     return Classical(name, json.loads(best["settings"]), degradations.scale_of(task))
 
@@ -126,7 +123,7 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     """A picture as a file of one of FILE_FORMATS, by Pillow. JPEG 2000 aims at `setting` bits per pixel.
 
     A JPEG is baseline or progressive, whichever is smaller: the same pixels in another order.
-    Raises CodecError where this Pillow cannot write the format.
+    Raises CourseError where this Pillow cannot write the format.
     """
     kind, options, key, _ = FILE_FORMATS[name]
     if key == "bpp":
@@ -143,7 +140,7 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
         try:
             picture.save(buffer, kind, **options, **order, **{key: value})
         except (KeyError, OSError):
-            raise CodecError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
+            raise CourseError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
         files.append(buffer.getvalue())
     return min(files, key=len)
 

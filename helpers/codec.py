@@ -23,6 +23,7 @@ from . import images, zoo
 from .entropy import TOP_RATE, ExactContext
 from .models import TransformAutoencoder
 from .models.binary_autoencoder import BLOCK
+from .service.errors import CourseError
 
 DEFAULT = "integer-ae"
 VERSION = 1
@@ -34,14 +35,6 @@ DIAL = 120  # the last place on a file's dial; the first is 0
 Corner = tuple[int, int]  # top and left of a tile, in blocks
 _START, _HEADER = struct.Struct("<3sBI"), struct.Struct("<4sBHHB")
 _LAPLACE = constriction.stream.model.QuantizedLaplace(-TOP_LEVEL, TOP_LEVEL)
-
-
-class BitstreamError(ValueError):
-    """Bytes that are no whole .bic file of a model that is here; the message is one sentence."""
-
-
-class CodecError(ValueError):
-    """Something asked for that the codec cannot do; the message is one sentence."""
 
 
 class Header(NamedTuple):
@@ -66,7 +59,7 @@ def compress(
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
     `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
-    Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CodecError, ImageError, ZooError.
+    Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
     """
     codec = load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
@@ -74,14 +67,14 @@ def compress(
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if not 0 <= quality <= 100:
-        raise CodecError(f"quality goes from 0 to 100, not {quality:g}.")
+        raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     return codec.encode(pixels, round(DIAL * quality / 100), progress)
 
 
 def decompress(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
     """The picture of a .bic file, float32 in [0, 1], as a PNG would hold it.
 
-    `model`: the path of the card of a model that is not in the zoo. Raises BitstreamError.
+    `model`: the path of the card of a model that is not in the zoo. Raises CourseError.
     """
     return images.to_float(decompress_uint8(data, model, progress))
 
@@ -91,39 +84,36 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     header = read_header(data)
     try:
         codec = load(str(model or header.model))
-    except (zoo.ZooError, CodecError) as why:
-        raise BitstreamError(f"the file was written by {header.model!r}, which does not load: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"the file was written by {header.model!r}, which does not load: {why}") from None
     if codec.weights != header.weights:
-        raise BitstreamError(f"the file was written by other weights of {header.model!r}; get those to read it.")
+        raise CourseError(f"the file was written by other weights of {header.model!r}; get those to read it.")
     return codec.decode(data[header.length :], header, progress)
 
 
 def read_header(data: bytes) -> Header:
-    """What a .bic file says of itself, after its checksum is found right. Raises BitstreamError; takes no memory."""
+    """What a .bic file says of itself, after its checksum is found right. Raises CourseError; takes no memory."""
     if len(data) > MAX_BYTES:
-        raise BitstreamError("a file of more than a gigabyte is no .bic file of a picture that this course handles.")
+        raise CourseError("a file of more than a gigabyte is no .bic file of a picture that this course handles.")
     if data[:3] != b"BIC":
-        raise BitstreamError("not a .bic file (it does not begin with BIC); decompress what compress wrote.")
+        raise CourseError("not a .bic file (it does not begin with BIC); decompress what compress wrote.")
     if len(data) < _START.size + _HEADER.size:
-        raise BitstreamError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
+        raise CourseError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
     _, version, checksum = _START.unpack_from(data)
     if version != VERSION:
-        raise BitstreamError(f"a .bic file of version {version}, where this course reads version {VERSION}.")
+        raise CourseError(f"a .bic file of version {version}, where this course reads version {VERSION}.")
     if zlib.crc32(data[_START.size :]) != checksum:
-        raise BitstreamError("the file is damaged or truncated (its checksum is wrong); copy it again.")
+        raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
     weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
     begin = _START.size + _HEADER.size
     name = data[begin : begin + length]
     plain = len(name) == length and re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
     if not plain or not height or not width or dial % 128 > DIAL:
-        raise BitstreamError("the file's header makes no sense, whatever its checksum says.")
-    try:
-        images.check_size("the picture in the file", width, height)
-    except images.ImageError as why:
-        raise BitstreamError(str(why)) from None
+        raise CourseError("the file's header makes no sense, whatever its checksum says.")
+    images.check_size("the picture in the file", width, height)
     blocks = -(-height // BLOCK) * -(-width // BLOCK)
     if 8 * BLOCKS_PER_BIT * (len(data) - begin - length) < blocks:
-        raise BitstreamError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
+        raise CourseError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
     return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
 
 
@@ -138,7 +128,7 @@ class Codec:
     def __init__(self, name: str):
         self.model = zoo.load(name)
         if not isinstance(self.model, TransformAutoencoder):
-            raise CodecError(f"{name!r} is no codec; there are {', '.join(names()) or 'none yet'}.")
+            raise CourseError(f"{name!r} is no codec; there are {', '.join(names()) or 'none yet'}.")
         about = zoo.card(name)
         self.name, self.weights = about["name"], bytes.fromhex(about["sha256"])[:4]
         self.context = ExactContext(self.model.context)
@@ -165,7 +155,7 @@ class Codec:
         return _START.pack(b"BIC", VERSION, zlib.crc32(rest)) + rest
 
     def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
-        """uint8 (1 or 3, H, W) of what follows the header. Raises BitstreamError."""
+        """uint8 (1 or 3, H, W) of what follows the header. Raises CourseError."""
         height, width, rate = header.height, header.width, dial_rate(header.dial)
         steps = self.model.exact_steps(rate)
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
@@ -180,7 +170,7 @@ class Codec:
                 part = levels[:, top : top + TILE, left : left + TILE]
                 self.context.walk(part, steps, rate, get)
         except (ValueError, AssertionError) as why:  # a checksum can be made to fit
-            raise BitstreamError(f"the file's codes cannot be read ({why}).") from None
+            raise CourseError(f"the file's codes cannot be read ({why}).") from None
         picture = self.model.picture(levels, rate, progress)[:, :height, :width]
         return mean_of_channels(picture) if header.gray else picture
 
@@ -202,13 +192,13 @@ def mean_of_channels(picture: torch.Tensor) -> torch.Tensor:
 
 
 def names() -> list[str]:
-    """The zoo's codecs, those that .bic files can be written with. Raises ZooError."""
+    """The zoo's codecs, those that .bic files can be written with. Raises CourseError."""
     return [name for name in zoo.for_task("codec") if zoo.card(name)["network"].get("kind") == "transform"]
 
 
 @functools.lru_cache(maxsize=4)
 def load(name: str) -> Codec:
-    """A codec of the zoo by the name of its model, or by the path of its card. Raises CodecError, ZooError."""
+    """A codec of the zoo by the name of its model, or by the path of its card. Raises CourseError."""
     return Codec(name)
 
 
@@ -224,9 +214,9 @@ def _corners(height: int, width: int) -> list[Corner]:
 
 
 def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool) -> bytes:
-    """The file of the highest quality that takes at most `rate` bits per pixel. Raises CodecError."""
+    """The file of the highest quality that takes at most `rate` bits per pixel. Raises CourseError."""
     if not 0 < rate < math.inf:
-        raise CodecError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
+        raise CourseError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
     corners = _corners(*pixels.shape[-2:])
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
@@ -241,5 +231,5 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
         data = codec.encode(pixels, below, progress)
     if len(data) > limit:
         least = 8 * len(data) / pixels[0].numel()
-        raise CodecError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
+        raise CourseError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
     return data

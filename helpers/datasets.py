@@ -22,32 +22,29 @@ import torch
 
 from . import degradations, images
 from .service.devices import send
+from .service.errors import CourseError
 from .service.files import CATALOG, DATA, PARTS, course_data, reason
 
 MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
-
-
-class DatasetError(ValueError):
-    """A set that is not there or cannot be used; the message is one sentence that says what to do."""
 
 
 # ----------------------------------------------------------------------------------------------- sets
 
 
 def bundled(name: str | None = None) -> Path | list[Path]:
-    """The path of one bundled photograph by name ("chelsea"), or of all of them. Raises DatasetError."""
+    """The path of one bundled photograph by name ("chelsea"), or of all of them. Raises CourseError."""
     files = {path.stem: path for path in images.listing(DATA / "images")}
     if name is None:
         return list(files.values())
     if name not in files:
-        raise DatasetError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
+        raise CourseError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
     return files[name]
 
 
 def folder(name: str | os.PathLike) -> list[Path]:
-    """The pictures of a folder, or of a set by its name ("Set5", "bundled"). Raises DatasetError, ImageError."""
+    """The pictures of a folder, or of a set by its name ("Set5", "bundled"). Raises CourseError."""
     if not str(name):
-        raise DatasetError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
+        raise CourseError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
     if str(name) == "bundled":
         return bundled()
     places = [Path(os.path.expanduser(name)), *(course_data() / part / name for part in PARTS)]
@@ -55,7 +52,7 @@ def folder(name: str | os.PathLike) -> list[Path]:
         if place.is_dir():
             return images.listing(place)
     if course_data().is_file():
-        raise DatasetError(f"COURSE_DATA names {course_data()}, which is a file; set it to the folder of image sets.")
+        raise CourseError(f"COURSE_DATA names {course_data()}, which is a file; set it to the folder of image sets.")
     there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
     close = difflib.get_close_matches(str(name).lower(), there, n=1)
     if close:
@@ -64,7 +61,7 @@ def folder(name: str | os.PathLike) -> list[Path]:
         hint = f"python -m helpers download {source} gets it."
     else:
         hint = "put it there, or set COURSE_DATA to the folder that holds it."
-    raise DatasetError(
+    raise CourseError(
         f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; {hint}"
     )
 
@@ -78,7 +75,7 @@ def _source(name: str) -> str | None:
 
 
 def load_uint8(path: str | os.PathLike | BinaryIO, channels: int) -> torch.Tensor:
-    """A picture as uint8 (channels, H, W): luma for one channel, RGB for three. Raises ImageError."""
+    """A picture as uint8 (channels, H, W): luma for one channel, RGB for three. Raises CourseError."""
     image = images.load(path)
     return images.luma_uint8(image) if channels == 1 else images.to_uint8(images.as_rgb(image))
 
@@ -93,7 +90,7 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
     """The pictures of CIFAR-10, uint8 (N, 3, 32, 32): torchvision's, or a part of them as an .npz file.
 
     Looked for in the folder of image sets: `cifar-10-batches-py`, then `CIFAR10_subset/*.npz` with an array `images`,
-    (N, 32, 32, 3). `download` gets torchvision's (170 MB). Raises DatasetError where there are none.
+    (N, 32, 32, 3). `download` gets torchvision's (170 MB). Raises CourseError where there are none.
     """
     from torchvision.datasets import CIFAR10
 
@@ -102,15 +99,15 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
         try:
             return torch.from_numpy(CIFAR10(place, train, download=download).data).movedim(-1, 1)
         except (OSError, RuntimeError) as why:
-            raise DatasetError(f"{place}: CIFAR-10 is not to be had ({reason(why)}).") from None
+            raise CourseError(f"{place}: CIFAR-10 is not to be had ({reason(why)}).") from None
     part = "train" if train else "test"
     for path in sorted((place / part / "CIFAR10_subset").glob("*.npz")):
         return torch.from_numpy(_pictures_of(path)).movedim(-1, 1)
-    raise DatasetError(f"CIFAR-10 is not in {place}; cifar10(download=True) gets it from its authors (170 MB).")
+    raise CourseError(f"CIFAR-10 is not in {place}; cifar10(download=True) gets it from its authors (170 MB).")
 
 
 def _pictures_of(path: Path) -> np.ndarray:
-    """The array `images` of an .npz file, uint8 (N, 32, 32, 3). Raises DatasetError."""
+    """The array `images` of an .npz file, uint8 (N, 32, 32, 3). Raises CourseError."""
     try:
         with zipfile.ZipFile(path) as archive:
             about = archive.getinfo("images.npy")
@@ -118,10 +115,10 @@ def _pictures_of(path: Path) -> np.ndarray:
                 raise ValueError(f"unpacked it takes {about.file_size >> 20:,} MB")
             found = np.lib.format.read_array(io.BytesIO(archive.read(about)), allow_pickle=False)
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        raise DatasetError(f"{path}: no archive of pictures ({reason(why)}); get it again, or remove it.") from None
+        raise CourseError(f"{path}: no archive of pictures ({reason(why)}); get it again, or remove it.") from None
     if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
         said = f"{found.dtype} {found.shape}"
-        raise DatasetError(f"{path}: its images are uint8 (N, 32, 32, 3), not {said}; get it again, or remove it.")
+        raise CourseError(f"{path}: its images are uint8 (N, 32, 32, 3), not {said}; get it again, or remove it.")
     return found
 
 
@@ -142,7 +139,7 @@ class SidePairs(torch.utils.data.Dataset):
         side = pair.shape[-1] // 2
         if pair.shape[-1] != 2 * pair.shape[-2]:
             size = f"{pair.shape[-1]}x{pair.shape[-2]}"
-            raise DatasetError(f"{self.files[index]}: a pair file is twice as wide as high, this one is {size}.")
+            raise CourseError(f"{self.files[index]}: a pair file is twice as wide as high, this one is {size}.")
         return pair[..., side:], pair[..., :side]
 
     @staticmethod
@@ -157,7 +154,7 @@ class SidePairs(torch.utils.data.Dataset):
 def sliding_patches(image: torch.Tensor, size: int, stride: int) -> torch.Tensor:
     """All `size`×`size` windows of (C, H, W) at steps of `stride`, row by row: a view-backed (N, C, size, size)."""
     if min(image.shape[-2:]) < size:
-        raise DatasetError(f"a picture of {image.shape[-1]}x{image.shape[-2]} holds no patch of {size}.")
+        raise CourseError(f"a picture of {image.shape[-1]}x{image.shape[-2]} holds no patch of {size}.")
     windows = image.unfold(1, size, stride).unfold(2, size, stride)  # (C, rows, columns, size, size)
     return windows.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], size, size)
 
@@ -260,7 +257,7 @@ class Patches:
         kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
         self.sources, self.dropped = [sources[index] for index in kept if sources], len(pairs) - len(kept)
         if not kept:
-            raise DatasetError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
+            raise CourseError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
         self.targets = Pictures([pairs[index][1] for index in kept])
         self.inputs = self.targets if inputs is None else Pictures([pairs[index][0] for index in kept])
         self.batch, self.augment, self.seed = batch, augment, seed
@@ -328,7 +325,7 @@ class Share:
 
     def __init__(self, batches: Patches, processes: int):
         if batches.batch % processes:
-            raise DatasetError(f"{batches.batch} patches per step cannot be shared equally by {processes} processes.")
+            raise CourseError(f"{batches.batch} patches per step cannot be shared equally by {processes} processes.")
         self.batches, self.processes = batches, processes
 
     def to(self, device: torch.device) -> "Share":

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from . import images
+from .service.errors import CourseError
 
 # Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
 # "cs" is compressed sensing at any ratio; cs-NN takes NN from 01 to 25.
@@ -24,10 +25,6 @@ JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-
 CS_TASKS = ("cs-01", "cs-04", "cs-10", "cs-15", "cs-20", "cs-25")  # percent of measurements, luma
 SENSED_BLOCK = 32  # side of the blocks of compressed sensing in pixels
 _NUMBERED = re.compile(r"(?:jpeg|jpeg-color)-q(?:0?[1-9]|[1-9]\d|100)|cs-(?:0[1-9]|1\d|2[0-5])")
-
-
-class TaskError(ValueError):
-    """A task that does not exist; the message lists those that do."""
 
 
 def downscale(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -61,25 +58,25 @@ def enlarge(pixels: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
 def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """The degradation that a task undoes, from a clean uint8 picture (C, H, W) to a degraded one.
 
-    "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises TaskError.
+    "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises CourseError.
     """
     scale = scale_of(task)
     if task == "codec":
-        raise TaskError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
+        raise CourseError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
     if task.startswith("cs"):
-        raise TaskError(f"the task {task} undoes no damage; `sense` and `recover` do it, `evaluate` measures it.")
+        raise CourseError(f"the task {task} undoes no damage; `sense` and `recover` do it, `evaluate` measures it.")
     if task == "jpeg":
-        raise TaskError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
+        raise CourseError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
     quality = re.fullmatch(r".*-q(\d+)", task)
     function = partial(jpeg, quality=int(quality[1])) if quality else partial(downscale, scale=scale)
     return lambda picture: images.to_uint8(function(images.to_float(picture)))
 
 
 def scale_of(task: str) -> int:
-    """Output pixels per input pixel, and side, of a task. Raises TaskError."""
+    """Output pixels per input pixel, and side, of a task. Raises CourseError."""
     if task not in TASKS and not _NUMBERED.fullmatch(task):
         known = [*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS, *CS_TASKS]
-        raise TaskError(f"unknown task {task!r}; there are {', '.join(known)}.")
+        raise CourseError(f"unknown task {task!r}; there are {', '.join(known)}.")
     return TASKS.get(task, 1)
 
 
@@ -89,10 +86,10 @@ def covers(wide: str, task: str) -> bool:
 
 
 def ratio_of(task: str) -> float:
-    """Measurements per pixel of a task such as cs-04. Raises TaskError."""
+    """Measurements per pixel of a task such as cs-04. Raises CourseError."""
     if task.startswith("cs-") and _NUMBERED.fullmatch(task):
         return int(task.removeprefix("cs-")) / 100
-    raise TaskError(f"the task {task!r} measures no ratio; name one, such as {', '.join(CS_TASKS)}.")
+    raise CourseError(f"the task {task!r} measures no ratio; name one, such as {', '.join(CS_TASKS)}.")
 
 
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -132,7 +129,7 @@ def jpeg(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> torch
 def jpeg_bytes(image: torch.Tensor, quality: int, subsampling: str = "4:2:0", optimize: bool = True) -> bytes:
     """The JPEG file itself, by default with Huffman tables of its own, of a float or uint8 (C, H, W) image."""
     if not 1 <= quality <= 100:  # Pillow takes 0 for "as usual", and others for the nearest
-        raise TaskError(f"JPEG quality goes from 1 to 100, not {quality}.")
+        raise CourseError(f"JPEG quality goes from 1 to 100, not {quality}.")
     picture, buffer = images.to_pillow(image), io.BytesIO()
     options = {} if picture.mode == "L" else {"subsampling": subsampling}
     picture.save(buffer, "JPEG", quality=int(quality), optimize=optimize, **options)
@@ -263,7 +260,7 @@ class RandomJPEG:
     ):
         self.low, self.high = np.broadcast_to(quality, 2).tolist()
         if not 1 <= self.low <= self.high <= 100:
-            raise TaskError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")
+            raise CourseError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")
         self.shifted, self.twice, self.untouched = shifted, twice, untouched
 
     def __call__(self, batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -26,6 +26,7 @@ import torch
 from tqdm.auto import tqdm
 
 from . import baselines, codec, degradations, images, metrics, models, sensing, zoo
+from .service.errors import CourseError
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
 MORE_COLUMNS = {"codec": ["ms_ssim", "setting", "header_bpp"], "cs": ["ssim_uniform", "measured"]}
@@ -53,10 +54,6 @@ BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zona
 Method = models.Restorer | models.ResCSNetAny | baselines.Classical | None  # None: the task's baseline
 
 
-class EvaluationError(ValueError):
-    """Something asked for that cannot be measured; one sentence that says what to do."""
-
-
 class Coder(NamedTuple):
     """A codec as it is measured: a picture and a setting in, a file out, and the picture of the file."""
 
@@ -69,7 +66,7 @@ class Coder(NamedTuple):
 def methods_for(task: str) -> list[str]:
     """The task's baseline, classical methods and all networks of the zoo; or the usual codecs and the zoo's.
 
-    Raises TaskError for a task that does not exist or leaves its quality or ratio open.
+    Raises CourseError for a task that does not exist or leaves its quality or ratio open.
     """
     if task == "codec":
         return [*baselines.FILE_FORMATS, MENDED, *zoo.for_task(task)]
@@ -94,7 +91,7 @@ def evaluate(
     `methods` are "bicubic", "jpeg", classical ones, names of the zoo, or paths of cards; by default all that the task
     has. Into the folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on
     `device`, by default the CPU. `seconds` are the median of `repeats`, after a warm-up.
-    Raises EvaluationError, TaskError, ZooError.
+    Raises CourseError.
     """
     known = methods_for(task)  # what cannot be measured is said once, before any picture
     loaded = {name: load_method(name, task) for name in (known if methods is None else methods)}
@@ -229,7 +226,7 @@ def score_codec(
 
 def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
     if min(picture.shape[-2:]) < least:
-        raise EvaluationError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {what}.")
+        raise CourseError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {what}.")
 
 
 def timed(function: Callable, repeats: int) -> tuple:
@@ -248,10 +245,10 @@ def parameters(model) -> int:
 
 
 def load_method(name: str, task: str) -> Method | Coder:
-    """What is measured under a name. Raises EvaluationError, CodecError, ZooError."""
+    """What is measured under a name. Raises CourseError."""
     known = methods_for(task)
     if name not in known and not str(name).endswith(".json") and not os.path.isfile(zoo.WEIGHTS / f"{name}.json"):
-        raise EvaluationError(f"{name!r} is no method for {task}; there are {', '.join(known)}.")
+        raise CourseError(f"{name!r} is no method for {task}; there are {', '.join(known)}.")
     if task.startswith("codec"):
         return _coder(name)
     if name == known[0]:
@@ -260,7 +257,7 @@ def load_method(name: str, task: str) -> Method | Coder:
 
 
 def _coder(name: str) -> Coder:
-    """A codec by its name: a file format, measurements, a network. Raises CodecError, ZooError."""
+    """A codec by its name: a file format, measurements, a network. Raises CourseError."""
     if name in baselines.FILE_FORMATS:
         settings = baselines.FILE_FORMATS[name][-1]
         return Coder(settings, lambda x, setting: baselines.file_bytes(x, name, setting), degradations.decode)

@@ -20,6 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
+from .service.errors import CourseError
 from .service.files import atomic, reason, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -34,10 +35,6 @@ TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 
 
-class ImageError(ValueError):
-    """A picture that cannot be read or written; the message is one sentence that says what to do."""
-
-
 # ---------------------------------------------------------------------------------------------- files
 
 
@@ -48,7 +45,7 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers. Damaged metadata are
     left out.
 
-    Raises ImageError for what is missing, empty, truncated, not an image, or larger than MAX_SIDE or MAX_PIXELS.
+    Raises CourseError for what is missing, empty, truncated, not an image, or larger than MAX_SIDE or MAX_PIXELS.
     """
     return to_float(load_uint8(path, keep_16_bit=True))
 
@@ -81,7 +78,7 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
 
     `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `options` go to Pillow
     (`subsampling="4:2:0"`; an `icc_profile` of another colour space is left out). The file appears whole or not at
-    all. Raises ImageError, also for values of another scale.
+    all. Raises CourseError, also for values of another scale.
     """
     path = Path(path)
     is_tensor = isinstance(image, torch.Tensor) and image.dim() == 3  # what else there is, to_pillow() refuses
@@ -96,51 +93,51 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
             options.pop("icc_profile", None)
         with atomic(path) as temporary:
             picture.save(temporary, format=_format(path), **options)
-    except ImageError as why:
-        raise ImageError(f"{path}: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"{path}: {why}") from None
     except OSError as why:
         if why.errno == errno.ENOSPC:
-            raise ImageError(f"{path}: the disk is full; free some space and try again.") from None
-        raise ImageError(f"{path}: cannot be written ({why.strerror or why}); name another place.") from None
+            raise CourseError(f"{path}: the disk is full; free some space and try again.") from None
+        raise CourseError(f"{path}: cannot be written ({why.strerror or why}); name another place.") from None
     except ValueError as why:  # a side longer than the format allows, say
-        raise ImageError(f"{path}: this format cannot hold the picture ({why}); save it as PNG.") from None
+        raise CourseError(f"{path}: this format cannot hold the picture ({why}); save it as PNG.") from None
     return path
 
 
 def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None, quality: int | None = None) -> None:
-    """Raise ImageError, before any work is done, where `save` could not write (width, height) pixels to `path`."""
+    """Raise CourseError, before any work is done, where `save` could not write (width, height) pixels to `path`."""
     path = Path(path)
     kind = _format(path)
     if kind is None:
-        raise ImageError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
+        raise CourseError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
     if why := refusal(path):
-        raise ImageError(f"{path}: {why}.")
+        raise CourseError(f"{path}: {why}.")
     if quality is not None and kind not in LOSSY:
-        raise ImageError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
+        raise CourseError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
     if quality is not None and quality not in range(1, 101):
-        raise ImageError(f"{path}: quality is a whole number from 1 to 100, not {quality}.")
+        raise CourseError(f"{path}: quality is a whole number from 1 to 100, not {quality}.")
     if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
         limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
-        raise ImageError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
+        raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
-    """Raise ImageError where a picture has more than MAX_SIDE pixels a side or MAX_PIXELS in all."""
+    """Raise CourseError where a picture has more than MAX_SIDE pixels a side or MAX_PIXELS in all."""
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise ImageError(
+        raise CourseError(
             f"{path}: {width}x{height} pixels is more than this course handles "
             f"({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all); crop or shrink the picture first."
         )
 
 
 def listing(folder: str | os.PathLike) -> list[Path]:
-    """The pictures of a folder, in the order of their names. Raises ImageError where there is none."""
+    """The pictures of a folder, in the order of their names. Raises CourseError where there is none."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder; name a folder of pictures.")
+        raise CourseError(f"{folder}: no such folder; name a folder of pictures.")
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not files:
-        raise ImageError(f"{folder}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
+        raise CourseError(f"{folder}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
     return files
 
 
@@ -149,7 +146,7 @@ def _format(path: Path) -> str | None:
 
 
 def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image, Path | str], Any]) -> Any:
-    """What `function` makes of an open picture and its name; every fault is an ImageError.
+    """What `function` makes of an open picture and its name; every fault is a CourseError.
 
     If that fails, metadata may be why: they are left out then, and it is tried again.
     """
@@ -160,7 +157,7 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image, P
         with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
             try:
                 return _opened(file, name, function)
-            except (ImageError, MemoryError):
+            except (CourseError, MemoryError):
                 raise
             except Exception as why:
                 for bare in _without_metadata(file):
@@ -173,13 +170,13 @@ def _opened(file: BinaryIO, name: Path | str, function: Callable[[Image.Image, P
     with Image.open(file) as picture:
         check_size(name, *picture.size)
         if picture.format in PROGRAMS:
-            raise ImageError(f"{name}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
+            raise CourseError(f"{name}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
         if picture.mode == "F":
-            raise ImageError(f"{name}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
+            raise CourseError(f"{name}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
         tags = getattr(picture, "tag_v2", {})  # of a TIFF
         bits, planes, signed = tags.get(258, (1,)), tags.get(284) == 2, 2 in tags.get(339, (1,))
         if (planes and max(bits) > 8) or (signed and max(bits) < 32):  # Pillow would mix up their bytes
-            raise ImageError(f"{name}: signed pixels, or 16 bits in separate planes; convert it to 8 bits, or to PNG.")
+            raise CourseError(f"{name}: signed pixels, or 16 bits in separate planes; convert it to 8 bits, or to PNG.")
         return function(picture, name)
 
 
@@ -249,10 +246,10 @@ _FAULTS = {  # what reading raises: what to say
 
 @contextmanager
 def _one_sentence(path: Path | str) -> Iterator[None]:
-    """Turn what Pillow and the system raise while reading into one ImageError that names the file."""
+    """Turn what Pillow and the system raise while reading into one CourseError that names the file."""
     try:
         yield
-    except ImageError:
+    except CourseError:
         raise
     except Exception as why:  # whatever a damaged file makes Pillow and the libraries below it raise
         fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
@@ -261,7 +258,7 @@ def _one_sentence(path: Path | str) -> Iterator[None]:
         if not fault and isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
             fault = f"cannot be read ({why.strerror}); check the name"
         fault = fault or f"damaged or truncated ({reason(why)}); copy or download it again"
-        raise ImageError(f"{path}: {fault}.") from None
+        raise CourseError(f"{path}: {fault}.") from None
 
 
 def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
@@ -323,7 +320,7 @@ def _deep(picture: Image.Image, stored: str, name: Path | str) -> np.ndarray:
     """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535."""
     array = np.array(picture)
     if array.min() < 0 or array.max() > 65535:
-        raise ImageError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
+        raise CourseError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
     array = array.astype(np.uint16)
     if "transparency" in picture.info:
         array[array == picture.info["transparency"]] = 65535
@@ -346,15 +343,17 @@ def _channels(picture: Image.Image, stored: str) -> str:
 def to_pillow(image: torch.Tensor) -> Image.Image:
     """The Pillow picture of a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W).
 
-    Raises ImageError for any other shape or type, and for values of another scale.
+    Raises CourseError for any other shape or type, and for values of another scale.
     """
     check_values(image)
     if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise ImageError(f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it.")
+        raise CourseError(
+            f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it."
+        )
     if image.is_floating_point():
         image = to_uint8(image)
     if image.dtype != torch.uint8:
-        raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
+        raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
     pixels = image.cpu()
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.movedim(0, -1).numpy()
     return Image.fromarray(np.ascontiguousarray(array))
@@ -373,21 +372,21 @@ def _channels_first(array: np.ndarray) -> torch.Tensor:
 
 
 def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
-    """Raise ImageError for what is no picture, float in [0, peak] or uint8: an array, bool, NaN, floats up to 255.
+    """Raise CourseError for what is no picture, float in [0, peak] or uint8: an array, bool, NaN, floats up to 255.
 
     Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
     """
     if not isinstance(image, torch.Tensor):
         remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
-        raise ImageError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
+        raise CourseError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
     if not image.is_floating_point():
         if image.dtype not in (torch.uint8, torch.uint16):
-            raise ImageError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
+            raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
     elif image.numel():
         low, high = (value.item() for value in image.detach().aminmax())
         if not (low >= -peak and high <= 2 * peak):
             found = f"{low:.4g} to {high:.4g}; divide by its white, or mend its NaN"
-            raise ImageError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
+            raise CourseError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
@@ -411,7 +410,9 @@ def crop_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Cut (…, H, W) at the bottom and right so that both sides divide by `multiple` (MATLAB code: *modcrop*)."""
     height, width = (side - side % multiple for side in image.shape[-2:])
     if not height or not width:
-        raise ImageError(f"the picture, {image.shape[-1]}x{image.shape[-2]}, is smaller than {multiple} pixels a side.")
+        raise CourseError(
+            f"the picture, {image.shape[-1]}x{image.shape[-2]}, is smaller than {multiple} pixels a side."
+        )
     return image[..., :height, :width]
 
 
@@ -497,11 +498,11 @@ def map_tiles(
     `function` looks no further than `halo`, the result equals `function(image)`. `tile`, the side of a tile, and `halo`
     are in pixels of `image`, the input (`Restorer.restore` counts in output pixels, `scale` times as many); `scale` is
     output pixels per input pixel. Memory is bounded by the tile, the picture and the result, which has the type that
-    `function` returns. Raises ImageError for a picture without pixels.
+    `function` returns. Raises CourseError for a picture without pixels.
     """
     height, width = image.shape[-2:]
     if not height or not width:
-        raise ImageError(f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
+        raise CourseError(f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
     result = None
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
     for top, left in tqdm(corners, unit="tile", disable=None if progress else True):
@@ -520,7 +521,7 @@ def split_tiles(image: torch.Tensor, tile: int) -> torch.Tensor:
     """(C, H, W) → (N, C, tile, tile): tiles without overlap, row by row. H and W must divide by `tile`."""
     channels, height, width = image.shape
     if height % tile or width % tile:
-        raise ImageError(f"{width}x{height} pixels do not divide into tiles of {tile}; crop_to_multiple() first.")
+        raise CourseError(f"{width}x{height} pixels do not divide into tiles of {tile}; crop_to_multiple() first.")
     grid = image.unfold(1, tile, tile).unfold(2, tile, tile)  # (C, rows, columns, tile, tile)
     return grid.permute(1, 2, 0, 3, 4).reshape(-1, channels, tile, tile)
 

@@ -14,6 +14,7 @@ import torch
 from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
 from .service import devices
+from .service.errors import CourseError
 from .service.files import DATA, atomic, plain_numbers, sha256
 from .training import Plan
 
@@ -64,12 +65,12 @@ def prepare(
     """The batches and the validation pictures of a recipe.
 
     `tell` is given a line where pictures are too small to be of use, and where one is used for both. Raises
-    DatasetError where a set is missing or none of its pictures is large enough, RecipeError.
+    CourseError where a set is missing or none of its pictures is large enough, CourseError.
     """
     model = models.build(**recipe.network)
     side = getattr(model, "SIDE", None)
     if side and recipe.patch != side:
-        raise RecipeError(f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}.")
+        raise CourseError(f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}.")
     # else pictures are reduced whole, and but for codecs degraded whole; so are those that are cut into tiles
     patchwise = not recipe.tiles and (recipe.quality or recipe.task in ("codec", "cs"))
     wanted = datasets.side_wanted(recipe.patch, recipe.scale, recipe.rescale if patchwise else ())
@@ -110,7 +111,7 @@ def _split(
     large = [path for path in files if sides[path] >= trained]
     if not (held and large):
         fault = f"none of the {len(unique)} pictures" + (" holds a patch" if held else " is large enough to measure")
-        raise datasets.DatasetError(f"{fault}; {trained if held else measured:g} pixels a side are wanted.")
+        raise CourseError(f"{fault}; {trained if held else measured:g} pixels a side are wanted.")
     unseen = {digests[path] for path in held}
     small = [path for path in unique if sides[path] < trained and digests[path] not in unseen]
     if small:
@@ -170,11 +171,11 @@ def run(
 
     `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
     the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite, progress and
-    deadline, as `training.train` has them. Raises RecipeError, DatasetError, DeviceError, TrainingError.
+    deadline, as `training.train` has them. Raises CourseError.
     """
     processes = devices.world()
     if share and processes > 1 and recipe.task in ("codec", "cs"):
-        raise RecipeError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
+        raise CourseError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
     if start is not None:
         _begin_with(start, model, recipe)
@@ -197,7 +198,7 @@ def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: 
     start = {key if key in own else f"restorer.{key}": value for key, value in start.items()}
     fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}
     if not fit:
-        raise RecipeError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
+        raise CourseError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
     model.load_state_dict(fit, strict=False)
 
 
@@ -284,14 +285,10 @@ _RECIPES = [
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 
-class RecipeError(ValueError):
-    """A recipe that does not exist or cannot be changed so; the message says which do."""
-
-
 def find(name: str) -> Recipe:
-    """A recipe by name. Raises RecipeError, which lists the names."""
+    """A recipe by name. Raises CourseError, which lists the names."""
     if name not in RECIPES:
-        raise RecipeError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}.")
+        raise CourseError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
@@ -309,15 +306,15 @@ def changed(
     """A recipe with some numbers changed; a shorter one warms up and validates sooner.
 
     An epoch, instead of `steps`, is one patch of each picture. `quality` is "10" or "5-95". `fields`: batch, patch,
-    tiles and sets, where they are not None. Raises RecipeError, DatasetError.
+    tiles and sets, where they are not None. Raises CourseError.
     """
     if recipe.quality is None and (quality or fields.get("tiles")):
-        raise RecipeError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
+        raise CourseError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
     fields |= {"quality": _quality(quality) if quality else None, "network": _at_ratio(recipe, ratio)}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
     if recipe.patch * recipe.scale <= 2 * recipe.plan.shave:
         border = f"the loss of {recipe.name} leaves out {recipe.plan.shave} output pixels on each side"
-        raise RecipeError(f"patches of {recipe.patch} pixels are all border: {border}.")
+        raise CourseError(f"patches of {recipe.patch} pixels are all border: {border}.")
     if epochs:
         pictures = sum(len(datasets.folder(name)) for name in recipe.sets)
         steps = epochs * -(-pictures // recipe.batch)
@@ -331,11 +328,11 @@ def _changed_plan(plan: Plan, steps: int | None, learning_rate: float | None, se
         changes |= {"float32_steps": min(plan.float32_steps, steps // 5), "every": min(plan.every, max(1, steps // 4))}
     if learning_rate is not None:
         if not 0 < learning_rate < 1:
-            raise RecipeError(f"a learning rate of {learning_rate} is not between 0 and 1.")
+            raise CourseError(f"a learning rate of {learning_rate} is not between 0 and 1.")
         changes["learning_rate"] = learning_rate
     if seed is not None:
         if abs(seed) >= 2**63:
-            raise RecipeError("a seed is a whole number below 2^63 = 9.2e18; take a smaller one.")
+            raise CourseError("a seed is a whole number below 2^63 = 9.2e18; take a smaller one.")
         changes["seed"] = abs(seed)
     return dataclasses.replace(plan, **changes)
 
@@ -345,9 +342,9 @@ def _at_ratio(recipe: Recipe, ratio: float | None) -> dict:
     if ratio is None:
         return recipe.network
     if recipe.network["kind"] != "rescsnet":
-        raise RecipeError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
+        raise CourseError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
     if not 0.0001 <= ratio <= 1:
-        raise RecipeError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
+        raise CourseError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
     return recipe.network | {"ratio": float(ratio)}
 
 
@@ -356,7 +353,7 @@ def _quality(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
     high = high or low
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) <= 100):
-        raise RecipeError(f"a JPEG quality is a number from 1 to 100, or a range such as 5-95, not {text!r}.")
+        raise CourseError(f"a JPEG quality is a number from 1 to 100, or a range such as 5-95, not {text!r}.")
     return int(low), int(high)
 
 
@@ -396,7 +393,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
 
 
 def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
-    """Whether the weights and the card of exactly this recipe, trained to its end, are in a folder. Raises ZooError."""
+    """Whether a folder holds the weights and card of exactly this recipe, trained to its end. Raises CourseError."""
     path = Path(folder) / f"{recipe.name}.json"
     about = zoo.card(path) if path.exists() else {}
     plain = json.loads(json.dumps(dataclasses.asdict(recipe)))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from . import images, models, zoo
+from .service.errors import CourseError
 from .service.files import reason
 
 DEFAULT = "rescsnet-any"
@@ -26,10 +27,6 @@ BITS = range(2, 17)
 MAX_ABOUT = 4096  # bytes
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 ARRAYS = ("about.npy", "scales.npy", "measurements.npy")
-
-
-class SensingError(ValueError):
-    """Something asked for that cannot be sensed, or a file that is no measurements; the message is one sentence."""
 
 
 class About(NamedTuple):
@@ -48,13 +45,13 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     """The file of measurements of a picture, (1 or 3, H, W), float in [0, 1] or uint8.
 
     Of a colour picture its luma is sensed, Y of BT.601 in full range: black is 0 and white 1, as a viewer shows them.
-    `ratio` measurements per pixel, up to 0.25, of `bits` bits each. Raises SensingError, ImageError, ZooError.
+    `ratio` measurements per pixel, up to 0.25, of `bits` bits each. Raises CourseError.
     """
     network = load(model)
     if not 0 < ratio <= models.rescsnet.TOP_RATIO:
-        raise SensingError(f"a ratio is above 0 and at most {models.rescsnet.TOP_RATIO:g}, not {ratio:g}.")
+        raise CourseError(f"a ratio is above 0 and at most {models.rescsnet.TOP_RATIO:g}, not {ratio:g}.")
     if bits not in BITS:
-        raise SensingError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
+        raise CourseError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
     ratio, bits = float(ratio), int(bits)  # NumPy's numbers are none to JSON
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes and NaN
     pixels = images.to_uint8(images.gray(images.to_float(pixels)))
@@ -64,7 +61,7 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
         enough = network.geometry(*size, models.rescsnet.TOP_RATIO)[1].any()
         how = "take a larger ratio" if enough else "take a larger picture"
         said = f"at a ratio of {ratio:g} nothing is measured of {size[1]}x{size[0]} pixels"
-        raise SensingError(f"{said}; {how}.")
+        raise CourseError(f"{said}; {how}.")
     y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
@@ -80,23 +77,23 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
 def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
     """The picture of a file of measurements, float32 (1, H, W) in [0, 1].
 
-    `model`: the path of the card of a network that is not in the zoo. Raises SensingError.
+    `model`: the path of the card of a network that is not in the zoo. Raises CourseError.
     """
     about, arrays = read(data)
     try:
         network, card = load(model or about.model), zoo.card(model or about.model)
-    except (zoo.ZooError, SensingError) as why:
-        raise SensingError(f"the file was written for {about.model!r}, which does not load: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"the file was written for {about.model!r}, which does not load: {why}") from None
     if card["sha256"] != about.weights:
-        raise SensingError(f"the file was written by other weights of {about.model!r}; get those to read it.")
+        raise CourseError(f"the file was written by other weights of {about.model!r}; get those to read it.")
     counts = network.geometry(about.height, about.width, about.ratio)[1][0]
     total, rows = int(counts.sum()), len(network.raw_rows)
     if not total:
-        raise SensingError(f"the file says that at a ratio of {about.ratio:g} nothing was measured; it is no picture.")
+        raise CourseError(f"the file says that at a ratio of {about.ratio:g} nothing was measured; it is no picture.")
     sizes = {"scales": (int(counts.max()), np.int8), "measurements": (-(-total * about.bits // 8), np.uint8)}
     for name, (length, kind) in sizes.items():
         if arrays[name].shape != (length,) or arrays[name].dtype != kind:
-            raise SensingError(f"the file's {name} are not what its size and ratio make them; copy it again.")
+            raise CourseError(f"the file's {name} are not what its size and ratio make them; copy it again.")
     levels = torch.zeros(*counts.shape, rows, dtype=torch.int32)
     levels[_measured(counts, rows)] = torch.from_numpy(_unpack(arrays["measurements"], about.bits, total))
     scales = torch.zeros(rows)
@@ -107,31 +104,31 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
 
 
 def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
-    """What a file says, and its arrays, after its checksum is found right and its sizes sane. Raises SensingError."""
+    """What a file says, and its arrays, after its checksum is found right and its sizes sane. Raises CourseError."""
     if len(data) > MAX_BYTES:
-        raise SensingError("a file of more than a gigabyte is no file of measurements that this course handles.")
+        raise CourseError("a file of more than a gigabyte is no file of measurements that this course handles.")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             declared = {part.filename: part.file_size for part in archive.infolist()}
             if set(declared) != set(ARRAYS) or len(archive.infolist()) != len(ARRAYS):
-                raise SensingError("not a file of measurements (it holds other arrays); recover what sense wrote.")
+                raise CourseError("not a file of measurements (it holds other arrays); recover what sense wrote.")
             about = _about(_array(archive, "about.npy", declared, MAX_ABOUT))
             most = math.ceil(about.height * about.width * models.rescsnet.TOP_RATIO * about.bits / 8) + MAX_ABOUT
             arrays = {name.removesuffix(".npy"): _array(archive, name, declared, most) for name in ARRAYS[1:]}
-    except (SensingError, images.ImageError) as why:
-        raise SensingError(str(why)) from None
+    except CourseError:
+        raise
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        raise SensingError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
+        raise CourseError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
     if _checksum(*arrays.values()) != about.checksum:
-        raise SensingError("the file is damaged (its checksum is wrong); copy it again.")
+        raise CourseError("the file is damaged (its checksum is wrong); copy it again.")
     return about, arrays
 
 
 def load(name: str | os.PathLike) -> models.ResCSNetAny:
-    """A network that senses and recovers, by name or by the path of its card. Raises SensingError, ZooError."""
+    """A network that senses and recovers, by name or by the path of its card. Raises CourseError."""
     network = zoo.load(name)
     if not isinstance(network, models.ResCSNetAny):
-        raise SensingError(f"{str(name)!r} senses nothing; there are {', '.join(zoo.for_task('cs')) or 'none yet'}.")
+        raise CourseError(f"{str(name)!r} senses nothing; there are {', '.join(zoo.for_task('cs')) or 'none yet'}.")
     return network
 
 
@@ -170,25 +167,25 @@ def _checksum(scales: np.ndarray, measurements: np.ndarray) -> int:
 
 
 def _array(archive: zipfile.ZipFile, name: str, declared: dict[str, int], most: int) -> np.ndarray:
-    """One array of numbers, of at most `most` bytes however it is packed. Raises SensingError and what NumPy raises."""
+    """One array of numbers, of at most `most` bytes however it is packed. Raises CourseError and what NumPy raises."""
     if declared[name] > most + 256:  # NumPy's own header
-        raise SensingError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
+        raise CourseError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
     with archive.open(name) as file:  # read_array, not load: no archive in the archive
         return np.lib.format.read_array(io.BytesIO(file.read(most + 257)), allow_pickle=False)
 
 
 def _about(text: np.ndarray) -> About:
-    """Raises SensingError, ImageError, and what JSON raises."""
+    """Raises CourseError, and what JSON raises."""
     found = json.loads(text.astype(np.uint8).tobytes())
     if found.pop("format", None) != FORMAT:
-        raise SensingError("not a file of measurements; recover what sense wrote.")
+        raise CourseError("not a file of measurements; recover what sense wrote.")
     if (version := found.pop("version", None)) != VERSION:
-        raise SensingError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
+        raise CourseError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
     about = About(**found)
     sane = all(type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True))
     sane = sane and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
     sane = sane and min(about.height, about.width) > 0 and about.bits in BITS
     if not sane or not 0 < about.ratio <= models.rescsnet.TOP_RATIO:
-        raise SensingError("what the file says of itself makes no sense.")
+        raise CourseError("what the file says of itself makes no sense.")
     images.check_size("the picture in the file", about.width, about.height)
     return about

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from . import images, metrics
 from .service.devices import autocast, join_processes, pick_device, precision, rank, send, world
+from .service.errors import CourseError
 from .service.files import atomic, plain_numbers, reason
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
@@ -40,10 +41,6 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot start, resume or go on; the message is one sentence that says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +74,11 @@ class Plan:
     def __post_init__(self):
         plain_numbers(self)
         if self.schedule not in ("cosine", "plateau", "constant"):
-            raise TrainingError(f"unknown schedule {self.schedule!r}; there are cosine, plateau, constant.")
+            raise CourseError(f"unknown schedule {self.schedule!r}; there are cosine, plateau, constant.")
         if self.optimizer not in OPTIMIZERS:
-            raise TrainingError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}.")
+            raise CourseError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}.")
         if self.steps < 1 or self.every < 1:
-            raise TrainingError("a plan wants at least one step, and at least one between validations.")
+            raise CourseError("a plan wants at least one step, and at least one between validations.")
 
 
 def train(
@@ -107,7 +104,7 @@ def train(
     `model` ends with the (averaged) weights.
     `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
     `names(step, rank)`, the error that a broken loss raises names the pictures of its batch; where it has a method
-    `to(device)`, batches are made on the device. Raises TrainingError, DeviceError.
+    `to(device)`, batches are made on the device. Raises CourseError.
     """
     run = Run(model, plan, out, device, origin, getattr(batch, "names", None), deadline)
     start = run.resume() if resume else run.begin(overwrite)
@@ -253,7 +250,7 @@ class Run:
     def mean_loss(self, step: int) -> float:
         """The mean since the last record, over all processes.
 
-        Raises TrainingError where a loss or a weight is no number, so that none of these is ever saved.
+        Raises CourseError where a loss or a weight is no number, so that none of these is ever saved.
         """
         parts = [self.losses[: self.count]]
         if self.world > 1:
@@ -270,17 +267,17 @@ class Run:
             raise self._broken(f"a weight is no number after step {step}", step, range(self.world))
         return losses.mean().item()
 
-    def _broken(self, what: str, step: int, ranks: Sequence[int]) -> TrainingError:
+    def _broken(self, what: str, step: int, ranks: Sequence[int]) -> CourseError:
         """Says what broke the run at a step of these processes, on which pictures, and where to go on from."""
         before = what.startswith("the loss") and step > 1  # what broke it may have been the update before it
         if pictures := self._pictures(step, ranks):
             what += f", on patches of {pictures}"
             what += f" (and of {self._pictures(step - 1, range(self.world))} in the update before it)" if before else ""
         if not (self.out and self.log):
-            return TrainingError(f"{what}; begin again with a lower learning rate.")
+            return CourseError(f"{what}; begin again with a lower learning rate.")
         last = self.log[-1]["step"]
         how = f"begin a new run from them: --start {self._weights(last)}, a lower learning rate, another --out"
-        return TrainingError(f"{what}; the last good weights are those of step {last}; {how}.")
+        return CourseError(f"{what}; the last good weights are those of step {last}; {how}.")
 
     def _pictures(self, step: int, ranks: Sequence[int]) -> str:
         """What the pictures of a step are called, steps counted from 1; empty where the batches do not say."""
@@ -322,12 +319,12 @@ class Run:
             self._load(copy.deepcopy(state))
             self._rehearse(state["step"])
             self._load(state)
-        except (MemoryError, torch.OutOfMemoryError, TrainingError):  # too little memory says nothing against the file
+        except (MemoryError, torch.OutOfMemoryError, CourseError):  # too little memory says nothing against the file
             raise
         except Exception as why:  # whatever a damaged or foreign file makes torch raise
             # what cannot be unpickled, torch says how to load all the same
             said = "it holds more than numbers" if isinstance(why, pickle.UnpicklingError) else reason(why)
-            raise TrainingError(f"{path}: not a checkpoint of this model ({said}); name another --out.") from None
+            raise CourseError(f"{path}: not a checkpoint of this model ({said}); name another --out.") from None
         return state["step"]
 
     def _check_origin(self, path: Path, was: dict) -> None:
@@ -335,7 +332,7 @@ class Run:
         differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
         if differs:
             began = ", ".join(f"{key} {was[key]}" for key in differs)
-            raise TrainingError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
+            raise CourseError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
 
     def _load(self, state: dict) -> None:
         for name in PARTS:
@@ -490,11 +487,11 @@ def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterato
 
 
 def check_folder(out: str | os.PathLike) -> None:
-    """Raises TrainingError where a run is in `out`, which a new one would overwrite."""
+    """Raises CourseError where a run is in `out`, which a new one would overwrite."""
     last = Path(out) / "last.pt"
     if rank() == 0 and last.exists():
         how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
-        raise TrainingError(f"{last}: a run is there already; {how}.")
+        raise CourseError(f"{last}: a run is there already; {how}.")
 
 
 def clear(out: Path) -> None:
@@ -522,7 +519,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
 
 
 def write(path: Path, data: bytes | memoryview) -> None:
-    """Put a file in its place, on the disk and whole, or leave the old one. Raises TrainingError."""
+    """Put a file in its place, on the disk and whole, or leave the old one. Raises CourseError."""
     with writing(path), atomic(path) as temporary:
         temporary.write_bytes(data)
         with open(temporary, "rb+") as file:
@@ -540,6 +537,6 @@ def writing(path: Path):
         what = f"cannot be written ({why.strerror or why}); mend that"
         if why.errno in (errno.ENOSPC, errno.EDQUOT):
             what = "the disk is full; free some space"
-        raise TrainingError(f"{path}: {what}, then go on with --resume.") from None
+        raise CourseError(f"{path}: {what}, then go on with --resume.") from None
     finally:
         threading.excepthook = before

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 
 from . import degradations, models
+from .service.errors import CourseError
 from .service.files import DATA, sha256
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 WEIGHTS = DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
-
-
-class ZooError(ValueError):
-    """A network that is not there, or a file that is not its weights; one sentence that says what to do."""
 
 
 def available() -> pd.DataFrame:
@@ -41,32 +38,32 @@ def available() -> pd.DataFrame:
 
 
 def card(name: str | os.PathLike) -> dict:
-    """The card of a shipped network, or of a trained one by the path of either of its files. Raises ZooError."""
+    """The card of a shipped network, or of a trained one by the path of either of its files. Raises CourseError."""
     known = str(name).endswith((".json", ".safetensors"))
     path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
-        raise ZooError(f"no network is called {str(name)!r}; there are: {names}.")
+        raise CourseError(f"no network is called {str(name)!r}; there are: {names}.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         lacks = [key for key, kind in REQUIRED.items() if not isinstance(found.get(key), kind)]
     except (ValueError, AttributeError, RecursionError):
         lacks = list(REQUIRED)
     if lacks:
-        raise ZooError(f"{path}: not the card of a network ({lacks[0]} is not on it); get it again, or remove it.")
+        raise CourseError(f"{path}: not the card of a network ({lacks[0]} is not on it); get it again, or remove it.")
     return found | {"weights": path.with_suffix(".safetensors")}
 
 
 def load(name: str | os.PathLike) -> models.Restorer:
     """A shipped network by name ("srcnn-955-x3"), or a trained one by the path of its card; eval mode, on the CPU.
 
-    Raises ZooError: unknown name (the message lists the names), weights that are missing or not the card's.
+    Raises CourseError: unknown name (the message lists the names), weights that are missing or not the card's.
     """
     about = card(name)
     if not about["weights"].is_file():
-        raise ZooError(f"{about['weights']}: the weights are missing; get the file again.")
+        raise CourseError(f"{about['weights']}: the weights are missing; get the file again.")
     if sha256(about["weights"]) != about["sha256"]:
-        raise ZooError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
+        raise CourseError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
     try:
         with _no_more_weights_than(about["weights"].stat().st_size):
             model = models.build(**about["network"])
@@ -75,7 +72,7 @@ def load(name: str | os.PathLike) -> models.Restorer:
             raise ValueError("no network enlarges so")
         model.load_state_dict(safetensors.torch.load_file(about["weights"]))
     except Exception:  # whatever the numbers of a network that cannot be make Python and torch raise
-        raise ZooError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
+        raise CourseError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
     return model.eval()
 
 
@@ -104,7 +101,7 @@ def _no_more_weights_than(count: int) -> Iterator[None]:
 def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
     """The weights of a network that `load` knows, or of a .safetensors file such as a run keeps; and a note on them.
 
-    The note is what a card says of a beginning from them: name and SHA-256. Raises ZooError.
+    The note is what a card says of a beginning from them: name and SHA-256. Raises CourseError.
     """
     path = Path(name)
     if path.suffix != ".safetensors":
@@ -113,33 +110,33 @@ def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         return safetensors.torch.load_file(path), {"name": path.name, "sha256": sha256(path)}
     except (OSError, safetensors.SafetensorError):
-        raise ZooError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
+        raise CourseError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
 
 
 def for_task(task: str) -> list[str]:
-    """The names of the networks that solve a task, the best on the bundled pictures first. Raises ZooError."""
+    """The names of the networks that solve a task, the best on the bundled pictures first. Raises CourseError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
     fit = [about for about in cards if degradations.covers(about["task"], task)]
     return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
 
 
 def load_for(name: str | None, task: str) -> models.Restorer:
-    """The named network, if it solves the task; without a name, the task's best. Raises ZooError."""
+    """The named network, if it solves the task; without a name, the task's best. Raises CourseError."""
     if name is None:
         name = next(iter(for_task(task)), None)
     if name is None:
-        raise ZooError(f"there is no network for {task} yet.")
+        raise CourseError(f"there is no network for {task} yet.")
     solves = card(name)["task"]
     if not degradations.covers(solves, task):
         known = ", ".join(for_task(task)) or "none yet"
-        raise ZooError(f"{name!r} solves {solves}, not {task}; there are {known}.")
+        raise CourseError(f"{name!r} solves {solves}, not {task}; there are {known}.")
     return load(name)
 
 
 def _psnr(about: dict, task: str) -> float:
-    """What a card says of the bundled pictures; 0 where it says nothing. Raises ZooError."""
+    """What a card says of the bundled pictures; 0 where it says nothing. Raises CourseError."""
     try:
         return float(about.get("figures", {}).get(task, {}).get("bundled", {}).get("psnr", 0))
     except (AttributeError, TypeError, ValueError):
         path = about["weights"].with_suffix(".json")
-        raise ZooError(f"{path}: its figures are no PSNR by task and set; get it again, or remove it.") from None
+        raise CourseError(f"{path}: its figures are no PSNR by task and set; get it again, or remove it.") from None

@@ -24,7 +24,7 @@ from builders import photograph, png_chunk, png_header, recipe
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import codec, datasets, evaluation, images, models, recipes, sensing, training, zoo
+from helpers import CourseError, codec, datasets, images, models, recipes, sensing, training, zoo
 from helpers.models import originals
 from helpers.publishing import benchmark
 
@@ -180,7 +180,7 @@ def _picture_loader(kind: str) -> Loader:
         f"pictures: {'JPEG 2000' if kind == 'JPEG2000' else 'WebP' if kind == 'WEBP' else kind}",
         lambda: _pictures(kind),
         _load_picture,
-        (images.ImageError,),
+        (CourseError,),
         tuple(ways),
         drawn,
         _nasty_pngs if kind == "PNG" else dict,
@@ -193,7 +193,7 @@ LOADERS["foreign"] = Loader(
     "pictures: other kinds, named .png",
     _others,
     _load_picture,
-    (images.ImageError,),
+    (CourseError,),
     (("x.png", spoil.damage),),
     alone("x.png", st.binary(max_size=300)),
     lambda: {
@@ -227,7 +227,7 @@ LOADERS["pairs"] = Loader(
     "pair files",
     _pairs,
     _load_pair,
-    (images.ImageError, datasets.DatasetError),
+    CourseError,
     (
         ("x.png", spoil.damage),
         ("x.png", lambda data, rng, other: spoil.sealed_png(spoil.damage(data, rng, other))),
@@ -267,7 +267,7 @@ LOADERS["cifar"] = Loader(
     "a part of CIFAR-10, .npz",
     lambda: [{"x.npz": _array_file(images=np.arange(n * 3072, dtype=np.uint8).reshape(n, 32, 32, 3))} for n in (1, 3)],
     _load_cifar,
-    (datasets.DatasetError,),
+    (CourseError,),
     (("x.npz", spoil.damage), ("x.npz", spoil.in_zip())),
     alone("x.npz", st.builds(lambda s, k: _array_file(images=np.zeros(s, k)), _shapes, _kinds)),
     lambda: {
@@ -359,7 +359,7 @@ LOADERS["card"] = Loader(
     "cards of networks, .json",
     _zoo_cases,
     _load_zoo,
-    (zoo.ZooError,),
+    (CourseError,),
     (("x.json", spoil.twist), ("x.json", spoil.twist), ("x.json", spoil.damage)),
     st.builds(lambda network: _with_weights(_zoo_pair(SMALL, 0)["x.safetensors"], network), _networks),
     lambda: {
@@ -375,7 +375,7 @@ LOADERS["weights"] = _WeightsLoader(
     "weights, .safetensors",
     _zoo_cases,
     _load_zoo,
-    (zoo.ZooError,),
+    (CourseError,),
     (),
     st.builds(lambda body: _with_weights(body), st.binary(max_size=200)),
     lambda: {
@@ -456,7 +456,7 @@ LOADERS["checkpoint"] = Loader(
     "the originals' checkpoints, .pth",
     _checkpoints,
     _load_checkpoint,
-    (originals.OriginalError,),
+    (CourseError,),
     (
         ("x.pth", spoil.damage),
         ("x.pth", lambda d, r, o: spoil.in_zip()(d, r, o) if d[:2] == b"PK" else spoil.damage(d, r)),
@@ -519,7 +519,7 @@ LOADERS["npeg"] = Loader(
     "NPEG's weights, pickled .npy",
     lambda: [_npeg_case()],
     _load_npeg,
-    (originals.OriginalError,),
+    (CourseError,),
     (
         ("encoder.npy", spoil.damage),
         ("decoder.npy", spoil.in_zip()),
@@ -567,7 +567,7 @@ def _load_last(folder: Path) -> None:
     run.update(run.network(torch.rand(1, 1, 6, 6)).square().mean())
     try:
         run.record(step + 1, [], run.bar(step, False))
-    except training.TrainingError as why:  # a flipped bit can make a weight huge
+    except CourseError as why:  # a flipped bit can make a weight huge
         assert "the loss is" in str(why)
 
 
@@ -596,7 +596,7 @@ LOADERS["resume"] = Loader(
     "a training's checkpoint, last.pt",
     lambda: [{"last.pt": _last()}],
     _load_last,
-    (training.TrainingError,),
+    (CourseError,),
     (("last.pt", spoil.damage), ("last.pt", spoil.in_zip())),
     alone(
         "last.pt",
@@ -660,7 +660,7 @@ LOADERS["bic"] = Loader(
     "compressed pictures, .bic",
     _bics,
     _load_bic,
-    (codec.BitstreamError,),
+    (CourseError,),
     (
         ("x.bic", spoil.damage),
         ("x.bic", lambda data, rng, other: spoil.sealed_bic(spoil.damage(data, rng, other))),
@@ -717,7 +717,7 @@ LOADERS["measurements"] = Loader(
     "measurements, .npz",
     _measurements,
     _load_measurements,
-    (sensing.SensingError,),
+    (CourseError,),
     (("x.npz", spoil.damage), ("x.npz", spoil.in_zip()), ("x.npz", _resealed)),
     alone(
         "x.npz",
@@ -773,7 +773,7 @@ LOADERS["tables"] = Loader(
     "result tables and their provenance",
     _tables,
     _load_tables,
-    (evaluation.EvaluationError,),
+    (CourseError,),
     (("sr-x2-bundled.csv", spoil.damage), ("provenance.json", spoil.twist), ("provenance.json", spoil.damage)),
     st.builds(lambda text: _tables()[0] | {"sr-x2-bundled.csv": text.encode(errors="replace")}, st.text(max_size=60)),
     lambda: {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import datasets, evaluation, images, models, recipes, zoo
+from helpers import CourseError, datasets, evaluation, images, models, recipes, zoo
 from helpers.__main__ import main
 from helpers.publishing import benchmark
 
@@ -156,14 +156,14 @@ def test_a_picture_that_cannot_be_measured_stops_and_keeps_what_is_there(bench, 
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
     monkeypatch.setattr(datasets, "folder", lambda name: [bad])
-    with pytest.raises(evaluation.EvaluationError, match=r"bad\.png"):
+    with pytest.raises(CourseError, match=r"bad\.png"):
         measured(bench, again=True)
     assert len(pd.read_csv(bench / f"{TASK}-mine.csv")) == 6
 
 
 def test_sets_that_are_not_there_are_said_and_skipped(bench, monkeypatch, capsys):
     def folder(name):
-        raise datasets.DatasetError("not there")
+        raise CourseError("not there")
 
     monkeypatch.setattr(datasets, "folder", folder)
     assert main(["benchmark", TASK, "--out", str(bench)]) == 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import baselines, degradations, evaluation, images, metrics
+from helpers import CourseError, baselines, degradations, evaluation, images, metrics
 
 
 @pytest.mark.parametrize("name", baselines.METHODS)
@@ -34,7 +34,7 @@ def test_each_tuned_setting_is_the_best_of_its_search():
 
 
 def test_a_task_without_a_strength_is_an_error():
-    with pytest.raises(baselines.ClassicalError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
+    with pytest.raises(CourseError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
         baselines.find("wavelet", "jpeg-color-q10")
     assert baselines.for_task("jpeg-color-q10") == []
 

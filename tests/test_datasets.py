@@ -3,7 +3,7 @@ import pytest
 import torch
 from builders import photograph, pictures
 
-from helpers import datasets, degradations, images
+from helpers import CourseError, datasets, degradations, images
 from helpers.service.files import DATA, course_data
 
 
@@ -27,7 +27,7 @@ def test_folder_finds_a_set_by_name(tmp_path, monkeypatch):
 
 def test_a_set_that_is_not_there_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    with pytest.raises(datasets.DatasetError, match=r"'Set99'.*COURSE_DATA") as caught:
+    with pytest.raises(CourseError, match=r"'Set99'.*COURSE_DATA") as caught:
         datasets.folder("Set99")
     assert str(tmp_path) in str(caught.value)
 
@@ -49,7 +49,7 @@ def test_bundled_by_name(tmp_path, monkeypatch):
     pictures(tmp_path / "images", count=2)
     assert datasets.bundled("001") == tmp_path / "images" / "001.png"
     assert datasets.bundled() == datasets.folder("bundled") == [tmp_path / "images" / f"00{i}.png" for i in (0, 1)]
-    with pytest.raises(datasets.DatasetError, match=r"'lena'.*000, 001"):
+    with pytest.raises(CourseError, match=r"'lena'.*000, 001"):
         datasets.bundled("lena")
 
 
@@ -75,7 +75,7 @@ def test_load_all_as_luma_and_as_colour(tmp_path):
 def test_load_all_names_the_bad_file(tmp_path):
     pictures(tmp_path)
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(images.ImageError, match=r"bad\.png"):
+    with pytest.raises(CourseError, match=r"bad\.png"):
         datasets.load_all(images.listing(tmp_path))
 
 
@@ -103,7 +103,7 @@ def test_side_pairs_of_colour_become_luma(tmp_path):
 
 def test_a_file_that_is_no_pair_is_named(tmp_path):
     images.save(tmp_path / "odd.png", photograph(20, 30))
-    with pytest.raises(datasets.DatasetError, match=r"odd\.png.*30x20"):
+    with pytest.raises(CourseError, match=r"odd\.png.*30x20"):
         datasets.SidePairs(tmp_path)[0]
 
 
@@ -126,7 +126,7 @@ def test_sliding_patches_are_all_windows_row_by_row(size, stride):
 
 
 def test_sliding_patches_want_a_picture_of_their_size():
-    with pytest.raises(datasets.DatasetError, match="17x12"):
+    with pytest.raises(CourseError, match="17x12"):
         datasets.sliding_patches(coordinates(12, 17), 13, 1)
 
 
@@ -198,7 +198,7 @@ def test_degrading_in_the_batch_may_reduce():
 def test_pictures_smaller_than_a_patch_are_dropped():
     x, _ = datasets.Patches([coordinates(5, 50), coordinates(9, 9) + 100], size=8, batch=50)(0)
     assert (x * 255).round().min() >= 100
-    with pytest.raises(datasets.DatasetError, match=r"none of the 2 pictures.*10 pixels"):
+    with pytest.raises(CourseError, match=r"none of the 2 pictures.*10 pixels"):
         datasets.Patches([coordinates(5, 50), coordinates(9, 9)], size=10)
 
 
@@ -209,7 +209,7 @@ def test_rescaled_patches_are_larger_ones_reduced():
     reduced = sum(slope == pytest.approx(2.5, abs=0.3) for slope in slopes)
     assert reduced + sum(slope == pytest.approx(2.0, abs=0.05) for slope in slopes) == 200
     assert 60 < reduced < 140
-    with pytest.raises(datasets.DatasetError):
+    with pytest.raises(CourseError):
         datasets.Patches([ramp[:, :18]], size=16, rescale=(0.8,))
 
 
@@ -275,7 +275,7 @@ def test_batches_of_a_device_are_made_on_it_alone():
 
 def test_cifar10_is_read_from_an_array_file(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    with pytest.raises(datasets.DatasetError, match=r"CIFAR-10 is not in .*cifar10\(download=True\)"):
+    with pytest.raises(CourseError, match=r"CIFAR-10 is not in .*cifar10\(download=True\)"):
         datasets.cifar10()
     pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     for part in ("train", "test"):
@@ -306,7 +306,7 @@ def test_cifar10_of_torchvision_comes_first(tmp_path, monkeypatch):
 def test_cifar10_that_torchvision_cannot_read_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     (tmp_path / "cifar-10-batches-py").mkdir()
-    with pytest.raises(datasets.DatasetError, match="not to be had"):
+    with pytest.raises(CourseError, match="not to be had"):
         datasets.cifar10()
 
 
@@ -320,14 +320,14 @@ def test_a_set_of_nearly_that_name_is_suggested(tmp_path, monkeypatch):
     pictures(tmp_path / "test" / "Set5", count=1)
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     for name in ("set5", "Set_5"):
-        with pytest.raises(datasets.DatasetError, match=rf"'{name}' is not there.*did you mean Set5\?"):
+        with pytest.raises(CourseError, match=rf"'{name}' is not there.*did you mean Set5\?"):
             datasets.folder(name)
 
 
 def test_course_data_that_is_a_file_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "file"))
-    with pytest.raises(datasets.DatasetError, match="COURSE_DATA names .*file, which is a file"):
+    with pytest.raises(CourseError, match="COURSE_DATA names .*file, which is a file"):
         datasets.folder("Set5")
 
 
@@ -350,5 +350,5 @@ def test_shares_make_up_the_batch_of_one_process():
     parts = [share(5, rank)[1] for rank in range(3)]
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), batches(5)[1])
     assert [share.names(5, rank)[k] for k in range(2) for rank in range(3)] == batches.names(5)
-    with pytest.raises(datasets.DatasetError, match="6 patches per step cannot be shared equally by 4 processes"):
+    with pytest.raises(CourseError, match="6 patches per step cannot be shared equally by 4 processes"):
         datasets.Share(batches, 4)

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
+from helpers import CourseError
 from helpers.service import devices
-from helpers.service.devices import DeviceError
 
 
 @pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
 def test_a_device_that_is_not_there_is_an_error(name):
-    with pytest.raises(DeviceError, match=name):
+    with pytest.raises(CourseError, match=name):
         devices.check_device(name)
 
 
@@ -38,7 +38,7 @@ def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
     monkeypatch.setattr(nn.functional, "interpolate", interpolate)
     assert devices.pick_device() == torch.device("mps" if able else "cpu")
     if not able:
-        with pytest.raises(DeviceError, match="'mps'.*lacks an operation; use cpu"):
+        with pytest.raises(CourseError, match="'mps'.*lacks an operation; use cpu"):
             devices.check_device("mps")
 
 
@@ -48,7 +48,7 @@ def test_a_variable_of_torchrun_that_is_no_number_is_named(monkeypatch, name, va
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(DeviceError, match=f"{name} is '{value}' where a number .* unset it"):
+    with pytest.raises(CourseError, match=f"{name} is '{value}' where a number .* unset it"):
         devices.rank(), devices.pick_device()
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from builders import pictures
 
+from helpers import CourseError, datasets
 from helpers import __main__ as command
-from helpers import datasets
 from helpers.service import downloads, files
 
 BODY = random.Random(0).randbytes(3 << 20)
@@ -92,7 +92,7 @@ def left(path: Path) -> list[str]:
 
 def refused(server: Server, path: Path, *hints: str, **options) -> None:
     """Fetching fails with one sentence that holds the hints, and leaves no file of that name."""
-    with pytest.raises(downloads.DownloadError) as why:
+    with pytest.raises(CourseError) as why:
         fetch(server, path, **options)
     assert "\n" not in str(why.value)
     assert all(hint in str(why.value) for hint in hints), why.value
@@ -181,7 +181,7 @@ def test_a_file_that_is_gone(server, path):
 
 
 def test_no_network(path):
-    with pytest.raises(downloads.DownloadError, match="the download failed"):
+    with pytest.raises(CourseError, match="the download failed"):
         downloads.fetch("http://127.0.0.1:9/file.bin", path, sha256(BODY))
 
 
@@ -274,14 +274,14 @@ def test_an_archive_without_the_folder(server, shop, tmp_path):
     entry = shop["boxed"]
     entry["folders"]["test/B"]["inside"] = "top/d"
     (downloads.CATALOG / "boxed.json").write_text(json.dumps(entry))
-    with pytest.raises(downloads.DownloadError, match="cannot be unpacked"):
+    with pytest.raises(CourseError, match="cannot be unpacked"):
         downloads.download("boxed", progress=False)
     assert not (tmp_path / "data" / "test" / "B").exists()
 
 
 def test_a_set_of_single_pictures_is_gone_on_from(server, shop, tmp_path):
     lost = server.files.pop("/single/004.png")
-    with pytest.raises(downloads.DownloadError, match=r"404.*004\.png|004\.png.*404"):
+    with pytest.raises(CourseError, match=r"404.*004\.png|004\.png.*404"):
         downloads.download("single", progress=False)
     assert downloads.present("single") == {}
     server.files["/single/004.png"] = lost
@@ -292,7 +292,7 @@ def test_a_set_of_single_pictures_is_gone_on_from(server, shop, tmp_path):
 
 
 def test_a_missing_set_names_the_command_that_gets_it(shop):
-    with pytest.raises(datasets.DatasetError, match="python -m helpers download boxed gets it"):
+    with pytest.raises(CourseError, match="python -m helpers download boxed gets it"):
         datasets.folder("B")
 
 

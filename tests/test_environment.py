@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from builders import pictures
 
+from helpers import CourseError, datasets
 from helpers import __main__ as command
-from helpers import datasets
 from helpers.service import environment
 from helpers.service.files import course_data
 
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_course_data_is_said(monkeypatch, tmp_path, place, fa
     monkeypatch.setenv("COURSE_DATA", place if place.startswith("~") else str(tmp_path / place))
     found = environment._sets()
     assert not found.ok and found.found.endswith(f"{place} {fault}") and "set COURSE_DATA to a folder" in found.remedy
-    with pytest.raises(datasets.DatasetError, match="COURSE_DATA|looked for a folder"):
+    with pytest.raises(CourseError, match="COURSE_DATA|looked for a folder"):
         datasets.folder("Set5")
 
 

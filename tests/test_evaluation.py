@@ -7,6 +7,7 @@ import torch
 from builders import photograph, pictures, recipe, shipped
 
 from helpers import (
+    CourseError,
     baselines,
     codec,
     comparison,
@@ -119,7 +120,7 @@ def test_small_pictures_are_measured_or_refused_clearly(task, side):
     picture = images.to_uint8(photograph(side, side, 1))
     try:
         assert math.isfinite(evaluation.score(task, picture, None)[0]["ssim"])
-    except evaluation.EvaluationError as why:
+    except CourseError as why:
         assert f"{side}x{side}" in str(why)
 
 
@@ -212,9 +213,9 @@ def test_a_first_picture_is_not_timed_with_what_the_machine_sets_up(shelf, files
 
 def test_load_for_picks_the_best_or_says_that_there_is_none(shelf):
     assert isinstance(zoo.load_for(None, "sr-x2"), models.EDSR)
-    with pytest.raises(zoo.ZooError, match="no network is called ''; there are: clean, colour-x2"):
+    with pytest.raises(CourseError, match="no network is called ''; there are: clean, colour-x2"):
         zoo.load_for("", "sr-x2")
-    with pytest.raises(zoo.ZooError, match="no network for sr-x4"):
+    with pytest.raises(CourseError, match="no network for sr-x4"):
         zoo.load_for(None, "sr-x4")
 
 
@@ -265,7 +266,7 @@ def test_publish_measures_and_copies(finished):
 def test_publish_refuses_a_run_that_was_stopped(finished, steps):
     card = finished.folder / "new-x2.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"steps": steps}))
-    with pytest.raises(evaluation.EvaluationError, match=r"new-x2\.json: (stopped at step 3 of 4|does not say how)"):
+    with pytest.raises(CourseError, match=r"new-x2\.json: (stopped at step 3 of 4|does not say how)"):
         publish.publish(finished.folder)
     assert not (zoo.WEIGHTS / "new-x2.json").exists()
 
@@ -273,13 +274,13 @@ def test_publish_refuses_a_run_that_was_stopped(finished, steps):
 def test_publish_refuses_a_set_with_a_picture_that_cannot_be_measured(finished):
     """Means of the rest would stand beside those of all."""
     finished.sets["Set5"][0].write_bytes(b"no picture")
-    with pytest.raises(evaluation.EvaluationError, match=r"000\.png.*; publishing wants all pictures of Set5\.$"):
+    with pytest.raises(CourseError, match=r"000\.png.*; publishing wants all pictures of Set5\.$"):
         publish.publish(finished.folder)
     assert not list(zoo.WEIGHTS.glob("new-x2*"))
 
 
 def test_publish_wants_a_finished_run(tmp_path):
-    with pytest.raises(evaluation.EvaluationError, match="not the folder of a finished training"):
+    with pytest.raises(CourseError, match="not the folder of a finished training"):
         publish.publish(tmp_path / "none")
 
 
@@ -375,7 +376,7 @@ def test_gray_codecs_and_measurements_are_measured_on_the_luma(one):
     assert row["psnr"] == pytest.approx(
         metrics.psnr(images.to_uint8(sensing.recover(data)).float(), y.float(), 255), abs=1e-3
     )
-    with pytest.raises(evaluation.EvaluationError, match="'sensed' is no method for codec; there are jpeg"):
+    with pytest.raises(CourseError, match="'sensed' is no method for codec; there are jpeg"):
         evaluate("codec", one, ["sensed"], progress=False)
 
 
@@ -404,7 +405,7 @@ def test_small_pictures_and_other_networks_are_refused_as_codecs(codecs, shelf, 
     small = images.save(tmp_path / "small.png", photograph(100, 200))
     _, failures = evaluate("codec", [small], ["jpeg"], progress=False)
     assert len(failures) == 1 and "200x100 pixels are too few" in failures[0]
-    with pytest.raises(codec.CodecError, match="is no codec"):
+    with pytest.raises(CourseError, match="is no codec"):
         evaluate("codec", [small], ["good-x2"], progress=False)
-    with pytest.raises(degradations.TaskError, match="undoes nothing"):
+    with pytest.raises(CourseError, match="undoes nothing"):
         degradations.for_task("codec")

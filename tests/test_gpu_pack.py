@@ -11,8 +11,8 @@ import pytest
 import torch
 from builders import photograph, pictures
 
+from helpers import CourseError, datasets, images
 from helpers import __main__ as command
-from helpers import datasets, images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "tools"))
 import gpu_pack  # noqa: E402
@@ -34,7 +34,7 @@ def test_sets_are_packed_in_their_order_as_far_as_they_fit(sets):
     packed, left_out = gpu_pack.choose(["Small", "Large", "Lossless"], megabytes)
     assert packed == {name: datasets.folder(name) for name in ("Small", "Lossless")}
     assert left_out == ["Large"]
-    with pytest.raises(datasets.DatasetError, match=r"none of Large fits into 0\.001 MB"):
+    with pytest.raises(CourseError, match=r"none of Large fits into 0\.001 MB"):
         gpu_pack.choose(["Large"], 0.001)
 
 

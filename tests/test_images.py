@@ -12,7 +12,7 @@ from builders import photograph, png, png_chunk, png_header, tiff
 from PIL import Image, ImageCms
 from skimage import color
 
-from helpers import degradations, images
+from helpers import CourseError, degradations, images
 from helpers.service import files
 
 GRAY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
@@ -193,7 +193,7 @@ def test_the_depth_of_a_tiff_is_read_right_or_refused(tmp_path, bits, white, ord
     expected = np.abs(1 - white - samples[..., 0] / (2**bits - 1))
     try:
         image = images.load(tmp_path / "deep.tif")
-    except images.ImageError as why:
+    except CourseError as why:
         one_sentence(str(why), tmp_path / "deep.tif")
         assert (bits, white, order) not in READ
     else:
@@ -209,7 +209,7 @@ def test_the_depth_of_a_tiff_is_read_right_or_refused(tmp_path, bits, white, ord
 )
 def test_what_pillow_would_guess_of_a_tiff_is_refused(tmp_path, bits, tags):
     (tmp_path / "odd.tif").write_bytes(tiff(GRAY[..., None], bits, **tags))
-    with pytest.raises(images.ImageError, match="signed pixels, or 16 bits in separate planes") as caught:
+    with pytest.raises(CourseError, match="signed pixels, or 16 bits in separate planes") as caught:
         images.load(tmp_path / "odd.tif")
     one_sentence(str(caught.value), tmp_path / "odd.tif")
 
@@ -265,7 +265,7 @@ def test_the_alpha_of_a_tiff_lies_on_white(tmp_path, channels, extra):
     (tmp_path / "x.tif").write_bytes(tiff(samples, t262=1 if channels == 1 else 2, t338=extra))
     try:
         image = images.load(tmp_path / "x.tif")
-    except images.ImageError:
+    except CourseError:
         assert (channels, extra) == (1, 1)  # which an old Pillow does not know
     else:
         assert torch.equal(image, over_white(pixels, LEFT))
@@ -411,7 +411,7 @@ def test_bad_exif_of_an_avif_costs_no_pixels(tmp_path):
 def test_bad_metadata_do_not_hide_missing_pixels(tmp_path):
     data = png(np.tile(RGB, (9, 9, 1)), 8, 2, BAD_CHUNKS["long text"])
     (tmp_path / "x.png").write_bytes(data[:-200])
-    with pytest.raises(images.ImageError, match="damaged or truncated"):
+    with pytest.raises(CourseError, match="damaged or truncated"):
         images.load(tmp_path / "x.png")
 
 
@@ -479,7 +479,7 @@ def one_sentence(message: str, path) -> None:
 def test_bad_pictures_get_one_sentence(tmp_path, name, read):
     content, hint = BAD[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(images.ImageError, match=hint) as caught:
+    with pytest.raises(CourseError, match=hint) as caught:
         read(tmp_path / name)
     one_sentence(str(caught.value), tmp_path / name)
 
@@ -497,21 +497,21 @@ def test_whatever_pillow_raises_is_one_sentence(tmp_path, monkeypatch, why, hint
     images.save(tmp_path / "x.png", photograph(4, 4))
     monkeypatch.setattr(Image.Image, "load", fail)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    with pytest.raises(images.ImageError, match=hint) as caught:
+    with pytest.raises(CourseError, match=hint) as caught:
         images.load(tmp_path / "x.png")
     one_sentence(str(caught.value), tmp_path / "x.png")
 
 
 def test_missing_file_and_folder_get_one_sentence(tmp_path):
     for path, hint in ((tmp_path / "none.png", "no such file"), (tmp_path, "folder")):
-        with pytest.raises(images.ImageError, match=hint) as caught:
+        with pytest.raises(CourseError, match=hint) as caught:
             images.load(path)
         one_sentence(str(caught.value), path)
 
 
 def test_floating_point_tiff_is_refused_by_name(tmp_path):
     Image.fromarray(GRAY.astype(np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(images.ImageError, match="floating-point") as caught:
+    with pytest.raises(CourseError, match="floating-point") as caught:
         images.load(tmp_path / "float.tif")
     one_sentence(str(caught.value), tmp_path / "float.tif")
 
@@ -521,10 +521,10 @@ def test_32_bit_gray_is_refused_where_16_bits_do_not_hold_it(tmp_path, value):
     path = tmp_path / "deep.tif"
     Image.fromarray(np.array([[0, value]], np.int32)).save(path)
     for read in (images.load, images.load_uint8):
-        with pytest.raises(images.ImageError, match="65535") as caught:
+        with pytest.raises(CourseError, match="65535") as caught:
             read(path)
         one_sentence(str(caught.value), path)
-    with open(path, "rb") as file, pytest.raises(images.ImageError, match="^the picture: "):
+    with open(path, "rb") as file, pytest.raises(CourseError, match="^the picture: "):
         images.load(file)
 
 
@@ -537,7 +537,7 @@ def test_the_stored_size_is_that_of_the_header(tmp_path):
     (tmp_path / "header.png").write_bytes(png_header(1_000, 20))  # its pixels are missing
     assert images.stored_size(tmp_path / "header.png") == (1_000, 20)
     (tmp_path / "wide.png").write_bytes(png_header(40_000, 20))
-    with pytest.raises(images.ImageError, match="40000x20"):
+    with pytest.raises(CourseError, match="40000x20"):
         images.stored_size(tmp_path / "wide.png")
 
 
@@ -546,7 +546,7 @@ def test_what_lies_within_the_limits_is_not_called_too_large(tmp_path):
     side = 13_000
     assert side**2 < images.MAX_PIXELS
     (tmp_path / "large.png").write_bytes(png_header(side, side, mode_byte=0))
-    with pytest.raises(images.ImageError, match="truncated"):
+    with pytest.raises(CourseError, match="truncated"):
         images.load_uint8(tmp_path / "large.png")
 
 
@@ -564,7 +564,7 @@ def test_damage_anywhere_is_an_image_error_or_a_picture(tmp_path, kind):
         path.write_bytes(damaged)
         try:
             images.load(path)
-        except images.ImageError as why:
+        except CourseError as why:
             one_sentence(str(why), path)
             refused += 1
     assert refused > 20
@@ -576,7 +576,7 @@ def test_a_permission_error_names_the_file(tmp_path, monkeypatch):
 
     (tmp_path / "mine.png").touch()
     monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(images.ImageError, match="permission") as caught:
+    with pytest.raises(CourseError, match="permission") as caught:
         images.load(tmp_path / "mine.png")
     one_sentence(str(caught.value), tmp_path / "mine.png")
 
@@ -626,7 +626,7 @@ def test_lossy_formats_are_saved_at_quality_95_unless_the_caller_says_otherwise(
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif"])
 def test_a_quality_for_a_format_that_has_none(tmp_path, name):
-    with pytest.raises(images.ImageError, match=r"no quality.*\.jpg") as caught:
+    with pytest.raises(CourseError, match=r"no quality.*\.jpg") as caught:
         images.save(tmp_path / name, photograph(), quality=90)
     one_sentence(str(caught.value), tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -652,7 +652,7 @@ NAN = torch.full((1, 4, 4), 0.5).index_fill(2, torch.tensor([1]), float("nan"))
     ],
 )
 def test_save_refuses_what_is_no_picture(tmp_path, image, hint):
-    with pytest.raises(images.ImageError, match=hint) as caught:
+    with pytest.raises(CourseError, match=hint) as caught:
         images.save(tmp_path / "x.png", image)
     one_sentence(str(caught.value), tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
@@ -674,7 +674,7 @@ def test_to_pillow_and_back(channels):
 
 @pytest.mark.parametrize("name", ["x.xyz", "x", "x.txt", "nowhere/x.png"])
 def test_save_refuses_suffix_and_folder(tmp_path, name):
-    with pytest.raises(images.ImageError) as caught:
+    with pytest.raises(CourseError) as caught:
         images.save(tmp_path / name, photograph())
     one_sentence(str(caught.value), tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -685,7 +685,7 @@ def test_an_unwritable_folder_is_an_image_error(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / ".x.part"))
 
     monkeypatch.setattr(images.os, "open", refuse)  # permissions do not bind root, who may run this
-    with pytest.raises(images.ImageError) as caught:
+    with pytest.raises(CourseError) as caught:
         images.save(tmp_path / "x.png", photograph())
     one_sentence(str(caught.value), tmp_path / "x.png")
 
@@ -699,7 +699,7 @@ def test_a_picture_too_wide_for_its_format_is_refused_up_front(tmp_path, name, s
     assert Image.open(images.save(tmp_path / name, fits)).size == (fits.shape[-1], fits.shape[-2])
     (tmp_path / name).unlink()
     for refuse in (lambda path: images.save(path, line), lambda path: images.check_writable(path, line.shape[:0:-1])):
-        with pytest.raises(images.ImageError, match=f"{limit} pixels a side.*PNG") as caught:
+        with pytest.raises(CourseError, match=f"{limit} pixels a side.*PNG") as caught:
             refuse(tmp_path / name)
         one_sentence(str(caught.value), tmp_path / name)
     assert not list(tmp_path.iterdir())
@@ -715,7 +715,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((Image.Image, "save") if where == "save" else (images.os, "replace")), full)
-    with pytest.raises((OSError, images.ImageError)):
+    with pytest.raises((OSError, CourseError)):
         images.save(path, torch.ones(1, 4, 4))
     monkeypatch.undo()
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
@@ -746,12 +746,12 @@ def test_two_writers_of_one_file_have_each_their_own(tmp_path):
 
 
 def test_listing(tmp_path):
-    with pytest.raises(images.ImageError, match="no picture"):
+    with pytest.raises(CourseError, match="no picture"):
         images.listing(tmp_path)
     for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
         (tmp_path / name).touch()
     assert [p.name for p in images.listing(tmp_path)] == ["a.JPG", "b.png"]
-    with pytest.raises(images.ImageError, match="no such folder"):
+    with pytest.raises(CourseError, match="no such folder"):
         images.listing(tmp_path / "none")
 
 
@@ -773,7 +773,7 @@ def test_crop_to_multiple_and_shave():
     assert torch.equal(images.crop_to_multiple(x, 3), x[:, :6, :9])
     assert torch.equal(images.shave(x, 2), x[:, 2:5, 2:9])
     assert images.shave(x, 0) is x
-    with pytest.raises(images.ImageError, match="11x7"):
+    with pytest.raises(CourseError, match="11x7"):
         images.crop_to_multiple(x, 8)
 
 
@@ -825,7 +825,7 @@ def test_tiles_with_a_halo_equal_the_whole(shape):
 
 @pytest.mark.parametrize("shape", [(3, 0, 5), (3, 5, 0), (2, 1, 0, 0)])
 def test_a_picture_without_pixels_has_no_tiles(shape):
-    with pytest.raises(images.ImageError, match=f"{shape[-1]}x{shape[-2]}"):
+    with pytest.raises(CourseError, match=f"{shape[-1]}x{shape[-2]}"):
         images.map_tiles(blur, torch.zeros(shape), tile=10, halo=3)
 
 
@@ -854,11 +854,11 @@ def test_split_and_join_are_inverse():
     assert tiles.shape == (15, 2, 4, 4)
     assert torch.equal(tiles[6], x[:, 4:8, 4:8])  # row by row: the second of the second row
     assert torch.equal(images.join_tiles(tiles, columns=5), x)
-    with pytest.raises(images.ImageError, match="20x12"):
+    with pytest.raises(CourseError, match="20x12"):
         images.split_tiles(x, 8)
 
 
 def test_an_array_is_no_picture(tmp_path):
-    with pytest.raises(images.ImageError, match="not ndarray; of .H, W, C., torch.from_numpy"):
+    with pytest.raises(CourseError, match="not ndarray; of .H, W, C., torch.from_numpy"):
         images.save(tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from builders import randomized
 
-from helpers import models
+from helpers import CourseError, models
 from helpers.models import originals
 
 # ------------------------------------------------------------------------------ checkpoints, .pth
@@ -22,7 +22,7 @@ class Trap:
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
     torch.save({"conv1.weight": torch.zeros(1), "trap": Trap(tmp_path / "sprung")}, tmp_path / "evil.pth")
-    with pytest.raises(originals.OriginalError, match=r"evil\.pth"):
+    with pytest.raises(CourseError, match=r"evil\.pth"):
         originals.load_checkpoint(models.SkylineSRCNN(), tmp_path / "evil.pth")
     assert not (tmp_path / "sprung").exists()
     torch.load(tmp_path / "evil.pth", weights_only=False)  # the trap is real
@@ -47,13 +47,13 @@ def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
     if content in ("text", "empty", "half"):
         torch.save(models.SkylineSRCNN().state_dict(), path)
         path.write_bytes({"text": b"hello\n" * 9, "empty": b"", "half": path.read_bytes()[:5000]}[content])
-    with pytest.raises(originals.OriginalError, match=r"c\.pth") as caught:
+    with pytest.raises(CourseError, match=r"c\.pth") as caught:
         originals.load_checkpoint(models.SkylineSRCNN(), path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(originals.OriginalError, match=r"none\.pth: no such"):
+    with pytest.raises(CourseError, match=r"none\.pth: no such"):
         originals.load_checkpoint(models.SkylineSRCNN(), tmp_path / "none.pth")
 
 
@@ -106,10 +106,8 @@ def test_files_that_are_not_npeg_s_are_refused_and_nothing_in_them_runs(tmp_path
         encoder, decoder = decoder, encoder
     else:
         encoder.write_bytes({"noise": b"\x93NUMPY\1\0junk", "empty": b"", "text": b"hello"}[content])
-    with pytest.raises(
-        originals.OriginalError, match="another network" if content == "swapped" else "no archive of arrays"
-    ):
+    with pytest.raises(CourseError, match="another network" if content == "swapped" else "no archive of arrays"):
         originals.load_npeg(encoder, decoder)
     assert not (tmp_path / "evil").exists()
-    with pytest.raises(originals.OriginalError, match="no such file"):
+    with pytest.raises(CourseError, match="no such file"):
         originals.load_npeg(tmp_path / "none.npy", decoder)

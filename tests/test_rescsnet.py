@@ -4,7 +4,7 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import datasets, degradations, images, losses, metrics, models, zoo
+from helpers import CourseError, datasets, degradations, images, losses, metrics, models, zoo
 from helpers.degradations import SENSED_BLOCK as BLOCK
 
 TABLE = {0.25: 26_418_984, 0.20: 21_418_484, 0.15: 16_417_984, 0.10: 11_417_484, 0.04: 5_416_884, 0.01: 2_416_584}
@@ -205,9 +205,9 @@ def test_tasks_name_their_ratio():
     assert degradations.ratio_of("cs-04") == 0.04 and degradations.covers("cs", "cs-04")
     assert not degradations.covers("cs", "codec")
     for task in ("cs", "cs-00", "cs-26", "cs-4", "sr-x2"):
-        with pytest.raises(degradations.TaskError):
+        with pytest.raises(CourseError):
             degradations.ratio_of(task)
-    with pytest.raises(degradations.TaskError, match="`sense` and `recover`"):
+    with pytest.raises(CourseError, match="`sense` and `recover`"):
         degradations.for_task("cs-10")
 
 

@@ -12,8 +12,7 @@ from builders import photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import images, metrics, models, recipes, sensing, zoo
-from helpers.sensing import SensingError
+from helpers import CourseError, images, metrics, models, recipes, sensing, zoo
 from helpers.training import Plan
 
 NETWORK = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
@@ -120,7 +119,7 @@ def test_numbers_of_numpy_are_numbers(kind):
 
 @pytest.mark.parametrize("bits", [7.5, "8", None, float("nan")])
 def test_bits_that_are_no_whole_number_are_refused(bits):
-    with pytest.raises(SensingError, match="2 to 16 bits"):
+    with pytest.raises(CourseError, match="2 to 16 bits"):
         sensing.sense(photograph(40, 50, 1), 0.1, bits)
 
 
@@ -128,7 +127,7 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     path = tiny_zoo / "other.json"
     data = sensing.sense(photograph(40, 50, 1), 0.1, model=path)
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
-    with pytest.raises(SensingError, match="was written for 'other', which does not load"):
+    with pytest.raises(CourseError, match="was written for 'other', which does not load"):
         sensing.recover(data)
     assert sensing.recover(data, path).shape == (1, 40, 50)
 
@@ -148,19 +147,19 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     ],
 )
 def test_what_cannot_be_sensed_is_said(options, said):
-    with pytest.raises(SensingError, match=said):
+    with pytest.raises(CourseError, match=said):
         sensing.sense(photograph(40, 50, 1), **options)
 
 
 def test_a_picture_too_small_to_measure_is_said():
-    with pytest.raises(SensingError, match="nothing is measured of 3x3 pixels; take a larger ratio"):
+    with pytest.raises(CourseError, match="nothing is measured of 3x3 pixels; take a larger ratio"):
         sensing.sense(photograph(3, 3, 1), 0.01)
-    with pytest.raises(SensingError, match="nothing is measured of 1x1 pixels; take a larger picture"):
+    with pytest.raises(CourseError, match="nothing is measured of 1x1 pixels; take a larger picture"):
         sensing.sense(photograph(1, 1, 1), 0.25)
 
 
 def test_another_network_s_file_is_refused(data):
-    with pytest.raises(SensingError, match="other weights"):
+    with pytest.raises(CourseError, match="other weights"):
         sensing.recover(rewritten(data, model="other"))
 
 
@@ -209,7 +208,7 @@ def test_a_file_that_makes_no_sense_is_refused_in_one_line(data, changes):
         damaged = buffer.getvalue()
     else:
         damaged = rewritten(data, **changes)
-    with pytest.raises(SensingError) as caught:
+    with pytest.raises(CourseError) as caught:
         sensing.recover(damaged)
     assert "\n" not in str(caught.value)
 
@@ -219,7 +218,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(data):
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name) + (b"\0" * (64 << 20) if name == "measurements.npy" else b""))
-    with pytest.raises(SensingError, match="more room"):
+    with pytest.raises(CourseError, match="more room"):
         sensing.recover(buffer.getvalue())
 
 
@@ -231,7 +230,7 @@ def test_an_archive_where_an_array_should_be_is_refused(data, name):
     with zipfile.ZipFile(buffer, "w") as new:
         for part, body in members.items():
             new.writestr(part, data if part == name else body)
-    with pytest.raises(SensingError, match="not a whole file|more room"):
+    with pytest.raises(CourseError, match="not a whole file|more room"):
         sensing.recover(buffer.getvalue())
 
 
@@ -242,7 +241,7 @@ def test_other_archives_are_refused(names):
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in names:
             archive.writestr(name, b"")
-    with pytest.raises(SensingError, match="other arrays"):
+    with pytest.raises(CourseError, match="other arrays"):
         sensing.read(buffer.getvalue())
 
 
@@ -256,7 +255,7 @@ def test_ten_thousand_damaged_files_are_refused(data):
             about, arrays = sensing.read(bytes(damaged))
             intact = sensing.read(data)
             believed += about != intact[0] or any((arrays[k] != intact[1][k]).any() for k in arrays)
-        except SensingError as why:
+        except CourseError as why:
             assert "\n" not in str(why)
     assert believed == 0  # flips in parts of an archive that say nothing, such as dates, leave what is read as it was
 
@@ -264,7 +263,7 @@ def test_ten_thousand_damaged_files_are_refused(data):
 @settings(max_examples=200, deadline=None)
 @given(content=st.binary(max_size=400))
 def test_whatever_the_bytes_there_is_one_kind_of_error(content):
-    with pytest.raises(SensingError):
+    with pytest.raises(CourseError):
         sensing.recover(content)
 
 

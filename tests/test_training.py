@@ -18,10 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from helpers import datasets, degradations, images, metrics, models, training
+from helpers import CourseError, datasets, degradations, images, metrics, models, training
 from helpers.service import devices
-from helpers.service.devices import DeviceError
-from helpers.training import Plan, TrainingError, train
+from helpers.training import Plan, train
 
 ROOT = Path(training.__file__).resolve().parent.parent
 TARGETS = [images.to_uint8(photograph(32, 40, 1, seed)) for seed in range(3)]
@@ -103,7 +102,7 @@ def test_every_optimizer_and_schedule_moves_the_weights(optimizer, schedule):
 
 @pytest.mark.parametrize("wrong", [{"schedule": "cosinus"}, {"optimizer": "adamm"}])
 def test_an_unknown_optimizer_or_schedule_is_an_error(wrong):
-    with pytest.raises(TrainingError, match=next(iter(wrong.values()))):
+    with pytest.raises(CourseError, match=next(iter(wrong.values()))):
         fit(plan=Plan(1, **wrong))
 
 
@@ -281,7 +280,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_run_is_not_overwritten_unasked(tmp_path):
     fit(validation=VALIDATION, out=tmp_path)
     before = files(tmp_path)
-    with pytest.raises(TrainingError, match=r"last\.pt: a run is there already; .*--resume.*--overwrite.*--out\.$"):
+    with pytest.raises(CourseError, match=r"last\.pt: a run is there already; .*--resume.*--overwrite.*--out\.$"):
         fit(batch=until(0, pytest.fail), out=tmp_path)
     assert files(tmp_path) == before
 
@@ -303,7 +302,7 @@ ORIGIN = {"loss": "mse", "batch": 4, "sets": ["T91"], "SHA-256 of T91": "15ee"}
 def test_a_checkpoint_of_another_recipe_or_of_other_data_is_an_error(tmp_path, change):
     fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
     before, key = files(tmp_path), next(iter(change))
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(CourseError) as caught:
         fit(batch=until(2, pytest.fail), plan=Plan(4), out=tmp_path, origin=ORIGIN | change, resume=True)
     assert f"last.pt: this run began with {key} {ORIGIN[key]}; go on" in str(caught.value)
     assert files(tmp_path) == before
@@ -329,14 +328,14 @@ def test_resume_without_a_checkpoint_begins(tmp_path):
 @pytest.mark.parametrize("other", [("edsr", 2, 8, 1), ("edsr", 3, 4, 1), ("fsrcnn", 2)])
 def test_a_checkpoint_of_another_model_is_an_error(tmp_path, other):
     fit(out=tmp_path)
-    with pytest.raises(TrainingError, match=r"last\.pt") as caught:
+    with pytest.raises(CourseError, match=r"last\.pt") as caught:
         fit(models.KINDS[other[0]](*other[1:]), out=tmp_path, resume=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_the_same_shapes_for_another_scale_is_an_error(tmp_path):
     fit(models.SRCNN(2, (9, 1, 5)), plan=Plan(1), out=tmp_path)
-    with pytest.raises(TrainingError, match=r"last\.pt"):
+    with pytest.raises(CourseError, match=r"last\.pt"):
         fit(models.SRCNN(4, (9, 1, 5)), plan=Plan(1), out=tmp_path, resume=True)
 
 
@@ -344,7 +343,7 @@ def test_a_checkpoint_of_the_same_shapes_for_another_scale_is_an_error(tmp_path)
 def test_a_checkpoint_of_another_plan_is_an_error(tmp_path, change):
     plan = Plan(8, every=4)
     fit(batch=until(3, (tmp_path / "stop").touch), plan=plan, out=tmp_path)
-    with pytest.raises(TrainingError, match=r"last\.pt"):
+    with pytest.raises(CourseError, match=r"last\.pt"):
         fit(plan=dataclasses.replace(plan, **change), out=tmp_path, resume=True)
 
 
@@ -354,7 +353,7 @@ def test_resuming_with_another_learning_rate_uses_it_or_refuses(tmp_path):
     fit(batch=until(3, (tmp_path / "stop").touch), plan=plan, out=tmp_path)
     try:
         _, log = fit(plan=dataclasses.replace(plan, learning_rate=1e-5), out=tmp_path, resume=True)
-    except TrainingError:
+    except CourseError:
         return
     assert log[-1]["learning_rate"] == pytest.approx(1e-5)
 
@@ -380,7 +379,7 @@ def test_a_damaged_checkpoint_is_an_error(tmp_path, damage):
         torch.save([1, 2] if damage == "list" else {k: v for k, v in state.items() if k != "log"}, path)
     else:
         path.write_bytes({"empty": b"", "text": b"hello", "half": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(TrainingError, match=r"last\.pt") as caught:
+    with pytest.raises(CourseError, match=r"last\.pt") as caught:
         fit(out=tmp_path, resume=True)
     assert "\n" not in str(caught.value)
 
@@ -482,7 +481,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
         calls.append(1)
         return (prediction - target).square().mean() * (math.nan if len(calls) > 3 else 1)
 
-    with pytest.raises(TrainingError, match="loss is nan at step 4"):
+    with pytest.raises(CourseError, match="loss is nan at step 4"):
         fit(plan=Plan(8, every=2), loss=loss, validation=VALIDATION, out=tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 2
     assert all(v.isfinite().all() for v in load_file(tmp_path / "best.safetensors").values())
@@ -502,7 +501,7 @@ def breaks_at(*calls: int, value: float = math.nan):
 @pytest.mark.parametrize("bad", [4, 5, 6])
 def test_a_broken_loss_names_its_step_its_pictures_and_the_last_good_weights(tmp_path, bad):
     batches = patches(sources=["a", "b", "c"], batch=2)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(CourseError) as caught:
         fit(batch=batches, plan=Plan(9, every=3), loss=breaks_at(bad, value=math.inf), out=tmp_path)
     of, before = (", ".join(dict.fromkeys(batches.names(step))) for step in (bad - 1, bad - 2))
     good = tmp_path / "step-0000003.safetensors"
@@ -520,14 +519,14 @@ def test_weights_that_break_in_the_last_step_before_a_checkpoint_are_not_saved(t
         return nn.functional.mse_loss(prediction, target) + (nothing.sqrt() if steep[0] == 4 else nothing)
 
     steep = [0]
-    with pytest.raises(TrainingError, match="a weight is no number after step 4; the last good .* of step 2;"):
+    with pytest.raises(CourseError, match="a weight is no number after step 4; the last good .* of step 2;"):
         fit(plan=Plan(6, every=2), loss=loss, out=tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 2
 
 
 def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
     """The loss of the step that breaks them is still finite."""
-    with contextlib.suppress(TrainingError):
+    with contextlib.suppress(CourseError):
         fit(plan=Plan(1, math.inf, "constant", averaging=0), validation=VALIDATION, out=tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
 
@@ -542,7 +541,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises((OSError, TrainingError)):
+    with pytest.raises((OSError, CourseError)):
         fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
     assert started
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -563,7 +562,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
         write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(CourseError) as caught:
         fit(plan=Plan(4, every=2), validation=VALIDATION, out=tmp_path, resume=True)
     reason = "the disk is full; free some space" if code == errno.ENOSPC else f"({os.strerror(code)})"
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
@@ -586,7 +585,7 @@ def test_a_disk_that_refuses_to_keep_what_it_took_leaves_the_old_checkpoint(tmp_
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TrainingError, match="the disk is full"):
+    with pytest.raises(CourseError, match="the disk is full"):
         fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
     assert files(tmp_path)["last.pt"] == before
 
@@ -597,7 +596,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path,
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(training.tempfile, "TemporaryFile", closed)
-    with pytest.raises(TrainingError, match=r"out: cannot be written \(Permission denied\); mend that"):
+    with pytest.raises(CourseError, match=r"out: cannot be written \(Permission denied\); mend that"):
         fit(batch=until(0, pytest.fail), out=tmp_path / "out", resume=resume)
 
 
@@ -622,7 +621,7 @@ def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, monkeypatch):
     fit(plan=Plan(2, every=2), out=tmp_path)
     before = files(tmp_path)["last.pt"]
     monkeypatch.setattr(RecordWriter, "write", full)
-    with pytest.raises(TrainingError, match="tensorboard: the disk is full; free some space, then go on with --resume"):
+    with pytest.raises(CourseError, match="tensorboard: the disk is full; free some space, then go on with --resume"):
         fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
     assert files(tmp_path)["last.pt"] == before
     assert not heard
@@ -640,7 +639,7 @@ t.fit(model, plan=plan(2), out=out)
 before = (out / "last.pt").read_bytes()
 try:
     t.fit(model, plan=plan(200), out=out, resume=True)
-except training.TrainingError as why:
+except CourseError as why:
     print(why)
 assert not list(out.glob(".*")), list(out.glob(".*"))
 step = t.torch.load(out / "last.pt", weights_only=True)["step"]
@@ -742,7 +741,7 @@ def test_a_world_of_one_wants_no_group(monkeypatch):
 def test_a_world_of_several_without_torchrun_is_an_error(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(DeviceError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
+    with pytest.raises(CourseError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
         fit()
 
 
@@ -801,7 +800,7 @@ count = []
 try:
     batches = t.patches(sources=["a", "b", "c"], batch=2)
     t.train(t.network(), batches, broken, Plan(8, every=2), out=out / "broken", progress=False)
-except t.TrainingError as why:
+except CourseError as why:
     (out / f"broken-{rank}.txt").write_text(str(why))
 
 own = out / f"machine-{rank}"  # machines without a common disk: the first alone has the run's files

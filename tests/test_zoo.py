@@ -10,7 +10,7 @@ import torch
 from builders import photograph, randomized, recipe, shipped
 from PIL import Image
 
-from helpers import codec, datasets, degradations, evaluation, images, metrics, models, zoo
+from helpers import CourseError, codec, datasets, degradations, evaluation, images, metrics, models, zoo
 from helpers.publishing import publish
 from helpers.service.files import DATA, sha256
 
@@ -57,7 +57,7 @@ def test_an_empty_zoo_is_an_empty_table(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
     assert zoo.available().empty
     assert zoo.for_task("sr-x2") == []
-    with pytest.raises(zoo.ZooError, match="none yet"):
+    with pytest.raises(CourseError, match="none yet"):
         zoo.load("srcnn")
 
 
@@ -87,7 +87,7 @@ def test_the_best_comes_first(shelf):
 
 
 def test_an_unknown_name_lists_the_names(shelf):
-    with pytest.raises(zoo.ZooError, match=r"'vgg'.*good-x2, one-x3, poor-x2"):
+    with pytest.raises(CourseError, match=r"'vgg'.*good-x2, one-x3, poor-x2"):
         zoo.load("vgg")
 
 
@@ -99,13 +99,13 @@ def test_damaged_weights_are_refused(shelf):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors.*SHA-256"):
+    with pytest.raises(CourseError, match=r"good-x2\.safetensors.*SHA-256"):
         zoo.load("good-x2")
 
 
 def test_missing_weights_are_refused(shelf):
     (shelf / "good-x2.safetensors").unlink()
-    with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors.*missing"):
+    with pytest.raises(CourseError, match=r"good-x2\.safetensors.*missing"):
         zoo.load("good-x2")
 
 
@@ -113,7 +113,7 @@ def test_missing_weights_are_refused(shelf):
 def test_a_broken_card_is_refused(shelf, text):
     (shelf / "good-x2.json").write_bytes(text.encode(errors="surrogateescape"))
     for act in (lambda: zoo.load("good-x2"), lambda: zoo.for_task("sr-x3"), zoo.available):
-        with pytest.raises(zoo.ZooError, match=r"good-x2\.json: not the card of a network .*; get it again"):
+        with pytest.raises(CourseError, match=r"good-x2\.json: not the card of a network .*; get it again"):
             act()
 
 
@@ -122,14 +122,14 @@ def test_a_broken_card_is_refused(shelf, text):
 def test_a_card_that_lacks_something_is_named_by_all(shelf, key, value):
     edit(shelf / "good-x2.json", **{key: value})
     for act in (lambda: zoo.load("good-x2"), lambda: zoo.for_task("sr-x3"), zoo.available):
-        with pytest.raises(zoo.ZooError, match=rf"good-x2\.json: .*{key} is not on it"):
+        with pytest.raises(CourseError, match=rf"good-x2\.json: .*{key} is not on it"):
             act()
 
 
 @pytest.mark.parametrize("figures", [[], {"sr-x2": 3}, {"sr-x2": {"bundled": {"psnr": "high"}}}])
 def test_figures_that_are_none_are_named(shelf, figures):
     edit(shelf / "good-x2.json", figures=figures)
-    with pytest.raises(zoo.ZooError, match=r"good-x2\.json: its figures"):
+    with pytest.raises(CourseError, match=r"good-x2\.json: its figures"):
         zoo.for_task("sr-x2")
 
 
@@ -137,7 +137,7 @@ def test_weights_that_are_the_cards_and_no_safetensors_are_refused(shelf):
     path = shelf / "good-x2.safetensors"
     path.write_bytes(b"no weights")
     edit(shelf / "good-x2.json", sha256=sha256(path))
-    with pytest.raises(zoo.ZooError, match=r"good-x2\.safetensors: not the weights"):
+    with pytest.raises(CourseError, match=r"good-x2\.safetensors: not the weights"):
         zoo.load("good-x2")
 
 
@@ -145,7 +145,7 @@ def test_weights_that_are_the_cards_and_no_safetensors_are_refused(shelf):
                                     {"network": {"kind": "edsr", "depth": 3}}])  # fmt: skip
 def test_a_card_that_does_not_describe_its_weights_is_refused(shelf, change):
     edit(shelf / "good-x2.json", **change)
-    with pytest.raises(zoo.ZooError, match="good-x2"):
+    with pytest.raises(CourseError, match="good-x2"):
         zoo.load("good-x2")
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from helpers import datasets, images, recipes, zoo  # noqa: E402
+from helpers import CourseError, datasets, recipes, zoo  # noqa: E402
 from helpers.service.files import atomic  # noqa: E402
 
 QUEUE = ("edsr-x4", "edsr-x3", "edsr-x2", "jpeg-blind", "rescsnet-any")
 
 
 def choose(sets: list[str], megabytes: float) -> tuple[dict[str, list[Path]], list[str]]:
-    """The files of the sets that fit, in the order given; and the sets that do not. Raises DatasetError."""
+    """The files of the sets that fit, in the order given; and the sets that do not. Raises CourseError."""
     packed, left_out = {}, []
     for name in sets:
         files = datasets.folder(name)
@@ -30,7 +30,7 @@ def choose(sets: list[str], megabytes: float) -> tuple[dict[str, list[Path]], li
         else:
             left_out.append(name)
     if not packed:
-        raise datasets.DatasetError(f"none of {', '.join(sets)} fits into {megabytes:g} MB; name others by SETS.")
+        raise CourseError(f"none of {', '.join(sets)} fits into {megabytes:g} MB; name others by SETS.")
     return packed, left_out
 
 
@@ -71,7 +71,7 @@ def main() -> None:
         own = list(dict.fromkeys(name for recipe in queue for name in recipe.sets))
         packed, left_out = choose(options.sets.split(",") if options.sets else own, options.megabytes)
         pack(options.out, queue, packed)
-    except (datasets.DatasetError, images.ImageError, recipes.RecipeError, OSError) as why:
+    except (CourseError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         sys.exit(2)
     print(f"{options.out}: {size([options.out]):.1f} MB")

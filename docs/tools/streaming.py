@@ -21,7 +21,7 @@ from pathlib import Path
 import webdataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from helpers import datasets, degradations, images, recipes, training  # noqa: E402
+from helpers import CourseError, datasets, degradations, images, recipes, training  # noqa: E402
 from helpers.service import devices  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def pack(folder: str, out: Path, pictures: int) -> None:
 
 
 def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:
-    """Patches of the pictures in a shard. Raises DatasetError."""
+    """Patches of the pictures in a shard. Raises CourseError."""
     channels, found = recipes.network(recipe).channels, {}
     try:
         for sample in webdataset.WebDataset(shard, shardshuffle=False, nodesplitter=None):
@@ -44,10 +44,10 @@ def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:
             name = f"{sample['__key__']}.{kind}"
             picture = datasets.load_uint8(BytesIO(sample[kind]), channels)
             found[name] = images.crop_to_multiple(picture, recipe.scale)
-    except images.ImageError as why:
-        raise datasets.DatasetError(f"{shard}: {name}: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"{shard}: {name}: {why}") from None
     except (OSError, tarfile.TarError) as why:
-        raise datasets.DatasetError(f"{shard}: not a whole shard ({why}); pack or fetch it again.") from None
+        raise CourseError(f"{shard}: not a whole shard ({why}); pack or fetch it again.") from None
     clean, degrade = list(found.values()), degradations.for_task(recipe.task)
     how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
     return datasets.Patches(clean, [degrade(y) for y in clean], sources=list(found), **how)
@@ -121,7 +121,7 @@ def main() -> None:
     try:
         if options.what != "measure" and len(options.paths) < 2:
             wants = "a folder of pictures and one for shards" if options.what == "pack" else "two shards or more"
-            raise datasets.DatasetError(f"{options.what} wants {wants}.")
+            raise CourseError(f"{options.what} wants {wants}.")
         recipe = recipes.changed(recipes.find(options.recipe), steps=options.steps)
         if options.what == "pack":
             pack(options.paths[0], Path(options.paths[1]), options.pictures)
@@ -129,7 +129,7 @@ def main() -> None:
             measure(options.paths, recipe, options.stay)
         else:
             train(options.paths, recipe, options.stay, options.out, options.resume)
-    except (datasets.DatasetError, devices.DeviceError, images.ImageError, training.TrainingError, OSError) as why:
+    except (CourseError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         sys.exit(2)
 

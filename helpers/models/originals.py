@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..service.errors import CourseError
 from ..service.files import reason
 from .binary_autoencoder import NPEG
 
@@ -18,50 +19,44 @@ MAX_NPEG = 4 << 20  # bytes of each of NPEG's two files, unpacked; the originals
 HASHING = {"DICT", "SETITEM", "SETITEMS", "ADDITEMS", "FROZENSET"}  # operations of pickles that make sets and dicts
 
 
-class OriginalError(ValueError):
-    """A file that is not there or holds no weights of an original system; one sentence that says what to do."""
-
-
 def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module:
     """Load an original system's own checkpoint (a .pth state_dict, plain or under "state_dict"/"model") strictly.
 
-    Tensors only are read: code inside a pickle does not run. Raises OriginalError.
+    Tensors only are read: code inside a pickle does not run. Raises CourseError.
     """
     path = Path(path)
     if not path.is_file():
-        raise OriginalError(f"{path}: no such checkpoint; check the name.")
+        raise CourseError(f"{path}: no such checkpoint; check the name.")
     try:
         _check_unpacked(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OriginalError:
+    except CourseError:
         raise
     except Exception:
-        raise OriginalError(f"{path}: not a PyTorch checkpoint of tensors alone; nothing of it was run.") from None
+        raise CourseError(f"{path}: not a PyTorch checkpoint of tensors alone; nothing of it was run.") from None
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     try:
         model.load_state_dict(state)
     except Exception as why:
-        raise OriginalError(f"{path}: a checkpoint of another model ({reason(why)}).") from None
+        raise CourseError(f"{path}: a checkpoint of another model ({reason(why)}).") from None
     return model.eval()
 
 
 def _check_unpacked(path: Path) -> None:
-    """Raises OriginalError where the parts of a zip file would take too much memory, however small they are packed."""
+    """Raises CourseError where the parts of a zip file would take too much memory, however small they are packed."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
         if size > MAX_CHECKPOINT:
-            raise OriginalError(
-                f"{path}: unpacked it takes {size >> 20:,} MB, which is no checkpoint of these systems."
-            )
+            raise CourseError(f"{path}: unpacked it takes {size >> 20:,} MB, which is no checkpoint of these systems.")
 
 
 def load_npeg(encoder: str | Path, decoder: str | Path) -> NPEG:
     """NPEG with the original's own weights: its two files, .npz archives (named .npy) of pickled lists of arrays.
 
-    They are read by an unpickler that admits NumPy arrays and nothing else. Raises OriginalError.
+    They are read by an unpickler that admits NumPy arrays and nothing else. Raises CourseError.
     """
     model = NPEG()
     for chain, path in ((model.encoder, Path(encoder)), (model.decoder, Path(decoder))):
@@ -69,7 +64,7 @@ def load_npeg(encoder: str | Path, decoder: str | Path) -> NPEG:
         given = _arrays_of(path)
         wanted = [t for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]  # TensorFlow's HWIO
         if [a.shape for a in given] != [tuple(t.shape) for t in wanted]:
-            raise OriginalError(f"{path}: weights of another network; NPEG's have the shapes of four 3×3 convolutions.")
+            raise CourseError(f"{path}: weights of another network; NPEG's have the shapes of four 3×3 convolutions.")
         for t, array in zip(wanted, given, strict=True):
             t.data.copy_(torch.from_numpy(array.astype(np.float32)))
     return model.eval()
@@ -123,23 +118,23 @@ def _unpickled(data: bytes):
 
 
 def _arrays_of(path: Path) -> list[np.ndarray]:
-    """The arrays of the list "w" in an .npz archive, one after the other. Raises OriginalError."""
+    """The arrays of the list "w" in an .npz archive, one after the other. Raises CourseError."""
     try:
         with zipfile.ZipFile(path) as archive:
             about = archive.getinfo("w.npy")
             if about.file_size > MAX_NPEG:
-                raise OriginalError(f"{path}: unpacked it takes {about.file_size >> 20} MB, which is not NPEG's.")
+                raise CourseError(f"{path}: unpacked it takes {about.file_size >> 20} MB, which is not NPEG's.")
             file = io.BytesIO(archive.read(about))
         version = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         header(file)
         return list(_flat(_unpickled(file.read())))
     except FileNotFoundError:
-        raise OriginalError(f"{path}: no such file; check the name.") from None
-    except OriginalError:
+        raise CourseError(f"{path}: no such file; check the name.") from None
+    except CourseError:
         raise
     except Exception as why:  # whatever a damaged or hostile file makes these parsers raise
-        raise OriginalError(f"{path}: no archive of arrays ({reason(why)}); nothing of it was run.") from None
+        raise CourseError(f"{path}: no archive of arrays ({reason(why)}); nothing of it was run.") from None
 
 
 def _flat(found: list, most: int = 100) -> Iterator[np.ndarray]:

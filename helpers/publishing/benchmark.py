@@ -28,6 +28,7 @@ import torch
 
 from .. import baselines, datasets, evaluation, images, models, recipes, sensing, zoo
 from ..service import devices
+from ..service.errors import CourseError
 from ..service.files import DATA, atomic
 
 RESULTS = DATA / "results"
@@ -69,7 +70,7 @@ def run(
     """Measure what is not measured yet: yields (task, set, method, seconds), None for the seconds of what was skipped.
 
     `again`: all of `tasks`, whatever is there. `spot_check`: first one picture of each method; where its scores are
-    those of the table, the table stays. Raises EvaluationError for a picture that cannot be measured.
+    those of the table, the table stays. Raises CourseError for a picture that cannot be measured.
     """
     folder = Path(folder)
     for task, name in tables():
@@ -77,7 +78,7 @@ def run(
             continue
         try:
             files = datasets.folder(name)
-        except datasets.DatasetError:
+        except CourseError:
             yield task, name, "", None  # a set that is not here
             continue
         for method in evaluation.methods_for(task):
@@ -88,7 +89,7 @@ def run(
             start = time.perf_counter()
             measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
             if failures:
-                raise evaluation.EvaluationError(failures[0])
+                raise CourseError(failures[0])
             _keep(folder, task, name, method, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
 
@@ -257,7 +258,7 @@ def _write(folder: Path, entries: dict[str, dict]) -> None:
 
 
 def _provenance(folder: Path) -> dict[str, dict]:
-    """What is noted of tables. Raises EvaluationError where the file is damaged."""
+    """What is noted of tables. Raises CourseError where the file is damaged."""
     path = folder / "provenance.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -265,20 +266,20 @@ def _provenance(folder: Path) -> dict[str, dict]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         damaged = True
     if damaged:
-        raise evaluation.EvaluationError(f"{path}: damaged; get it again, or remove it and all is measured again.")
+        raise CourseError(f"{path}: damaged; get it again, or remove it and all is measured again.")
     return known
 
 
 def _table(folder: Path, task: str, name: str) -> pd.DataFrame:
-    """A table of results, without rows where there is none yet. Raises EvaluationError where the file is damaged."""
+    """A table of results, without rows where there is none yet. Raises CourseError where the file is damaged."""
     path = folder / f"{task}-{name}.csv"
     try:
         found = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=evaluation.COLUMNS)
         names = found[["image", "method"]]
     except (ValueError, KeyError, OverflowError):
-        raise evaluation.EvaluationError(f"{path}: no table of results; get it again, or remove it.") from None
+        raise CourseError(f"{path}: no table of results; get it again, or remove it.") from None
     if not all(isinstance(name, str) for column in names for name in names[column]):
-        raise evaluation.EvaluationError(f"{path}: lacks names of pictures or methods; get it again, or remove it.")
+        raise CourseError(f"{path}: lacks names of pictures or methods; get it again, or remove it.")
     return found
 
 

@@ -8,19 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from .. import comparison, datasets, degradations, metrics, models, zoo
-from ..evaluation import TASKS, EvaluationError, evaluate, test_sets
+from ..evaluation import TASKS, evaluate, test_sets
+from ..service.errors import CourseError
 from ..service.files import atomic
 
 
 def publish(run: str | os.PathLike) -> Path:
     """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
 
-    Raises DatasetError, EvaluationError, ZooError, and nothing is put there: for a run that was stopped, a set that is
+    Raises CourseError, and nothing is put there: for a run that was stopped, a set that is
     not there, a picture that cannot be measured.
     """
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     if len(cards) != 1:
-        raise EvaluationError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
+        raise CourseError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
     about = zoo.card(cards[0])
     _check_finished(cards[0], about)
     tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
@@ -29,7 +30,7 @@ def publish(run: str | os.PathLike) -> Path:
         for name in ("bundled", *test_sets(task)):
             table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
             if failures:
-                raise EvaluationError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
+                raise CourseError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
             figures[name] = figures_of(table)
     about["multiply_adds"] = models.multiply_adds(zoo.load(cards[0]))
     target = zoo.WEIGHTS / cards[0].name
@@ -41,14 +42,14 @@ def publish(run: str | os.PathLike) -> Path:
 
 
 def _check_finished(card: Path, about: dict) -> None:
-    """Raises EvaluationError where a card does not say that its training came to the end of its plan."""
+    """Raises CourseError where a card does not say that its training came to the end of its plan."""
     try:
         done, wanted = about["steps"], about["recipe"]["plan"]["steps"]
         finished = done >= wanted
     except (KeyError, TypeError):
-        raise EvaluationError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
+        raise CourseError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
     if not finished:
-        raise EvaluationError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
+        raise CourseError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
 def figures_of(table: pd.DataFrame) -> dict[str, float]:

@@ -8,9 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-
-class DeviceError(RuntimeError):
-    """A device that is not there, or processes that cannot meet; the message is one sentence that says what to do."""
+from .errors import CourseError
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -23,9 +21,9 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def check_device(name: str | None) -> torch.device:
-    """As `pick_device`, for a name that a user typed. Raises DeviceError where that device is not there or no use."""
+    """As `pick_device`, for a name that a user typed. Raises CourseError where that device is not there or no use."""
     if not _reduces_pictures(name):
-        raise DeviceError(f"device {name!r} is not there or lacks an operation; use cpu, or leave the option out.")
+        raise CourseError(f"device {name!r} is not there or lacks an operation; use cpu, or leave the option out.")
     return pick_device(name)
 
 
@@ -56,23 +54,23 @@ def rank() -> int:
 
 
 def _number(name: str, least: int) -> int:
-    """A variable that torchrun sets; `least` where it is not set. Raises DeviceError where it is no such number."""
+    """A variable that torchrun sets; `least` where it is not set. Raises CourseError where it is no such number."""
     text = os.environ.get(name) or str(least)
     if not (text.isdecimal() and int(text) >= least):
-        raise DeviceError(
+        raise CourseError(
             f"{name} is {text!r} where a number from {least} is wanted; begin with torchrun, or unset it."
         )
     return int(text)
 
 
 def join_processes(device: torch.device) -> None:
-    """Under torchrun, let the processes find each other, once. Raises DeviceError."""
+    """Under torchrun, let the processes find each other, once. Raises CourseError."""
     if world() == 1 or dist.is_initialized():
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         said = f"WORLD_SIZE is {world()}, without {' and '.join(missing)}"
-        raise DeviceError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
+        raise CourseError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     atexit.register(dist.destroy_process_group)
 

@@ -14,15 +14,12 @@ from pathlib import Path
 import pooch
 from tqdm.auto import tqdm
 
+from .errors import CourseError
 from .files import CATALOG, PARTS, course_data, reason
 
 ATTEMPTS = 4  # at one file, a second or two apart
 TIMEOUT = 30  # seconds without a byte before the connection counts as dropped
 pooch.get_logger().setLevel("WARNING")  # the progress bar says enough
-
-
-class DownloadError(RuntimeError):
-    """A download that failed; the message is one sentence that says what to do."""
 
 
 def catalog() -> dict[str, dict]:
@@ -32,11 +29,11 @@ def catalog() -> dict[str, dict]:
 
 
 def names(wanted: str) -> list[str]:
-    """The sets that a name stands for: itself, or those of a group, "standard" or "training". Raises DownloadError."""
+    """The sets that a name stands for: itself, or those of a group, "standard" or "training". Raises CourseError."""
     entries = catalog()
     found = [name for name, entry in entries.items() if wanted == name or wanted in entry["groups"]]
     if not found:
-        raise DownloadError(f"no set is called {wanted!r}; there are standard, training, {', '.join(entries)}.")
+        raise CourseError(f"no set is called {wanted!r}; there are standard, training, {', '.join(entries)}.")
     return found
 
 
@@ -54,7 +51,7 @@ def present(name: str, out: str | os.PathLike | None = None) -> dict[str, Path]:
 def download(name: str, out: str | os.PathLike | None = None, progress: bool = True) -> list[Path]:
     """Get a set of the catalogue, or all of a group, unless it is there already; the folders of its pictures.
 
-    They lie in `out`, by default `files.course_data()`, where `datasets.folder` finds them. Raises DownloadError.
+    They lie in `out`, by default `files.course_data()`, where `datasets.folder` finds them. Raises CourseError.
     """
     for each in names(name):
         entry, there = catalog()[each], present(each, out)
@@ -68,7 +65,7 @@ def download(name: str, out: str | os.PathLike | None = None, progress: bool = T
 def fetch(url: str, path: Path, sha256: str, progress: bool = True, resume: bool = False) -> None:
     """Get one file, unless it is there with that SHA-256. With `resume`, a break costs only what was under way.
 
-    Raises DownloadError.
+    Raises CourseError.
     """
     box = pooch.create(path.parent, "", registry={path.name: sha256}, urls={path.name: url}, retry_if_failed=ATTEMPTS)
     part = path.with_name(f"{path.name}.part")
@@ -76,10 +73,10 @@ def fetch(url: str, path: Path, sha256: str, progress: bool = True, resume: bool
     try:
         box.fetch(path.name, downloader=downloader)
     except ValueError:  # pooch's word for a wrong SHA-256, or an address that is none of the web
-        raise DownloadError(f"{url}: what came is not the file that was published; look whether it moved.") from None
+        raise CourseError(f"{url}: what came is not the file that was published; look whether it moved.") from None
     except OSError as why:  # those of requests, too
         kept = "; run it again, it goes on where it ended" if part.exists() else "; run it again"
-        raise DownloadError(f"{path}: the download failed ({reason(why)}){kept}.") from None
+        raise CourseError(f"{path}: the download failed ({reason(why)}){kept}.") from None
 
 
 class _Resuming:
@@ -134,7 +131,7 @@ def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, p
             _settle(staging / about["inside"], base / folder)
         archive.unlink()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as why:
-        raise DownloadError(f"{archive}: cannot be unpacked there ({reason(why)}).") from None
+        raise CourseError(f"{archive}: cannot be unpacked there ({reason(why)}).") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
