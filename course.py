@@ -42,7 +42,8 @@ def main(arguments=None):
     os.chdir(ROOT)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait actively make a busy machine crawl
     try:
-        setup(options.cpu, options.lock)
+        if not setup(options.cpu, options.lock) and options.command == "setup":
+            print(".venv has all that is needed")
         for command in commands(options.command, rest):
             subprocess.run(command, check=True)
     except subprocess.CalledProcessError as why:
@@ -69,13 +70,13 @@ def commands(name, rest):
 
 
 def setup(cpu, lock):
-    """Install all that is needed into .venv, unless it is there already, by the same requirements and versions."""
+    """Install all that is needed into .venv; False where it is there already, by the same requirements and versions."""
     requirements, versions = fingerprint("requirements.txt", "pyproject.toml"), fingerprint(lock)
     if os.path.isfile(STAMP):
         with open(STAMP, encoding="utf-8") as file:
             before = file.read().split()
         if before[:1] == [requirements] and (not lock or before[1:] == [versions]):
-            return
+            return False
     on_linux, fresh = platform.system() == "Linux", not os.path.isfile(PYTHON)
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
         print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 5 GB", flush=True)
@@ -86,6 +87,7 @@ def setup(cpu, lock):
         file.write(f"{requirements} {versions}\n")
     activate = os.path.join(".venv", "Scripts", "activate") if os.name == "nt" else "source .venv/bin/activate"
     print(f"ready: `make lab`, or `python course.py lab`, opens the notebooks; {activate} is for python -m helpers")
+    return True
 
 
 def fingerprint(*paths):
