@@ -40,7 +40,7 @@ unit: $(READY)  ## run the tests without the notebooks
 	@$(BIN)/python -m pytest -q $(WORKERS) tests
 
 lint: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ruff format --check --line-length 120 notebooks/*.py
 
 notebooks: $(READY)  ## execute the committed notebooks in place
 	@$(BIN)/python notebooks/run.py --in-place
@@ -96,7 +96,7 @@ fuzz: $(READY)  ## try all loaders on spoilt and hostile files, and write the ta
 	@$(BIN)/python tests/fuzz.py --write
 
 format: $(READY)  ## format the code
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/ruff format --line-length 120 notebooks/*.py
 
 clean:  ## remove what the targets made, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
