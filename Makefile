@@ -41,7 +41,7 @@ unit: ready  ## run the tests without the notebooks
 	@$(BIN)/python -m pytest -q $(WORKERS) tests
 
 lint: ready
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ruff format --check --line-length 120 notebooks/*.py
 
 notebooks: ready  ## execute the committed notebooks in place
 	@$(BIN)/python notebooks/run.py --in-place
@@ -97,7 +97,7 @@ fuzz: ready  ## try all loaders on spoilt and hostile files, and write the table
 	@$(BIN)/python tests/fuzz.py --write
 
 format: ready  ## format the code
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/ruff format --line-length 120 notebooks/*.py
 
 clean:  ## remove what the targets made, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
