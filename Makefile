@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 LOCK ?=
 # CPU=1: PyTorch without CUDA, on Linux 1 GB instead of 6.
 CPU ?=
+CHOICES := $(if $(CPU),--cpu) $(if $(LOCK),--lock $(LOCK))
 # Tests run in as many processes as there are cores; each may take 3 GB, so no more than four.
 WORKERS ?= -n auto --maxprocesses=4
 # Two torch threads that wait actively on a busy machine are ten times slower.
@@ -20,7 +21,8 @@ export OMP_WAIT_POLICY = PASSIVE
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-setup: ready  ## install all that the course needs into .venv
+setup:  ## install all that the course needs into .venv (CPU=1: PyTorch without CUDA)
+	@$(PYTHON) course.py setup $(CHOICES)
 
 course: ready  ## run all notebooks end to end: copies, HTML and a results table under build/
 	@$(PYTHON) course.py course
@@ -103,4 +105,4 @@ clean:  ## remove what the targets made, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 ready:
-	@$(PYTHON) course.py setup $(if $(CPU),--cpu) $(if $(LOCK),--lock $(LOCK))
+	@$(PYTHON) course.py ready $(CHOICES)

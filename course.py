@@ -29,7 +29,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s COMMAND [options]"
     )
-    parser.add_argument("command", choices=["setup", "lab", "course", "test"], metavar="COMMAND")
+    parser.add_argument("command", choices=["setup", "ready", "lab", "course", "test"], metavar="COMMAND")
     parser.add_argument("--cpu", action="store_true", help="PyTorch without CUDA: on Linux about 1 GB instead of 6")
     parser.add_argument("--lock", metavar="FILE", help="exact versions to install, such as requirements.lock")
     options, rest = parser.parse_known_args(arguments)
