@@ -38,6 +38,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
 @pytest.mark.parametrize("new", [False, True])
 def test_a_checkpoint_may_be_wrapped(tmp_path, under, new):
     state = SKYLINE.state_dict()
+    assert list(state) == [f"conv{n}.{part}" for n in (1, 2, 3) for part in ("weight", "bias")]  # the original's names
     found = {under: state, "epoch": 3} if under else state
     torch.save(found, tmp_path / "c.pth", _use_new_zipfile_serialization=new)
     model = originals.load_checkpoint(models.SkylineSRCNN(), tmp_path / "c.pth")
