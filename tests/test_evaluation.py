@@ -218,7 +218,7 @@ def codecs(tmp_path, monkeypatch):
     codec.load.cache_clear()
 
 
-def test_codecs_have_a_row_for_each_setting_of_the_files_that_decode_to_what_is_measured(codecs, tmp_path):
+def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs, tmp_path):
     small = images.save(tmp_path / "small.png", photograph(100, 200))
     table, failures = evaluate("codec", [*codecs, small], ["jpeg", "tiny", "npeg"], "mine", progress=False)
     assert len(failures) == 1 and "200x100 pixels are too few" in failures[0]

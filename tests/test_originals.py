@@ -36,7 +36,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
 
 @pytest.mark.parametrize("under", [None, "state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("new", [False, True])
-def test_a_checkpoint_may_be_wrapped(tmp_path, under, new):
+def test_skyline_takes_a_checkpoint_of_the_original(tmp_path, under, new):
     state = SKYLINE.state_dict()
     assert list(state) == [f"conv{n}.{part}" for n in (1, 2, 3) for part in ("weight", "bias")]  # the original's names
     found = {under: state, "epoch": 3} if under else state
@@ -78,7 +78,7 @@ def npeg_files(folder: Path, model: models.NPEG, protocol: int = 4) -> list[Path
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_npeg_takes_the_weights_of_the_original_from_new_and_old_pickles(tmp_path, protocol):
+def test_npeg_takes_the_weights_of_the_original(tmp_path, protocol):
     model = randomized(models.NPEG())
     found = originals.load_npeg(*npeg_files(tmp_path, model, protocol))
     assert not found.training
