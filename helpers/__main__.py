@@ -380,7 +380,7 @@ def _restore(options: argparse.Namespace) -> None:
     size = tuple(scale * side for side in images.stored_size(options.input))
     _check_output(options.output, options.input)
     images.check_size(options.output, *size)  # what is written can be read again
-    images.check_writable(options.output, options.quality)
+    images.check_writable(options.output, size, options.quality)
     device = devices.check_device(options.device)
     model = zoo.load_for(options.model, options.task)
     picture = images.load_uint8(options.input)
@@ -414,7 +414,7 @@ def _decompress(options: argparse.Namespace) -> None:
         data = file.read(codec.MAX_BYTES + 1)
     try:
         header = codec.read_header(data)
-        images.check_writable(options.output)
+        images.check_writable(options.output, (header.width, header.height))
         picture = codec.decompress_uint8(data, options.model, progress=not options.quiet)
     except CourseError as why:
         raise CourseError(f"{options.input}: {why}") from None
@@ -440,7 +440,7 @@ def _recover(options: argparse.Namespace) -> None:
         with open(options.input, "rb") as file:
             data = file.read(sensing.MAX_BYTES + 1)
         about = sensing.read(data)[0]
-        images.check_writable(options.output)
+        images.check_writable(options.output, (about.width, about.height))
         picture = sensing.recover(data, options.model, progress=not options.quiet)
     except CourseError as why:
         raise CourseError(f"{options.input}: {why}") from None

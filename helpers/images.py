@@ -72,7 +72,7 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     all. Raises CourseError, also for values of another scale.
     """
     path = Path(path)
-    check_writable(path, quality)
+    check_writable(path, quality=quality)
     kind = Image.registered_extensions()[path.suffix.lower()]
     options = LOSSY.get(kind, {}) | options | ({} if quality is None else {"quality": int(quality)})
     try:
@@ -89,8 +89,8 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     return path
 
 
-def check_writable(path: str | os.PathLike, quality: int | None = None) -> None:
-    """Raise CourseError, before any work is done, where `save` could not write to `path`, or not at that quality."""
+def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None, quality: int | None = None) -> None:
+    """Raise CourseError, before any work is done, where `save` could not write to `path`, nor `load` read it again."""
     path = Path(path)
     kind, why = Image.registered_extensions().get(path.suffix.lower()), refusal(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -99,6 +99,8 @@ def check_writable(path: str | os.PathLike, quality: int | None = None) -> None:
         why = f"{kind} has no quality {quality}; it is a whole number from 1 to 100, of .jpg and .webp files alone"
     if why:
         raise CourseError(f"{path}: {why}.")
+    if size:
+        check_size(path, *size)
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:

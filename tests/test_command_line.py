@@ -96,7 +96,7 @@ def test_restore_refuses_bad_pictures(place, capsys, name, content, hint):
 @pytest.mark.parametrize(
     ("arguments", "hints"),
     [
-        (["set", "out.png", "--task", "sr-x2"], ["set", "directory"]),
+        (["set", "out.png", "--task", "sr-x2"], ["set", "folder"]),
         (["in.png", "out.png", "--task", "sr-x7"], ["sr-x7", "sr-x2, sr-x3, sr-x4, deblock-q20"]),
         (["in.png", "out.png", "--task", "sr-x2", "--model", "vgg"], ["vgg", "good-x2"]),
         (["in.png", "out.png", "--task", "sr-x2", "--model", "one-x3"], ["one-x3", "sr-x3", "good-x2"]),
@@ -148,6 +148,7 @@ def test_restore_with_a_full_or_closed_disk(place, capsys, monkeypatch, where, c
 @pytest.mark.parametrize(
     ("width", "name", "hints"),
     [
+        (8_200, "out.webp", ["16400x2", "16,383", "PNG"]),
         (15_001, "out.png", ["30002x2", "30,000"]),
         (17_000, "out.jpg", ["34000x2", "30,000"]),  # not "save it as PNG", which would be refused as well
     ],
