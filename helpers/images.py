@@ -136,7 +136,8 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
     except (MemoryError, Image.DecompressionBombError):
         fault = "more pixels or memory than this course handles; it is damaged, or must be shrunk first"
     except Exception as why:  # whatever a damaged file makes Pillow and the libraries below it raise
-        fault = f"not a picture, or empty, damaged or truncated ({reason(why)}); get it again, or convert it to PNG"
+        said = reason(why).partition(" <")[0]  # without the address of an object
+        fault = f"not a picture, or empty, damaged or truncated ({said}); get it again, or convert it to PNG"
         if isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
             fault = f"{why.strerror.lower()}; check the name"
     raise CourseError(f"{name}: {fault}.")

@@ -1,7 +1,6 @@
 import errno
 import io
 import os
-import random
 import struct
 import zlib
 from pathlib import Path
@@ -125,7 +124,7 @@ STORED = {  # name: what is stored, how
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, kind in STORED.items() for mode in kind[1]])
-def test_exif_orientation_in_every_mode_and_format(tmp_path, suffix, mode):
+def test_exif_orientation_is_applied(tmp_path, suffix, mode):
     kind, _, options = STORED[suffix]
     picture = Image.fromarray(GRAY.astype(np.uint16) * 257)
     if mode != "I;16":
@@ -271,8 +270,7 @@ def test_a_profile_goes_with_its_pixels_or_is_dropped(tmp_path, mode, profile, s
 
 # --------------------------------------------------------------------------------------- bad pictures
 
-LARGE = {kind: encoded(np.tile(RGB, (8, 8, 1)), kind) for kind in ("PNG", "JPEG", "BMP", "WEBP")}
-LARGE["TIFF"] = encoded(np.tile(RGB, (8, 8, 1)), "TIFF", compression="tiff_lzw")
+LARGE = {kind: encoded(np.tile(RGB, (8, 8, 1)), kind) for kind in ("PNG", "JPEG")}
 PLANES = {"t262": 2, "t277": 3, "t258": [16] * 3, "t284": 2}
 BAD = {
     "empty.png": (b"", "empty"),
@@ -321,23 +319,6 @@ def test_a_full_memory_is_one_sentence(tmp_path, monkeypatch):
     images.save(tmp_path / "x.png", photograph(4, 4))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     refused(tmp_path / "x.png", "more pixels or memory", images.load)
-
-
-@pytest.mark.parametrize("kind", LARGE)
-def test_damage_anywhere_is_an_error_or_a_picture(tmp_path, kind):
-    data, rng, errors = LARGE[kind], random.Random(1), 0
-    path = tmp_path / f"damaged.{kind.lower()}"
-    for trial in range(60):
-        damaged = bytearray(data[: rng.randrange(1, len(data))] if trial % 2 else data)
-        for _ in range(0 if trial % 2 else 3):
-            damaged[rng.randrange(min(len(data), 400))] = rng.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            images.load(path)
-        except CourseError as why:
-            assert str(why).startswith(str(path)) and "\n" not in str(why)
-            errors += 1
-    assert errors > 20
 
 
 # ----------------------------------------------------------------------------------------------- save

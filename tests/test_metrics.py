@@ -116,7 +116,7 @@ def test_bits_per_pixel_of_a_size_bytes_and_a_file(tmp_path):
 # --------------------------------------------------------------------------------------------- PSNR-B
 
 
-def test_psnr_b_by_hand_and_of_a_picture_without_blocks():
+def test_psnr_b_by_hand():
     """Vertical stripes of 8 pixels, 0 and 0.2: every step of 0.2 lies on a block border, 3 in each of 16 rows."""
     x = (torch.arange(32) // 8 % 2 * 0.2).expand(1, 16, 32).clone()
     border = 3 * 16 * 0.04 / (3 * 16 + 1 * 32)  # vertical borders of 16 pixels, one horizontal of 32
@@ -174,7 +174,7 @@ def test_a_curve_is_read_between_its_points_and_not_beyond():
 
 
 @pytest.mark.parametrize("share", [0.5, 0.75, 1.0, 1.3])
-def test_bd_rate_and_bd_psnr_of_a_shifted_curve(share):
+def test_bd_rate_is_the_share_of_bits_that_a_shifted_curve_takes(share):
     anchor = line(3, 40)
     curve = [(share * rate, quality) for rate, quality in anchor]
     for points in (curve, curve[::-1]):
@@ -182,7 +182,7 @@ def test_bd_rate_and_bd_psnr_of_a_shifted_curve(share):
         assert metrics.bd_psnr(points, anchor, 0.15, 0.35) == pytest.approx(-3 * math.log2(share), abs=0.02)
 
 
-def test_bd_rate_looks_only_where_it_is_told_and_both_curves_reach():
+def test_bd_rate_looks_only_where_it_is_told():
     anchor = line(3, 40, (0.1, 0.2, 0.4, 0.8, 1.6))
     curve = [(rate * (0.5 if rate < 0.7 else 2), quality) for rate, quality in anchor]
     assert metrics.bd_rate(curve, anchor, 0.1, 0.3) == pytest.approx(-50, abs=3)

@@ -636,22 +636,6 @@ def test_two_processes_draw_different_batches_and_end_with_one_network(two_proce
 
 
 @pytest.mark.slow
-def test_two_processes_minimise_their_joint_loss(two_processes):
-    """One process that draws both batches at each step ends with the same weights, but for rounding."""
-    batches = patches()
-
-    def both(step, _):
-        pairs = [batches(step, rank) for rank in (0, 1)]
-        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
-
-    alone, _ = fit(batch=both, plan=Plan(6, 1e-2, every=2))
-    together = two_processes["cosine"][0]["model"]
-    moved = max((v - network().state_dict()[k]).abs().max() for k, v in alone.state_dict().items())
-    apart = max((v - together[k]).abs().max() for k, v in alone.state_dict().items())
-    assert apart < moved / 5
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.02)])
 def test_two_processes_that_share_its_batches_learn_as_one(two_processes, dtype, tolerance):
     """The tolerances of docs/scaling.md: sums in another order, and with bfloat16 gradients that are rounded apart."""
@@ -664,18 +648,42 @@ def test_two_processes_that_share_its_batches_learn_as_one(two_processes, dtype,
 
 
 @pytest.mark.slow
-def test_two_processes_stop_break_write_and_resume_as_one(two_processes):
-    first, second = two_processes["broken"]  # a loss that breaks in one process is the same error in both
+def test_two_processes_minimise_their_joint_loss(two_processes):
+    """One process that draws both batches at each step ends with the same weights, but for rounding."""
+    batches = patches()
+
+    def both(step, _):
+        pairs = [batches(step, rank) for rank in (0, 1)]
+        return tuple(torch.cat(parts) for parts in zip(*pairs, strict=True))
+
+    alone, _ = fit(batch=both, plan=Plan(6, 1e-2, every=2))
+    together = two_processes["cosine"][0]["model"]
+    moved = max((v - network().state_dict()[k]).abs().max() for k, v in alone.state_dict().items())
+    assert max((v - together[k]).abs().max() for k, v in alone.state_dict().items()) < moved / 5
+
+
+@pytest.mark.slow
+def test_a_loss_that_breaks_or_a_stop_file_in_one_process_ends_both(two_processes):
+    first, second = two_processes["broken"]
     assert first["said"] == second["said"] and "the loss is nan at step 4; the last" in first["said"]
     assert last(two_processes["folder"] / "broken")["step"] == 2
     steps = [[row["step"] for row in part["log"]] for part in two_processes["stopped"]]  # the second saw the file
     assert steps[0] == steps[1] and steps[0] in ([3], [4])
-    apart = two_processes["apart"]  # what the first process has counts for all; the end is that of the unbroken run
-    assert [part["there"] for part in apart] == [True, False]
-    for part in apart:
-        assert [row["step"] for row in part["log"]] == [2, 4, 6]
-        assert same(part["model"], two_processes["cosine"][0]["model"])
+
+
+@pytest.mark.slow
+def test_only_the_first_process_writes(two_processes):
     written = [line.split() for line in (two_processes["folder"] / "written.txt").read_text().splitlines()]
     assert {rank for rank, _ in written} == {"0"}
     assert [name for _, name in written].count("tiny-x2.json") == 1
     assert (two_processes["folder"] / "command" / "tiny-x2.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_processes_without_a_common_disk_resume_as_one(two_processes):
+    """What the first process has counts for all; the end is that of the unbroken run."""
+    apart = two_processes["apart"]
+    assert [part["there"] for part in apart] == [True, False]
+    for part in apart:
+        assert [row["step"] for row in part["log"]] == [2, 4, 6]
+        assert same(part["model"], two_processes["cosine"][0]["model"])
