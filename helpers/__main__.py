@@ -91,7 +91,7 @@ def several(text: str) -> tuple[str, ...]:
 
 QUIET = option("--quiet", action="store_true", help="no progress bar")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
-IN, OUT = option("input", type=Path, metavar="IN"), option("output", type=Path, metavar="OUT")
+FILES = option("input", type=Path, metavar="IN"), option("output", type=Path, metavar="OUT")
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
 
@@ -245,7 +245,6 @@ def publish(options: argparse.Namespace) -> None:
     option("--methods", type=several, help="names separated by commas; by default all that the task has"),
     option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),
     option("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row"),
-    option("--repeats", type=whole(1), default=1, metavar="N", help="times to measure seconds (1)"),
     DEVICE,
     QUIET,
 )
@@ -256,9 +255,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
     if options.out:
         _check_output(options.out)
-    how = {"panels": options.panels, "device": devices.check_device(options.device), "repeats": options.repeats}
-    files, name = datasets.folder(options.images), Path(options.images).name
-    table, failures = evaluation.evaluate(options.task, files, options.methods, name, not options.quiet, **how)
+    device, files = devices.check_device(options.device), datasets.folder(options.images)
+    how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
+    table, failures = evaluation.evaluate(options.task, files, options.methods, device=device, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
@@ -272,17 +271,14 @@ def evaluate(options: argparse.Namespace) -> int:
 @command(
     option("tasks", nargs="*", metavar="TASK", help="by default all; 'costs' is the table of costs"),
     option("--out", type=Path, metavar="DIR", help="folder of the tables instead of data/results"),
-    [
-        option("--again", action="store_true", help="measure what is up to date, too"),
-        option("--spot-check", action="store_true", help="keep a table of which one picture scores as before"),
-    ],
+    option("--spot-check", action="store_true", help="keep a table of which one picture scores as before"),
 )
 def benchmark(options: argparse.Namespace) -> None:
     """Measure all tables of data/results that are not up to date."""
     from .publishing import benchmark
 
     out, count = options.out or benchmark.RESULTS, 0
-    for task, name, method, seconds in benchmark.run(options.tasks, out, options.again, options.spot_check):
+    for task, name, method, seconds in benchmark.run(options.tasks, out, options.spot_check):
         told = "skipped: the set is not in COURSE_DATA" if seconds is None else f"{method:<20} {seconds:6.1f} s"
         print(f"{task:<14} {name:<11} {told}", flush=True)
         count += seconds is not None
@@ -290,8 +286,7 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 @command(
-    IN,
-    OUT,
+    *FILES,
     option("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)"),
     option("--tile", type=whole(16), help="side of the tiles in output pixels, 16 or more (512 or 1024)"),
     option("--half", action="store_true", help="half precision: faster, single pixels off by up to 7 gray levels"),
@@ -324,8 +319,7 @@ def restore(options: argparse.Namespace) -> None:
 
 
 @command(
-    IN,
-    OUT,
+    *FILES,
     [
         option("--rate", type=float, metavar="R", help="bits per pixel that the file may take, such as 0.3"),
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
@@ -344,7 +338,7 @@ def compress(options: argparse.Namespace) -> None:
     _keep(options, data, picture, f"by {header.model}{', the most that it can use' if full else ''}")
 
 
-@command(IN, OUT, MODEL, QUIET)
+@command(*FILES, MODEL, QUIET)
 def decompress(options: argparse.Namespace) -> None:
     """Read a .bic file back into a picture."""
     from . import codec
@@ -354,8 +348,7 @@ def decompress(options: argparse.Namespace) -> None:
 
 
 @command(
-    IN,
-    OUT,
+    *FILES,
     option("--ratio", type=float, default=0.1, metavar="R", help="measurements per pixel, up to 0.25 (0.1)"),
     option("--bits", type=int, default=8, metavar="B", help="of each measurement, 2 to 16 (8)"),
     MODEL,
@@ -369,7 +362,7 @@ def sense(options: argparse.Namespace) -> None:
     _keep(options, data, picture, "its luma alone" if len(picture) == 3 else "gray")
 
 
-@command(IN, OUT, MODEL, QUIET)
+@command(*FILES, MODEL, QUIET)
 def recover(options: argparse.Namespace) -> None:
     """Make the picture of a file of measurements."""
     from . import sensing

@@ -39,15 +39,12 @@ def tables() -> list[tuple[str, str]]:
 
 
 def run(
-    tasks: list[str] | None = None,
-    folder: str | os.PathLike = RESULTS,
-    again: bool = False,
-    spot_check: bool = False,
+    tasks: list[str] | None = None, folder: str | os.PathLike = RESULTS, spot_check: bool = False
 ) -> Iterator[tuple[str, str, str, float | None]]:
     """Measure what is not measured yet: yields (task, set, method, seconds), None for the seconds of what was skipped.
 
-    `again`: all of `tasks`, whatever is there. `spot_check`: first one picture of each method; where its scores are
-    those of the table, the table stays. Raises CourseError for an unknown task or a picture that cannot be measured.
+    `spot_check`: first one picture of each method; where its scores are those of the table, the table stays. Raises
+    CourseError for an unknown task or a picture that cannot be measured.
     """
     folder = Path(folder)
     if unknown := {*(tasks or ())} - {*evaluation.TASKS, "costs"}:
@@ -61,9 +58,9 @@ def run(
             yield task, name, "", None  # a set that is not here
             continue
         for method in evaluation.methods_for(task):
-            if not again and _is_current(folder, task, name, method):
+            if _is_current(folder, task, name, method):
                 continue
-            if spot_check and not again and _agrees(folder, task, name, method, files):
+            if spot_check and _agrees(folder, task, name, method, files):
                 continue
             start = time.perf_counter()
             measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
@@ -74,7 +71,7 @@ def run(
     if "costs" in (tasks or ()) or not (tasks or spot_check):  # seconds cannot be spot-checked
         keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_for(task)}
         known = {key: about["fingerprint"] for key, about in _provenance(folder).items()}
-        if again or not (folder / COSTS).is_file() or any(known.get(k) != fingerprint(*keys[k]) for k in keys):
+        if not (folder / COSTS).is_file() or any(known.get(k) != fingerprint(*keys[k]) for k in keys):
             start = time.perf_counter()
             rows = [costs(task, datasets.bundled(COSTS_PICTURE)) for task in COSTS_TASKS]
             _write(folder, COSTS, pd.concat(rows), keys)
