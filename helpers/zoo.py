@@ -138,5 +138,5 @@ def _psnr(about: dict, task: str) -> float:
     """What a card says of the bundled pictures; 0 where it says nothing."""
     try:
         return float(about["figures"][task]["bundled"]["psnr"])
-    except (KeyError, TypeError, ValueError, IndexError):  # a trained card, copied there by hand, has no figures
+    except (KeyError, TypeError, ValueError, OverflowError):  # a trained card, copied there by hand, has no figures
         return 0.0

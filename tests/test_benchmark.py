@@ -61,7 +61,7 @@ def test_other_weights_are_measured_again_and_theirs_alone(bench):
     assert set(pd.read_csv(bench / TABLE)["method"]) == {"bicubic", "two-x2"}
 
 
-def test_other_code_or_settings_are_another_fingerprint(monkeypatch, tmp_path):
+def test_other_code_is_measured_again(monkeypatch, tmp_path):
     before = benchmark.fingerprint("sr-x3", "unsharp")
     assert before == benchmark.fingerprint("sr-x3", "unsharp") != benchmark.fingerprint("sr-x3", "wavelet")
     network = benchmark.fingerprint("sr-x3", "srcnn-915-x3")
@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_is_said(bench, capsys):
 
 
 @pytest.mark.slow
-def test_costs_are_of_each_method_and_its_peak_of_a_process_of_its_own(tmp_path, monkeypatch):
+def test_costs_are_of_each_method(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "methods_for", lambda task: ["bicubic", "edsr-x3"])
     picture = images.save(tmp_path / "p.png", photograph(192, 192))
     found = benchmark.costs("sr-x3", picture, repeats=2).set_index("method")

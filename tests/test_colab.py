@@ -70,7 +70,7 @@ def test_colab_lacks_two_packages_and_its_own_are_new_enough():
 
 @pytest.mark.parametrize("host", [None, *environment.HOSTED])
 @pytest.mark.parametrize("lacking", [(), ("constriction", "tqdm")])
-def test_a_host_gets_what_it_lacks_and_others_get_nothing(monkeypatch, host, lacking):
+def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking):
     commands, version = [], environment.version
     done = subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: commands.append(command) or done)

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from safetensors.torch import load_file
 
 from helpers import __main__ as command
-from helpers import baselines, codec, degradations, images, models, recipes, sensing, zoo
+from helpers import baselines, codec, images, models, recipes, sensing, zoo
 from helpers.service.files import sha256
 from helpers.training import Plan
 
@@ -277,18 +277,6 @@ def test_a_process_ends_with_one_line(tmp_path):
     assert done.stderr == "error: this Python has no torch; run make setup, then source .venv/bin/activate.\n"
 
 
-@pytest.mark.parametrize("damage", ["weights", "card"])
-def test_a_damaged_zoo_is_named_by_the_command_that_needs_it(place, capsys, damage):
-    line = "restore in.png out.png --task sr-x2 --quiet".split()
-    if damage == "weights":
-        (place / "weights" / "good-x2.safetensors").write_bytes(b"no weights")
-        assert "SHA-256" in refused(place, capsys, *line)
-    else:
-        (place / "weights" / "bad.json").write_text('{"name": "bad", "network": {}}')
-        assert "bad.json: not the card of a network" in refused(place, capsys, *line)
-        assert run(*line, "--model", "good-x2") == 0  # another network does not hang on it
-
-
 # --------------------------------------------------------------------------------------------- restore
 
 
@@ -461,18 +449,6 @@ def test_the_original_trains_in_two_stages(place):
     assert about["recipe"]["loss"] == "frobenius-dw-ssim" and about["validation"][0]["psnr"] > 0
 
 
-def test_a_recipe_of_the_course_on_the_bundled_pictures(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    line = ["srcnn-915-x3", "--batch", "2", "--sets", "bundled", "--steps", "2"]
-    assert train(*line) == 0
-    first = weights("srcnn-915-x3", "run")
-    assert train(*line, "--resume") == 0  # nothing is left to do
-    assert weights("srcnn-915-x3", "run") == first and Path("run", "best.safetensors").exists()
-    images.save("small.png", degradations.downscale(photograph(30, 36), 3))
-    assert run(*"restore small.png large.png --task sr-x3 --model run/srcnn-915-x3.json --quiet".split()) == 0
-    assert images.load("large.png").shape == (3, 30, 36)
-
-
 def queue(*more) -> int:
     return run("train", "tiny-x2", "other-x2", "--device", "cpu", "--quiet", *more)
 
@@ -529,14 +505,6 @@ def test_a_rate_that_the_network_cannot_use_is_told(place, capsys):
     for how in (["--rate", 0.95 * rate], ["--quality", 100]):
         assert run("compress", "in.png", "out.bic", *how) == 0
         assert "the most" not in capsys.readouterr().out
-
-
-def test_decompress_takes_the_card_of_an_own_codec(place):
-    own = Path("weights", f"{codec.DEFAULT}.json")
-    assert run("compress", "in.png", "out.bic", "--model", own) == 0
-    for path in (own, own.with_suffix(".safetensors")):
-        path.rename(place / path.name)
-    assert run("decompress", "out.bic", "back.png", "--model", own.name) == 0
 
 
 @pytest.mark.parametrize("how", [[], ["--ratio", 0.25], ["--bits", 12], ["--model", sensing.DEFAULT]])

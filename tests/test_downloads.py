@@ -102,7 +102,7 @@ def refused(server: Server, path: Path, *hints: str, **options) -> None:
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_file_arrives_once_and_is_left_alone_and_no_other_is_kept(server, path, resume):
+def test_other_bytes_are_not_kept(server, path, resume):
     refused(server, path, "not the file that was published", digest=sha256(b"x"), resume=resume)
     assert left(path) == []
     fetch(server, path, resume=resume)
@@ -113,7 +113,7 @@ def test_a_file_arrives_once_and_is_left_alone_and_no_other_is_kept(server, path
     assert path.read_bytes() == BODY
 
 
-def test_dropped_connections_are_gone_on_from_and_so_does_the_next_call(server, path):
+def test_the_next_call_goes_on(server, path):
     server.plan = [{"after": HALF}, {"status": 503}, {"after": 1 << 19}]
     first, second, third, fourth = fetch(server, path)
     assert path.read_bytes() == BODY and first == "bytes=0-" and second == third

@@ -121,7 +121,7 @@ def told(one: recipes.Recipe, **changes) -> tuple[datasets.Patches, list, list[s
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_held_out_pictures_are_kept_apart(tmp_path, channels, scale):
+def test_prepare_keeps_held_out_pictures_apart(tmp_path, channels, scale):
     """A copy of one, too: T91 has one picture under two names."""
     folder = pictures(tmp_path / "set", count=45)
     (folder / "044.png").write_bytes((folder / "020.png").read_bytes())

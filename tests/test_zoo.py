@@ -115,7 +115,7 @@ def test_a_broken_card_is_named_by_all(shelf, text):
         ("name", r"no network is called 'vgg'; there are: good-x2, one-x3, poor-x2; one that you trained"),
     ],
 )
-def test_weights_that_are_not_those_of_their_card_are_refused(shelf, spoil, why):
+def test_damaged_weights_are_refused(shelf, spoil, why):
     path = shelf / "good-x2.safetensors"
     if isinstance(spoil, dict):
         edit(shelf / "good-x2.json", **spoil)
