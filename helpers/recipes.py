@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
 HELD_OUT = 40  # every 40th picture of the training sets is kept for validation
+WHOLE = ("codec", "cs")  # tasks whose networks are given the picture itself, and make it again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Recipe:
     large by Lanczos, are trained on as well; `rescale`: and copies reduced by these factors. `quality`: where the
     patches are put through JPEG on the fly, the range of it (or the one), with `rescale` and `gray` as
     `datasets.Patches` has them; with `tiles` the pictures and their reduced copies are cut into tiles once, as the
-    original JPEG restorer recommends, instead of a patch anywhere at each step.
+    original JPEG restorer recommends, instead of a patch anywhere at each step. `validation` names a set to choose
+    on; without it, every 40th picture of the training sets is kept for that.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Recipe:
     rescale: tuple[float, ...] = ()
     gray: float = 0.0
     tiles: bool = False
+    validation: str | None = None
     origin: str = ""
 
     def __post_init__(self):
@@ -58,6 +61,11 @@ class Recipe:
         """How many times larger the output is than the input."""
         return degradations.scale_of(self.task)
 
+    def plain(self) -> dict:
+        """The recipe as JSON has it, for cards; without `validation` where there is none, as on older cards."""
+        found = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {key: value for key, value in found.items() if key != "validation" or value}
+
 
 def prepare(
     recipe: Recipe, tell: Callable[[str], object] = lambda line: None
@@ -65,87 +73,86 @@ def prepare(
     """The batches and the validation pictures of a recipe.
 
     `tell` is given a line where pictures are too small to be of use, and where one is used for both. Raises
-    CourseError where a set is missing or none of its pictures is large enough, CourseError.
+    CourseError where a set is missing or none of its pictures is large enough.
     """
     model = models.build(**recipe.network)
     side = getattr(model, "SIDE", None)
     if side and recipe.patch != side:
         raise CourseError(f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}.")
-    # else pictures are reduced whole, and but for codecs degraded whole; so are those that are cut into tiles
-    patchwise = not recipe.tiles and (recipe.quality or recipe.task in ("codec", "cs"))
-    wanted = datasets.side_wanted(recipe.patch, recipe.scale, recipe.rescale if patchwise else ())
-    files = [path for name in recipe.sets for path in datasets.folder(name)]
-    kept, held, small = _split(files, wanted / (2 if recipe.enlarge else 1), side or 11 + 2 * recipe.scale, tell)
-    clean = _pictures(kept, model.channels, recipe.scale, recipe.enlarge, () if patchwise else recipe.rescale)
-    names = [f"{path.parent.name}/{path.name}" for path in kept] * (len(clean) // len(kept))
-    held = [y[:, :side, :side] for y in _pictures(held, model.channels, recipe.scale)]
-    inputs, held_inputs = None, held  # of a codec: what goes in is what should come out
-    how = {"rescale": recipe.rescale, "gray": recipe.gray} if patchwise else {}
+    drawn = recipe.quality or recipe.task in WHOLE  # the input is made of each patch, not of each picture
+    patchwise = drawn and not recipe.tiles  # and so are reduced and gray ones
+    kept, held, small = _split(recipe, patchwise, side or 11 + 2 * recipe.scale, tell)
+    names, clean = _copies(recipe, kept, model.channels, patchwise)
+    held = [images.crop_to_multiple(y, recipe.scale) for y in datasets.load_all(held, model.channels)]
+    held = [y[:, :side, :side] for y in held]
+    how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
+    if patchwise:
+        how |= {"rescale": recipe.rescale, "gray": recipe.gray}
     if recipe.quality:
-        if recipe.tiles:
-            tiles = [_tiles(y, recipe.patch) for y in clean]
-            names = [name for name, cut in zip(names, tiles, strict=True) for _ in cut]
-            clean = [tile for cut in tiles for tile in cut]
-        how["degrade"] = degrade = degradations.RandomJPEG(recipe.quality)
-        held_inputs = [_fixed_jpeg(y, index, degrade) for index, y in enumerate(held)]
-    elif not patchwise:
-        degrade = degradations.for_task(recipe.task)
-        inputs, held_inputs = [degrade(y) for y in clean], [degrade(y) for y in held]
-    how |= {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
-    batches = datasets.Patches(clean, inputs, sources=names, **how)
-    batches.dropped += len(small)
-    return batches, [(images.to_float(x), images.to_float(y)) for x, y in zip(held_inputs, held, strict=True)]
+        how["degrade"] = degradations.RandomJPEG(recipe.quality)
+    batches = datasets.Patches(clean, None if drawn else _degraded(recipe, clean), sources=names, **how)
+    batches.dropped += small
+    pairs = zip(_degraded(recipe, held), held, strict=True)
+    return batches, [(images.to_float(x), images.to_float(y)) for x, y in pairs]
 
 
 def _split(
-    files: list[Path], trained: float, measured: int, tell: Callable[[str], object]
-) -> tuple[list[Path], list[Path], list[Path]]:
-    """(trained on, held out, too small), kept apart by content: T91 has one picture under two names.
+    recipe: Recipe, patchwise: bool, measured: int, tell: Callable[[str], object]
+) -> tuple[list[Path], list[Path], int]:
+    """(trained on, held out, how many are too small), kept apart by content: T91 has one picture under two names.
 
-    `trained` and `measured` are the least sides in pixels. Where but one picture is large enough, it is both.
+    `measured` is the least side of a validation picture. Where but one picture is large enough, it is both.
     """
-    digests = {path: sha256(path) for path in files}
-    sides, unique = {path: min(images.stored_size(path)) for path in digests}, list(digests)
-    measurable = sorted((path for path in unique if sides[path] >= measured), key=lambda path: sides[path] >= trained)
-    held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if sides[path] >= measured] or measurable[:1]
-    large = [path for path in files if sides[path] >= trained]
+    files = [path for name in recipe.sets for path in datasets.folder(name)]
+    trained = datasets.side_wanted(recipe.patch, recipe.scale, recipe.rescale if patchwise else ())
+    trained /= 2 if recipe.enlarge else 1
+    sides, digests = {path: min(images.stored_size(path)) for path in files}, {path: sha256(path) for path in files}
+    large, unique = [path for path in files if sides[path] >= trained], list(sides)
+    if recipe.validation:
+        held = datasets.folder(recipe.validation)
+    else:
+        measurable = [path for path in unique if sides[path] >= measured]
+        spare = sorted(measurable, key=lambda path: sides[path] >= trained)  # rather one that is too small to train on
+        held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if path in measurable] or spare[:1]
     if not (held and large):
         fault = f"none of the {len(unique)} pictures" + (" holds a patch" if held else " is large enough to measure")
         raise CourseError(f"{fault}; {trained if held else measured:g} pixels a side are wanted.")
-    unseen = {digests[path] for path in held}
+    unseen = {sha256(path) for path in held}
+    kept = [path for path in large if digests[path] not in unseen]
     small = [path for path in unique if sides[path] < trained and digests[path] not in unseen]
     if small:
-        others = f" and {len(small) - 1} more of {len(unique)}" if len(small) > 1 else f", 1 of {len(unique)}"
-        tell(f"left out, smaller than {trained:g} pixels a side: {small[0].parent.name}/{small[0].name}{others}")
-    kept = [path for path in large if digests[path] not in unseen]
+        first = f"{small[0].parent.name}/{small[0].name}"
+        tell(f"left out, smaller than {trained:g} pixels a side: {len(small)} of {len(unique)}, the first {first}")
     if not kept:
         tell(f"{held[0].name} serves for training and validation: its PSNR says nothing of other pictures")
-    return kept or large, held, small
+    return kept or large, held, len(small)
 
 
-def _tiles(picture: torch.Tensor, side: int) -> Sequence[torch.Tensor]:
-    """A picture cut into tiles; none where it is too small, as a reduced copy may be."""
-    return datasets.sliding_patches(picture, side, side) if min(picture.shape[-2:]) >= side else ()
+def _copies(recipe: Recipe, files: list[Path], channels: int, patchwise: bool) -> tuple[list[str], list[torch.Tensor]]:
+    """What is trained on, and what each is called: pictures, enlarged and reduced copies, or the tiles of all these."""
+    clean = datasets.load_all(files, channels)
+    copies = [*clean, *map(degradations.enlarge, clean)] if recipe.enlarge else [*clean]
+    for factor in () if patchwise else recipe.rescale:
+        for y in clean:
+            size = (round(y.shape[-2] * factor), round(y.shape[-1] * factor))
+            copies.append(images.to_uint8(degradations.resize(images.to_float(y), size)))
+    names = [f"{path.parent.name}/{path.name}" for path in files] * (len(copies) // len(files))
+    named = [(name, images.crop_to_multiple(y, recipe.scale)) for name, y in zip(names, copies, strict=True)]
+    if recipe.tiles:
+        large = [(name, y) for name, y in named if min(y.shape[-2:]) >= recipe.patch]
+        named = [(name, tile) for name, y in large for tile in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
+    return [name for name, _ in named], [y for _, y in named]
 
 
-def _fixed_jpeg(picture: torch.Tensor, index: int, degrade: degradations.RandomJPEG) -> torch.Tensor:
-    """A validation picture at one of the qualities that tables report, as far as the training has it."""
-    quality = min(max((10, 20, 30, 40)[index % 4], degrade.low), degrade.high)
-    return images.to_uint8(degradations.jpeg(images.to_float(picture), quality))
-
-
-def _pictures(
-    files: Sequence, channels: int, scale: int, enlarge: bool = False, reduce: Sequence[float] = ()
-) -> list[torch.Tensor]:
-    pictures = datasets.load_all(files, channels)
-    copies = [degradations.enlarge(y) for y in pictures] if enlarge else []
-    copies += [_reduced(y, factor) for factor in reduce for y in pictures]
-    return [images.crop_to_multiple(y, scale) for y in pictures + copies]
-
-
-def _reduced(picture: torch.Tensor, factor: float) -> torch.Tensor:
-    size = (round(picture.shape[-2] * factor), round(picture.shape[-1] * factor))
-    return images.to_uint8(degradations.resize(images.to_float(picture), size))
+def _degraded(recipe: Recipe, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What the network is given of whole pictures; of a range of JPEG, by turns the qualities that tables report."""
+    if recipe.task in WHOLE:
+        return pictures
+    if not recipe.quality:
+        return list(map(degradations.for_task(recipe.task), pictures))
+    limits = degradations.RandomJPEG(recipe.quality)
+    qualities = [min(max(10 * (1 + index % 4), limits.low), limits.high) for index in range(len(pictures))]
+    return [images.to_uint8(degradations.jpeg(images.to_float(y), q)) for y, q in zip(pictures, qualities, strict=True)]
 
 
 def network(recipe: Recipe) -> models.Restorer:
@@ -174,7 +181,7 @@ def run(
     deadline, as `training.train` has them. Raises CourseError.
     """
     processes = devices.world()
-    if share and processes > 1 and recipe.task in ("codec", "cs"):
+    if share and processes > 1 and recipe.task in WHOLE:
         raise CourseError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
     if start is not None:
@@ -185,8 +192,13 @@ def run(
     if processes > 1:
         total = recipe.batch * (1 if share else processes)
         facts["processes"] = {"number": processes, "patches_per_step": total}
-    options |= {"validation": validation, "out": out, "device": device}
-    options["origin"] = _origin(recipe, facts) | {"processes": 1 if share else processes}
+    # what a resumed run shares with its beginning, besides the plan
+    origin = {key: value for key, value in recipe.plain().items() if key not in ("plan", "origin")}
+    origin["recipe"], origin["network options"] = origin.pop("name"), origin.pop("network")
+    origin |= {f"SHA-256 of {name}": digest for name, digest in facts["data"].items()}
+    origin |= {"validation": recipe.validation, "started from": started_from or None}
+    origin["processes"] = 1 if share else processes
+    options |= {"validation": validation, "out": out, "device": device, "origin": origin}
     batch = datasets.Share(batches, processes) if share else batches
     log = training.train(model, batch, LOSSES[recipe.loss](), recipe.plan, **options)
     return model, log, facts
@@ -200,14 +212,10 @@ def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: 
     if not fit:
         raise CourseError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
     model.load_state_dict(fit, strict=False)
-
-
-def _origin(recipe: Recipe, facts: dict) -> dict:
-    """What a resumed run shares with its beginning, besides the plan: the recipe and its data, as plain data."""
-    plain = {key: value for key, value in dataclasses.asdict(recipe).items() if key not in ("plan", "origin")}
-    plain["recipe"], plain["network options"] = plain.pop("name"), plain.pop("network")
-    plain |= {f"SHA-256 of {name}": digest for name, digest in facts["data"].items()}
-    return json.loads(json.dumps(plain | {"started from": facts.get("started_from")}))
+    for index, block in enumerate(getattr(model, "blocks", ())):
+        if f"blocks.{index}.0.weight" not in fit:  # a block more than they have begins as the identity
+            torch.nn.init.zeros_(block[-1].weight)
+            torch.nn.init.zeros_(block[-1].bias)
 
 
 def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
@@ -305,47 +313,38 @@ def changed(
 ) -> Recipe:
     """A recipe with some numbers changed; a shorter one warms up and validates sooner.
 
-    An epoch, instead of `steps`, is one patch of each picture. `quality` is "10" or "5-95". `fields`: batch, patch,
-    tiles and sets, where they are not None. Raises CourseError.
+    An epoch, instead of `steps`, is one patch of each picture. `quality` is "10" or "5-95"; `ratio`, of a `rescsnet`,
+    measurements per pixel. `fields`: batch, patch, tiles and sets, where they are not None. Raises CourseError.
     """
-    if recipe.quality is None and (quality or fields.get("tiles")):
-        raise CourseError(f"{recipe.name} codes no JPEG on the fly; quality and tiles are for recipes that do.")
-    fields |= {"quality": _quality(quality) if quality else None, "network": _at_ratio(recipe, ratio)}
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
-    if recipe.patch * recipe.scale <= 2 * recipe.plan.shave:
-        border = f"the loss of {recipe.name} leaves out {recipe.plan.shave} output pixels on each side"
-        raise CourseError(f"patches of {recipe.patch} pixels are all border: {border}.")
+    plan, network = recipe.plan, recipe.network
+    if ratio is not None:
+        network = network | {"ratio": float(ratio)}
+    fields |= {"network": network, "quality": quality and _quality(quality)}
+    new = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
     if epochs:
-        pictures = sum(len(datasets.folder(name)) for name in recipe.sets)
-        steps = epochs * -(-pictures // recipe.batch)
-    return dataclasses.replace(recipe, plan=_changed_plan(recipe.plan, steps, learning_rate, seed))
-
-
-def _changed_plan(plan: Plan, steps: int | None, learning_rate: float | None, seed: int | None) -> Plan:
-    changes = {}
+        pictures = sum(len(datasets.folder(name)) for name in new.sets)
+        steps = epochs * -(-pictures // new.batch)
     if steps:
-        changes |= {"steps": steps, "warmup": min(plan.warmup, steps // 10)}
-        changes |= {"float32_steps": min(plan.float32_steps, steps // 5), "every": min(plan.every, max(1, steps // 4))}
-    if learning_rate is not None:
-        if not 0 < learning_rate < 1:
-            raise CourseError(f"a learning rate of {learning_rate} is not between 0 and 1.")
-        changes["learning_rate"] = learning_rate
-    if seed is not None:
-        if abs(seed) >= 2**63:
-            raise CourseError("a seed is a whole number below 2^63 = 9.2e18; take a smaller one.")
-        changes["seed"] = abs(seed)
-    return dataclasses.replace(plan, **changes)
-
-
-def _at_ratio(recipe: Recipe, ratio: float | None) -> dict:
-    """The network of a recipe, at so many measurements per pixel."""
-    if ratio is None:
-        return recipe.network
-    if recipe.network["kind"] != "rescsnet":
-        raise CourseError(f"{recipe.name} has no ratio of its own; --ratio is for rescsnet and rescsnet-dw-ssim.")
-    if not 0.0001 <= ratio <= 1:
-        raise CourseError(f"a ratio of {ratio:g} is not between 0.0001 and 1.")
-    return recipe.network | {"ratio": float(ratio)}
+        shorter = {"warmup": steps // 10, "float32_steps": steps // 5, "every": max(1, steps // 4)}
+        shorter = {name: min(getattr(plan, name), most) for name, most in shorter.items()}
+        plan = dataclasses.replace(plan, steps=steps, **shorter)
+    numbers = {"learning_rate": learning_rate, "seed": None if seed is None else abs(seed)}
+    plan = dataclasses.replace(plan, **{name: value for name, value in numbers.items() if value is not None})
+    border = f"the loss of {recipe.name} leaves out {plan.shave} output pixels on each side"
+    for wrong, why in (
+        (
+            recipe.quality is None and (quality or new.tiles),
+            f"{recipe.name} codes no JPEG, so it has no quality or tiles",
+        ),
+        (ratio is not None and network["kind"] != "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
+        (ratio is not None and not 0.0001 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0001 and 1"),
+        (not 0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
+        (plan.seed >= 2**63, "a seed is a whole number below 2^63 = 9.2e18; take a smaller one"),
+        (new.patch * new.scale <= 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),
+    ):
+        if wrong:
+            raise CourseError(f"{why}.")
+    return dataclasses.replace(new, plan=plan)
 
 
 def _quality(text: str) -> tuple[int, int]:
@@ -383,7 +382,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "bytes": weights.stat().st_size,
         "sha256": sha256(weights),
         "licence": "MIT" if free else "MIT; trained on sets offered for research and education",
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.plain(),
         "commit": commit(),
         **facts,
     }
@@ -396,21 +395,20 @@ def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
     """Whether a folder holds the weights and card of exactly this recipe, trained to its end. Raises CourseError."""
     path = Path(folder) / f"{recipe.name}.json"
     about = zoo.card(path) if path.exists() else {}
-    plain = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return (about.get("recipe"), about.get("steps")) == (plain, recipe.plan.steps) and about["weights"].is_file()
+    done = (about.get("recipe"), about.get("steps")) == (recipe.plain(), recipe.plan.steps)
+    return done and about["weights"].is_file()
 
 
 def commit() -> str:
     """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
     if (noted := DATA / "COMMIT").exists():
         return noted.read_text(encoding="utf-8").strip()
-    git = ["git", "-C", str(DATA.parent)]
     code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
-    try:
-        head, changes = (
-            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"{head}+" if changes else head
+    said = []
+    for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code]):
+        try:
+            done = subprocess.run(["git", "-C", DATA.parent, *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        said.append(done.stdout.strip())
+    return f"{said[0]}+" if said[1] else said[0]

@@ -48,61 +48,48 @@ def test_imports_are_found_anywhere():
 # --------------------------------------------------------------------------------------- the packages
 
 
-@pytest.fixture
 def runtime() -> dict[str, Requirement]:
-    """What `helpers` needs, by name, as Colab's setup reads it."""
-    pytest.importorskip("tomllib", reason="Python 3.10 cannot read it")
-    return {needed.name: needed for needed in map(Requirement, environment._runtime())}
+    """What `helpers` needs, by name."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read it")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {needed.name: needed for needed in map(Requirement, project["dependencies"])}
 
 
-def test_what_is_imported_is_what_a_host_gets(runtime):
-    got = {environment.MODULES.get(name, name) for name in (*runtime, "ipython", "ipywidgets")}  # a notebook's own two
-    apart = {"packaging"}  # which `check` does without
-    assert everything() - apart | {"tensorboard"} == got  # which torch.utils.tensorboard imports
+def test_what_is_imported_is_what_a_host_gets():
+    names = {"ipython": "IPython", "pillow": "PIL", "pywavelets": "pywt", "scikit-image": "skimage"}
+    got = {names.get(name, name) for name in (*runtime(), "ipython", "ipywidgets")}  # a notebook's own two
+    assert everything() | {"tensorboard"} == got  # which torch.utils.tensorboard imports
 
 
-def test_colab_lacks_two_packages_and_its_own_are_new_enough(runtime):
-    assert {*runtime} - {*COLAB} == {"constriction", "torchmetrics"}  # the README says two
-    for name in {*runtime} & {*COLAB}:
-        assert runtime[name].specifier.contains(COLAB[name])
+def test_colab_lacks_two_packages_and_its_own_are_new_enough():
+    needed = runtime()
+    assert {*needed} - {*COLAB} == {"constriction", "torchmetrics"}  # the README says two
+    for name in {*needed} & {*COLAB}:
+        assert needed[name].specifier.contains(COLAB[name])
 
 
-@pytest.fixture
-def pip(monkeypatch) -> list[list[str]]:
-    """The commands of pip that are run from here on, counted instead of run."""
-    commands = []
+@pytest.mark.parametrize("host", [None, *environment.HOSTED])
+@pytest.mark.parametrize("lacking", [(), ("constriction", "tqdm")])
+def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking):
+    commands, version = [], environment.version
     done = subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(environment.subprocess, "run", lambda command, **_: commands.append(command) or done)
+    monkeypatch.setattr(environment, "version", lambda name: version(name) if name not in lacking else None)
     for name in environment.HOSTED:
         monkeypatch.delenv(name, raising=False)
-    return commands
-
-
-@pytest.mark.parametrize("host", environment.HOSTED)
-def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, pip, host):
-    monkeypatch.setattr(environment, "_runtime", lambda: ["torch>=2.4", "no-such-package>=0.4"])
+    if host:
+        monkeypatch.setenv(host, "2026")
     environment.complete()
-    assert pip == []
-    monkeypatch.setenv(host, "2026")
-    environment.complete()
-    [command] = pip
-    assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert command[-2:] == [f"torch=={environment.version('torch')}", "no-such-package>=0.4"]
-
-
-def test_a_complete_host_gets_nothing(monkeypatch, pip):
-    monkeypatch.setattr(environment, "_runtime", lambda: ["torch>=99"])  # old, but the host's own
-    monkeypatch.setenv(environment.HOSTED[0], "2026")
-    environment.complete()
-    assert pip == []
-
-
-@pytest.mark.parametrize("said", ["", "WARNING: x\nERROR: No matching distribution found\n"])
-def test_pip_that_fails_is_told_in_a_sentence(monkeypatch, said):
-    failed = subprocess.CompletedProcess([], 1, "", said)
-    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match=f"not install no-such.*{said.splitlines()[-1] if said else 'not say why'}"):
-        environment._install(["no-such-package>=0.4"])
+    assert bool(commands) == bool(host and lacking)
+    for command in commands:
+        assert command[:4] == [sys.executable, "-m", "pip", "install"]
+        assert {word for word in command[4:] if not word.startswith("-")} == {
+            str(needed) for name, needed in runtime().items() if name in lacking
+        }
+    if commands:  # and where pip fails, a sentence says so
+        done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
+        with pytest.raises(RuntimeError, match="not install constriction.*tqdm.*No matching distribution found"):
+            environment.complete()
 
 
 # ------------------------------------------------------------------------------------------- the cell

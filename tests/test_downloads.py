@@ -79,10 +79,10 @@ def path(tmp_path):
     return tmp_path / "new" / "file.bin"
 
 
-def fetch(server: Server, path: Path, digest: str = sha256(BODY), **options) -> list[str | None]:
-    """Fetch one file so that a break is gone on from; the ranges that the server was asked for."""
+def fetch(server: Server, path: Path, digest: str = sha256(BODY), resume: bool = True) -> list[str | None]:
+    """Fetch one file; the ranges that the server was asked for."""
     server.log.clear()
-    downloads.fetch(server.url(), path, digest, **({"progress": False, "resume": True} | options))
+    downloads.fetch(server.url(), path, digest, progress=False, resume=resume)
     return [asked for _, asked in server.log]
 
 
@@ -94,8 +94,7 @@ def refused(server: Server, path: Path, *hints: str, **options) -> None:
     """Fetching fails with one sentence that holds the hints, and leaves no file of that name."""
     with pytest.raises(CourseError) as why:
         fetch(server, path, **options)
-    assert "\n" not in str(why.value)
-    assert all(hint in str(why.value) for hint in hints), why.value
+    assert "\n" not in str(why.value) and all(hint in str(why.value) for hint in hints), why.value
     assert not path.exists()
 
 
@@ -103,33 +102,28 @@ def refused(server: Server, path: Path, *hints: str, **options) -> None:
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_file_arrives_once_and_is_left_alone(server, path, resume):
+def test_other_bytes_are_not_kept(server, path, resume):
+    refused(server, path, "not the file that was published", digest=sha256(b"x"), resume=resume)
+    assert left(path) == []
     fetch(server, path, resume=resume)
-    assert path.read_bytes() == BODY
-    assert left(path) == ["file.bin"]
+    assert path.read_bytes() == BODY and left(path) == ["file.bin"]
     assert fetch(server, path, resume=resume) == []
     path.write_bytes(b"old")
     fetch(server, path, resume=resume)
     assert path.read_bytes() == BODY
 
 
-def test_dropped_connections_are_gone_on_from(server, path):
-    server.plan = [{"after": HALF}, {"status": 503}, {"after": 1 << 19}]
-    first, busy, second, third = fetch(server, path)
-    assert path.read_bytes() == BODY
-    assert (first, second) == ("bytes=0-", busy)
-    assert int(busy[6:-1]) > HALF - (1 << 18)
-    assert int(third[6:-1]) > int(second[6:-1])
-
-
 def test_the_next_call_goes_on(server, path):
+    server.plan = [{"after": HALF}, {"status": 503}, {"after": 1 << 19}]
+    first, second, third, fourth = fetch(server, path)
+    assert path.read_bytes() == BODY and first == "bytes=0-" and second == third
+    assert HALF - (1 << 18) < int(second[6:-1]) < int(fourth[6:-1])
+    path.unlink()
     server.plan = [{"after": HALF}] + [{"status": 503}] * downloads.ATTEMPTS
     refused(server, path, "503", "run it again, it goes on where it ended")
     assert left(path) == ["file.bin.part"]
     (asked,) = fetch(server, path)
-    assert int(asked[6:-1]) > 0
-    assert path.read_bytes() == BODY
-    assert left(path) == ["file.bin"]
+    assert int(asked[6:-1]) > 0 and path.read_bytes() == BODY and left(path) == ["file.bin"]
 
 
 def test_ctrl_c_keeps_what_came(server, path):
@@ -147,56 +141,31 @@ def test_ctrl_c_keeps_what_came(server, path):
     with pytest.raises(KeyboardInterrupt):
         fetch(server, path)
     assert left(path) == ["file.bin.part"]
-    assert fetch(server, path) != ["bytes=0-"]
-    assert path.read_bytes() == BODY
+    assert fetch(server, path) != ["bytes=0-"] and path.read_bytes() == BODY
 
 
-@pytest.mark.parametrize("part", [BODY, BODY + b"more", b"another file"], ids=["whole", "too long", "foreign"])
-def test_what_a_part_holds_is_found_out(server, path, part):
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("part", [BODY[:HALF], BODY, BODY + b"more", b"another file"], ids=len)
+def test_what_a_part_holds_is_found_out(server, path, part, ranges, capsys, monkeypatch):
+    """A server without ranges sends all of it anew."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     path.parent.mkdir()
     path.with_name("file.bin.part").write_bytes(part)
-    fetch(server, path)
-    assert path.read_bytes() == BODY
-    assert left(path) == ["file.bin"]
+    server.plan = [] if ranges else [{"no range": True}]
+    downloads.fetch(server.url(), path, sha256(BODY), resume=True)
+    assert path.read_bytes() == BODY and left(path) == ["file.bin"]
+    if part == BODY[:HALF] and ranges:  # the bar counts what was there
+        assert "50%" in capsys.readouterr().err.strip("\r").split("\r")[0]
 
 
-def test_a_server_without_ranges_sends_all_anew(server, path):
-    path.parent.mkdir()
-    path.with_name("file.bin.part").write_bytes(BODY[:HALF])
-    server.plan = [{"no range": True}]
-    assert len(fetch(server, path)) == 1
-    assert path.read_bytes() == BODY
-
-
-@pytest.mark.parametrize("resume", [True, False])
-def test_other_bytes_are_not_kept(server, path, resume):
-    refused(server, path, "not the file that was published", digest=sha256(b"x"), resume=resume)
-    assert left(path) == []
-
-
-def test_a_file_that_is_gone(server, path):
+def test_what_cannot_be_had_or_kept_is_said(server, path, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    refused(server, tmp_path / "file" / "x.bin", "the download failed", "x.bin")
     server.files.clear()
     refused(server, path, "404", "run it again")
     assert left(path) == []
-
-
-def test_no_network(path):
     with pytest.raises(CourseError, match="the download failed"):
         downloads.fetch("http://127.0.0.1:9/file.bin", path, sha256(BODY))
-
-
-def test_a_folder_that_cannot_be_written(server, tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    refused(server, tmp_path / "file" / "x.bin", "the download failed", "x.bin")
-
-
-def test_the_bar_counts_what_was_there(server, path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    path.parent.mkdir()
-    path.with_name("file.bin.part").write_bytes(BODY[:HALF])
-    fetch(server, path, progress=True)
-    first = capsys.readouterr().err.strip("\r").split("\r")[0]
-    assert "50%" in first, first
 
 
 # -------------------------------------------------------------------------------------------------- sets
@@ -204,13 +173,11 @@ def test_the_bar_counts_what_was_there(server, path, capsys, monkeypatch):
 
 def archive(kind: str, members: dict[str, bytes]) -> bytes:
     box = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(box, "w") as file:
-            for name, body in members.items():
+    with zipfile.ZipFile(box, "w") if kind == "zip" else tarfile.open(fileobj=box, mode="w:gz") as file:
+        for name, body in members.items():
+            if kind == "zip":
                 file.writestr(name, body)
-    else:
-        with tarfile.open(fileobj=box, mode="w:gz") as file:
-            for name, body in members.items():
+            else:
                 head = tarfile.TarInfo(name)
                 head.size = len(body)
                 file.addfile(head, io.BytesIO(body))
@@ -225,20 +192,12 @@ def shop(request, server, tmp_path, monkeypatch):
     server.files = {f"/single/{name}": body for name, body in files.items()}
     server.files[f"/x.{request.param}"] = body = archive(request.param, inside)
     about = {"title": "t", "page": "https://example.org", "licence": "free", "citation": "c", "megabytes": 1}
+    about["groups"] = ["standard"]
+    boxed = {"train/A": {"inside": "top/a", "leave_out": ["003.png"]}, "test/B": {"inside": "top/b"}}
+    single = {"url": server.url("/single/{}"), "files": {name: sha256(body) for name, body in files.items()}}
     entries = {
-        "boxed": about
-        | {"groups": ["standard"], "url": server.url(f"/x.{request.param}"), "sha256": sha256(body)}
-        | {"folders": {"train/A": {"inside": "top/a", "leave_out": ["003.png"]}, "test/B": {"inside": "top/b"}}},
-        "single": about
-        | {"groups": ["standard"]}
-        | {
-            "folders": {
-                "test/C": {
-                    "url": server.url("/single/{}"),
-                    "files": {name: sha256(body) for name, body in files.items()},
-                }
-            }
-        },
+        "boxed": about | {"url": server.url(f"/x.{request.param}"), "sha256": sha256(body), "folders": boxed},
+        "single": about | {"folders": {"test/C": single}},
     }
     place = tmp_path / "catalog"
     place.mkdir()
@@ -255,31 +214,23 @@ def tree(folder: Path) -> list[str]:
 
 
 def test_a_set_in_an_archive(server, shop, tmp_path):
+    with pytest.raises(CourseError, match="python -m helpers download boxed gets it"):
+        datasets.folder("B")
     found = downloads.download("boxed", progress=False)
-    assert [path.name for path in found] == ["A", "B"]
-    assert len(datasets.folder("A")) == 5  # one is left out
-    assert tree(tmp_path / "data") == sorted([f"train/A/00{i}.png" for i in (0, 1, 2, 4, 5)] + ["test/B/0.png"])
-    assert len(server.log) == 1
-    assert downloads.download("boxed", progress=False) == found
-    assert len(server.log) == 1
-
-
-def test_a_folder_that_is_there_is_left_alone(server, shop, tmp_path):
-    pictures(tmp_path / "data" / "A", 1)
-    downloads.download("boxed", progress=False)
-    assert tree(tmp_path / "data") == ["A/000.png", "test/B/0.png"]
-
-
-def test_an_archive_without_the_folder(server, shop, tmp_path):
-    entry = shop["boxed"]
-    entry["folders"]["test/B"]["inside"] = "top/d"
-    (downloads.CATALOG / "boxed.json").write_text(json.dumps(entry))
+    assert [path.name for path in found] == ["A", "B"] and len(datasets.folder("A")) == 5  # one is left out
+    assert tree(tmp_path / "data") == ["test/B/0.png", *(f"train/A/00{i}.png" for i in (0, 1, 2, 4, 5))]
+    assert downloads.download("boxed", progress=False) == found and len(server.log) == 1
+    pictures(tmp_path / "data2" / "A", 1)  # a folder that is there is left alone
+    downloads.download("boxed", tmp_path / "data2", progress=False)
+    assert tree(tmp_path / "data2") == ["A/000.png", "test/B/0.png"]
+    shop["boxed"]["folders"]["test/B"]["inside"] = "top/d"
+    (downloads.CATALOG / "boxed.json").write_text(json.dumps(shop["boxed"]))
     with pytest.raises(CourseError, match="cannot be unpacked"):
-        downloads.download("boxed", progress=False)
-    assert not (tmp_path / "data" / "test" / "B").exists()
+        downloads.download("boxed", tmp_path / "data3", progress=False)
+    assert not (tmp_path / "data3" / "test" / "B").exists()
 
 
-def test_a_set_of_single_pictures_is_gone_on_from(server, shop, tmp_path):
+def test_a_set_of_single_pictures_is_gone_on_from(server, shop):
     lost = server.files.pop("/single/004.png")
     with pytest.raises(CourseError, match=r"404.*004\.png|004\.png.*404"):
         downloads.download("single", progress=False)
@@ -291,63 +242,25 @@ def test_a_set_of_single_pictures_is_gone_on_from(server, shop, tmp_path):
     assert len(datasets.folder("C")) == 6
 
 
-def test_a_missing_set_names_the_command_that_gets_it(shop):
-    with pytest.raises(CourseError, match="python -m helpers download boxed gets it"):
-        datasets.folder("B")
-
-
-# ----------------------------------------------------------------------------------------- command line
-
-
-def run(*arguments) -> int:
-    try:
-        return command.main(["download", *map(str, arguments)])
-    except SystemExit as end:
-        return end.code
-
-
-def test_the_command_says_licence_and_size_first_and_downloads_once(server, shop, capsys, tmp_path):
-    assert run("standard", "--out", tmp_path / "else") == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert said.out.index("boxed: 1 MB") < said.out.index("5 pictures") < said.out.index("single: 1 MB")
-    assert said.out.count("licence: free · please cite: c") == 2
-    assert len(tree(tmp_path / "else")) == 12
-    count = len(server.log)
-    assert run("standard", "--out", tmp_path / "else", "--quiet") == 0
-    said = capsys.readouterr().out
-    assert said.count("already there") == 3
-    assert "licence:" not in said
-    assert len(server.log) == count
-
-
-@pytest.mark.parametrize("arguments", [(), ("--list",), ("single", "--list")])
-def test_the_command_lists(server, shop, capsys, arguments):
+def test_the_command_tells_and_downloads_once(server, shop, capsys, tmp_path):
+    for count in (2, 2):
+        assert command.main(["download", "standard", "--out", str(tmp_path / "else"), "--quiet"]) == 0
+        said = capsys.readouterr()
+        assert said.err == "" and len([line for line in said.out.splitlines() if line.endswith("pictures")]) == 3
+        assert said.out.count("1 MB  free  [standard]") == count
+        assert said.out.count("please cite: c") == (0 if "(is there)" in said.out else 2)
+        assert len(server.log) == 7 and len(tree(tmp_path / "else")) == 12
+    assert "(is there)" in said.out
     downloads.download("single", progress=False)
-    server.log.clear()
-    assert run(*arguments) == 0
-    boxed, single = capsys.readouterr().out.splitlines()
-    assert boxed.split() == ["boxed", "1", "MB", "free", "[standard]"]
-    assert single.endswith("(is there)")
-    assert server.log == []
-
-
-@pytest.mark.parametrize(
-    ("plan", "arguments", "hint"),
-    [
-        ([], ["DIV9K"], "'DIV9K'; there are standard, training, boxed, single"),
-        ([{"status": 500}] * 9, ["boxed"], "500"),
-        ([], ["boxed", "--out", "source/000.png"], "000.png"),
-        ([], ["boxed", "--what"], "--what"),
-    ],
-)
-def test_the_command_says_what_is_wrong_in_one_line(server, shop, capsys, plan, arguments, hint, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    server.plan = list(plan)
-    assert run(*arguments, "--quiet") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert hint in line
+    for arguments in ((), ("--list",), ("single", "--list")):
+        assert command.main(["download", *arguments]) == 0
+        boxed, single = capsys.readouterr().out.splitlines()
+        assert boxed.split() == ["boxed", "1", "MB", "free", "[standard]"] and single.endswith("(is there)")
+    server.plan = [{"status": 500}] * 9
+    for wrong, hint in ((["boxed"], "500"), (["boxed", "--out", str(tmp_path / "source" / "000.png")], "000.png")):
+        assert command.main(["download", *wrong, "--quiet"]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and hint in line
 
 
 # ------------------------------------------------------------------------------------ the real catalogue
@@ -373,15 +286,12 @@ def test_each_entry_is_complete(name):
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
-def test_no_folder_is_promised_twice():
-    folders = [Path(folder).name for entry in REAL.values() for folder in entry["folders"]]
-    assert len(set(folders)) == len(folders)
-
-
 def test_each_set_of_a_recipe_and_of_a_table_can_be_had():
     from helpers import recipes
     from helpers.publishing import benchmark
 
+    folders = [Path(folder).name for entry in REAL.values() for folder in entry["folders"]]
+    assert len(set(folders)) == len(folders)  # none is promised twice
     there = {group: set() for group in ("standard", "training")}
     for entry in REAL.values():
         for group in entry["groups"]:

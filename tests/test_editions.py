@@ -38,65 +38,49 @@ def given_cells(path):
     return [pair for pair in pairs if pair[1]]
 
 
-# ---------------------------------------------------------------------------------------- the exercises
+def functions_of(source):
+    return [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
 
 
-@each_notebook
-def test_exercises_are_those_that_the_lint_finds_and_at_least_four(path):
-    book = lint.load(path)
-    found = editions.exercises(book)
-    assert [e.stub.id for e in found] == [cell.id for cell in lint.code(book) if lint.is_stub(cell)]
-    assert [e.solution.id for e in found] == [cell.id for cell in lint.code(book) if lint.is_solution(cell)]
-    assert len(found) >= 4
+# ------------------------------------------------------------------------------------- the six notebooks
 
 
 def test_every_check_has_its_exercise():
     used = Counter(e.check for path in NOTEBOOKS for e in editions.exercises(lint.load(path)))
     assert used == Counter(name for name, value in vars(check).items() if hasattr(value, "course"))
+    assert {e.given for path in NOTEBOOKS for e, _ in given_cells(path)} >= {"solution_dct", "solution_count"}
 
 
 @each_notebook
-def test_a_solution_takes_what_its_stub_takes(path):
-    for exercise in editions.exercises(lint.load(path)):
+def test_exercises_are_those_that_the_lint_finds_and_solutions_take_what_stubs_take(path):
+    book = lint.load(path)
+    found = editions.exercises(book)
+    assert [e.stub.id for e in found] == [cell.id for cell in lint.code(book) if lint.is_stub(cell)]
+    assert [e.solution.id for e in found] == [cell.id for cell in lint.code(book) if lint.is_solution(cell)]
+    assert len(found) >= 4
+    for exercise in found:
         functions = {f.name: f for cell in (exercise.stub, exercise.solution) for f in functions_of(cell.source)}
         assert ast.unparse(functions[exercise.mine].args) == ast.unparse(functions[exercise.given].args)
 
 
-def functions_of(source):
-    return [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-
-
-# --------------------------------------------------------------------------------- the student's edition
-
-
 @each_notebook
-def test_the_students_edition_has_no_solution_output_or_count(path):
-    book = editions.edition(path, "student")
-    assert not list(iter_validate(book))
-    assert not any(cell.outputs or cell.execution_count for cell in book.cells if cell.cell_type == "code")
-    text = "\n".join(cell.source for cell in book.cells)
-    for exercise in editions.exercises(lint.load(path)):
-        assert exercise.stub.source in text
-        assert f"def {exercise.given}" not in text
+def test_the_students_edition_is_the_same_notebook_without_solutions_and_outputs(path):
+    before, after = lint.load(path), editions.edition(path, "student")
+    assert not list(iter_validate(after))
+    assert not any(cell.outputs or cell.execution_count for cell in after.cells if cell.cell_type == "code")
+    text = "\n".join(cell.source for cell in after.cells)
+    solutions = editions.exercises(before)
+    for exercise in solutions:
+        assert exercise.stub.source in text and f"def {exercise.given}" not in text
         results = [n for f in functions_of(exercise.solution.source) for n in ast.walk(f) if isinstance(n, ast.Return)]
         assert not any(ast.unparse(result) in text for result in results)
-
-
-@each_notebook
-def test_the_students_edition_is_the_same_notebook_otherwise(path):
-    before, after = lint.load(path), editions.edition(path, "student")
-    solutions = [e.solution.id for e in editions.exercises(before)]
     given = [e.solution.id for e, _ in given_cells(path)]
-    assert ids(after) == [name for name in ids(before) if name not in solutions or name in given]
+    hidden = {e.solution.id for e in solutions} - {*given}
+    assert ids(after) == [name for name in ids(before) if name not in hidden]
     changed = {name for name, source in sources(after).items() if source != sources(before)[name]}
-    assert changed == {"title", *given}  # the title has lost its badge
-
-
-@each_notebook
-def test_the_students_prose_promises_no_solution(path):
-    book = editions.edition(path, "student")
-    prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
-    assert "Open in Colab" not in prose  # that link opens the notebook that has them
+    assert changed == {"title", *given}  # the title has lost its badge, which opens the notebook that has them
+    prose = "\n".join(cell.source for cell in after.cells if cell.cell_type == "markdown")
+    assert "Open in Colab" not in prose
     assert not re.search(r"(?<!where a )folded solution|solution (below|above)|next cell (is|has) (the|its) sol", prose)
 
 
@@ -109,19 +93,13 @@ def test_the_course_has_what_it_gives(path):
         assert list(inspect.signature(course).parameters)[: len(stub.args.args)] == [a.arg for a in stub.args.args]
 
 
-def test_some_are_given():
-    assert {e.given for path in NOTEBOOKS for e, _ in given_cells(path)} >= {"solution_dct", "solution_count"}
-
-
-# ------------------------------------------------------------------------------ the solutions' edition
-
-
 @each_notebook
 def test_a_filled_in_stub_differs_by_its_function_alone(path):
     before, after = lint.load(path), editions.edition(path, "solutions")
     assert not list(iter_validate(after))
     found = editions.exercises(before)
     assert ids(after) == [name for name in ids(before) if name not in {e.solution.id for e in found}]
+    assert not any("solution_" in cell.source or editions.is_solution(cell) for cell in after.cells)
     for exercise in found:
         filled = sources(after)[exercise.stub.id]
         first, last = exercise.stub.source.split(f"def {exercise.mine}")[0], f"\n\n\ncheck.{exercise.check}"
@@ -129,12 +107,6 @@ def test_a_filled_in_stub_differs_by_its_function_alone(path):
         inside = filled.removeprefix(first).split(last)[0]
         assert inside in re.sub(r"\bsolution_", "my_", exercise.solution.source)
         assert exercise.mine in {f.name for f in functions_of(inside)}
-
-
-@each_notebook
-def test_the_solutions_edition_knows_one_name_for_each_function(path):
-    book = editions.edition(path, "solutions")
-    assert not any("solution_" in cell.source or editions.is_solution(cell) for cell in book.cells)
 
 
 # ------------------------------------------------------------------------------- a notebook of five cells
@@ -226,71 +198,54 @@ def test_solutions_that_fail_are_named_and_not_written(changes, said, lesson, ca
 
 # ------------------------------------------------------------------------------------------- bad input
 
-BROKEN = {
-    "a solution missing": ({ANSWER: None}, "cell-2: my_next has no solution"),
-    "a last stub": ({ANSWER: None, BELOW: None}, "cell-2: my_next has no solution"),
-    "a stub missing": ({EXERCISE: None}, "cell-3: a solution, but the code cell before it is no stub"),
-    "a stub that is solved": ({EXERCISE: STUB.replace("...", "return 4")}, "cell-3: a solution, but"),
-    "another name": (
+BROKEN = [
+    ({ANSWER: None}, "cell-2: my_next has no solution"),
+    ({ANSWER: None, BELOW: None}, "cell-2: my_next has no solution"),
+    ({EXERCISE: None}, "cell-3: a solution, but the code cell before it is no stub"),
+    ({EXERCISE: STUB.replace("...", "return 4")}, "cell-3: a solution, but"),
+    (
         {ANSWER: SOLUTION.replace("solution_next", "solution_last")},
-        "cell-3: it is to solve my_next, but does not define solution_next",
+        "to solve my_next, but does not define solution_next",
     ),
-    "another check": (
-        {ANSWER: SOLUTION.replace("check.n", "check.l")},
-        "last line should be check.next(solution_next)",
-    ),
-    "no check": ({ANSWER: SOLUTION.rsplit("\n", 1)[0]}, "cell-3: its last line should be check.next(solution_next)"),
-    "the learner's name checked": (
-        {ANSWER: SOLUTION.replace("(solution_next)", "(my_next)")},
-        "last line should be check.next(sol",
-    ),
-    "not Python": ({BELOW: "x = = 1"}, "cell-4: not Python: invalid syntax, line 1"),
-}
+    ({ANSWER: SOLUTION.replace("check.n", "check.l")}, "last line should be check.next(solution_next)"),
+    ({ANSWER: SOLUTION.rsplit("\n", 1)[0]}, "cell-3: its last line should be check.next(solution_next)"),
+    ({ANSWER: SOLUTION.replace("(solution_next)", "(my_next)")}, "last line should be check.next(sol"),
+    ({BELOW: "x = = 1"}, "cell-4: not Python: invalid syntax, line 1"),
+]
 LOST = [SOLUTION.replace("ONE = 1", line) for line in ("ONE = 1", "import math as ONE", "class ONE: ...")]
 ONLY_THERE = [({ANSWER: text, BELOW: "print(ONE)"}, "cell-3: only this solution defines ONE") for text in LOST]
 
 
+def refused(capsys, edition, out, *paths) -> str:
+    assert editions.main([edition, "--out", str(out), *map(str, paths)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
 @pytest.mark.parametrize(
     ("edition", "changes", "said"),
-    [(e, *case) for e in editions.EDITIONS for case in BROKEN.values()] + [("student", *case) for case in ONLY_THERE],
+    [(e, *case) for e in editions.EDITIONS for case in BROKEN] + [("student", *case) for case in ONLY_THERE],
 )
 def test_a_notebook_that_does_not_fit_is_one_clear_line(edition, changes, said, lesson, capsys):
     bad, good = lesson(changes), lesson(name="good.ipynb")
-    assert made(edition, good, str(bad)) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {bad}: cell cell-") and said in error and len(error.splitlines()) == 1
+    line = refused(capsys, edition, bad.parent / "out", good, bad)
+    assert line.startswith(f"error: {bad}: cell cell-") and said in line
     assert not (bad.parent / "out").exists()
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "{}", "not a notebook"])
-def test_a_file_that_is_no_notebook_is_one_clear_line(content, tmp_path, capsys):
-    path = tmp_path / "broken.ipynb"
-    if content is not None:
-        path.write_text(content, encoding="utf-8")
-    assert made("student", path) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {path}: ") and len(error.splitlines()) == 1
-
-
-def test_the_notebooks_themselves_are_not_overwritten(lesson, capsys):
-    path = lesson()
+def test_files_and_folders_that_cannot_be_are_one_clear_line(lesson, tmp_path, capsys):
+    path, broken = lesson(), tmp_path / "broken.ipynb"
     before = path.read_bytes()
-    assert editions.main(["student", "--out", str(path.parent / "x" / ".."), str(path)]) == 2
-    assert "give another folder" in capsys.readouterr().err
+    for content in (None, "", "{", "{}", "not a notebook"):
+        if content is not None:
+            broken.write_text(content, encoding="utf-8")
+        assert refused(capsys, "student", tmp_path / "out", broken).startswith(f"error: {broken}: ")
+    assert "give another folder" in refused(capsys, "student", path.parent / "x" / "..", path)
+    refused(capsys, "student", path / "out", path)
     assert path.read_bytes() == before
-
-
-def test_a_folder_that_cannot_be_is_one_clear_line(lesson, capsys):
-    path = lesson()
-    assert editions.main(["student", "--out", str(path / "out"), str(path)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and len(error.splitlines()) == 1
-
-
-def test_an_unknown_edition_is_refused(capsys):
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit, match="2"):
         editions.main(["teacher"])
-    assert end.value.code == 2 and "student" in capsys.readouterr().err
 
 
 def test_it_can_be_called_from_any_folder(lesson):

@@ -25,11 +25,10 @@ train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind-10 --tiles -
 train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
 train srcnn-915-x3 fsrcnn-x3 --sets few --steps 1 --batch 2 --quiet --out several --minutes 5
 publish run
-evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels --repeats 2
+evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
 benchmark deblock-q20 --out tables
 benchmark deblock-q20 --out tables --spot-check
-benchmark deblock-q20 --out tables --again
 restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --quality 90 --device cpu --quiet
 compress few/coffee.png out.bic --rate 0.5 --quiet
 compress few/coffee.png out.bic --quality 20 --model binary-ae

@@ -25,7 +25,6 @@ BUILD = ["-m", "sphinx", "-EW", "--keep-going", "-q", "-b", "html", "-c", "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-names = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +52,6 @@ def page_of(source: Path, site: Path) -> Path:
     return site / source.relative_to(ROOT).with_suffix(".html")
 
 
-def outputs(notebook: Path) -> list[nbformat.NotebookNode]:
-    """The stored outputs of a notebook."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    return [output for cell in cells for output in cell.get("outputs", [])]
-
-
 def local(page: Path, address: str) -> tuple[Path, str] | None:
     """The file and the anchor that an address on a page means; None where it leads elsewhere."""
     parts = urlsplit(address)
@@ -71,39 +64,36 @@ def test_the_command_is_the_makefiles():
     assert " ".join(BUILD) in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("source", [*NOTEBOOKS, *TEXTS], ids=lambda path: path.stem)
-def test_a_source_has_its_page(source, site, pages):
-    assert pages[page_of(source, site)].select_one("article h1")
-
-
-def test_the_home_page_lists_the_notebooks_in_order(site, pages):
+def test_every_source_has_its_page_and_the_home_page_lists_the_notebooks(site, pages):
+    for source in [*NOTEBOOKS, *TEXTS]:
+        assert pages[page_of(source, site)].select_one("article h1"), source
     links = [link["href"] for link in pages[site / "index.html"].select(".bd-sidebar-primary li a")]
     assert links[: len(NOTEBOOKS)] == [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
 
 
-def test_nothing_is_loaded_from_elsewhere(pages):
+def test_nothing_is_loaded_from_elsewhere(site, pages):
     loads = "script[src], img[src], iframe[src], source[src], link[rel=stylesheet], link[rel=icon], link[rel=preload]"
     for path, page in pages.items():
         for tag in page.select(loads):
             target = local(path, tag.get("src") or tag["href"])
             assert target and target[0].is_file(), f"{path.name}: {tag}"
-
-
-def test_no_style_loads_from_elsewhere(site):
     for path in site.rglob("*.css"):
         assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", path.read_text(encoding="utf-8")), path
 
 
-def test_every_internal_link_leads_to_a_file_and_its_anchor(pages):
+def test_every_picture_is_described(pages):
+    for path, page in pages.items():
+        for image in page.select("img"):  # Sphinx puts the file's name where it has no description
+            assert image.get("alt", "").strip() and Path(image["src"]).name not in image["alt"], f"{path.name}: {image}"
+
+
+def test_every_link_leads_to_a_file_and_its_anchor_or_to_a_file_of_the_repository_without_a_page(site, pages):
     anchors = {path: {tag["id"] for tag in page.select("[id]")} for path, page in pages.items()}
     for path, page in pages.items():
         for link in page.select("a[href]"):
             if target := local(path, link["href"]):
                 file, anchor = target
                 assert file.is_file() and anchor in {"", *anchors.get(file, ())}, f"{path.name}: {link['href']}"
-
-
-def test_a_link_to_the_repository_leads_to_a_file_without_a_page(site, pages):
     addresses = [link["href"] for page in pages.values() for link in page.select("article a[href]")]
     repository = re.search(r"git clone (\S+)\.git", README)[1]
     files = {found[1] for found in map(re.compile(rf"{repository}/blob/\w+/([^#]+)").match, addresses) if found}
@@ -121,43 +111,26 @@ def test_addresses_of_the_repository_become_paths():
     assert text == [f"[a](/README.md#results) [b](/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
 
 
-def test_every_picture_is_described(pages):
-    for path, page in pages.items():
-        for image in page.select("img"):  # Sphinx puts the file's name where it has no description
-            assert image.get("alt", "").strip() and Path(image["src"]).name not in image["alt"], f"{path.name}: {image}"
-
-
-@names
-def test_the_figures_are_the_stored_ones_with_their_descriptions(notebook, site, pages):
-    stored = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
-    shown = pages[page_of(notebook, site)].select(".cell_output img")
-    assert [image["alt"] for image in shown] == [output.metadata["image/png"]["alt"] for output in stored]
-
-
-@names
-def test_solutions_are_folded(notebook, site, pages):
-    solutions = [cell for cell in nbformat.read(notebook, as_version=4).cells if "@title Solution" in cell.source]
-    folded = pages[page_of(notebook, site)].select(".cell > details:not([open])")
-    assert [fold.pre.get_text().strip() for fold in folded] == [cell.source.strip() for cell in solutions]
-
-
-@names
-def test_a_slider_is_a_sentence_and_a_progress_bar_nothing(notebook, site, pages):
-    page = pages[page_of(notebook, site)]
-    widgets = [text for text in (plain(output) for output in outputs(notebook)) if "(children=" in text]
-    assert len(page.select(".needs-kernel")) == len(widgets) > 0
-    text = page.select_one("article").get_text()
-    for relic in ("(children=", "it/s]", "step/s]", "<IPython", "Traceback (most recent"):
-        assert relic not in text
-
-
 def plain(output: nbformat.NotebookNode) -> str:
     return output.get("data", {}).get("text/plain", "")
 
 
-@names
-def test_a_notebooks_page_opens_it_in_colab(notebook, site, pages):
-    badge, *sliders = pages[page_of(notebook, site)].select("a.badge-link, .needs-kernel a")
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebooks_page_shows_what_is_stored(notebook, site, pages):
+    """Figures with their descriptions, solutions folded, a sentence for each slider, no progress bar, the badge."""
+    page, cells = pages[page_of(notebook, site)], nbformat.read(notebook, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    stored = [output for output in outputs if "image/png" in output.get("data", {})]
+    alts = [image["alt"] for image in page.select(".cell_output img")]
+    assert alts == [output.metadata["image/png"]["alt"] for output in stored]
+    folded = page.select(".cell > details:not([open])")
+    solutions = [cell.source.strip() for cell in cells if "@title Solution" in cell.source]
+    assert [fold.pre.get_text().strip() for fold in folded] == solutions
+    widgets = [output for output in outputs if "(children=" in plain(output)]
+    assert len(page.select(".needs-kernel")) == len(widgets) > 0
+    text = page.select_one("article").get_text()
+    assert not [relic for relic in ("(children=", "it/s]", "step/s]", "<IPython", "Traceback (most") if relic in text]
+    badge, *sliders = page.select("a.badge-link, .needs-kernel a")
     address = re.search(rf"\((https://colab[^()]+/{notebook.name})\)", README)[1]
     assert badge.get_text() == "Open in Colab"
     assert {link["href"] for link in (badge, *sliders)} == {address} and sliders

@@ -18,6 +18,7 @@ SHIPPED = sorted(path.stem for path in zoo.WEIGHTS.glob("*.json"))
 RESULTS = DATA / "results"
 GOLDEN = "687f4edb18b600bf"  # of the SHA-256 of the codes in golden.bic
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
+every_table = pytest.mark.parametrize("path", sorted(RESULTS.glob("*-*.csv")), ids=lambda path: path.stem)
 
 
 @pytest.fixture
@@ -33,49 +34,43 @@ def edit(card, **changes) -> None:
     card.write_text(json.dumps({k: v for k, v in (about | changes).items() if v is not None}))
 
 
+def pictures_of(name: str, request) -> list[Path]:
+    """A set, its smallest files first; a standard one is skipped where there is none."""
+    if name != "bundled":
+        request.getfixturevalue("course_data")
+    return sorted(datasets.folder(name), key=lambda file: file.stat().st_size)
+
+
 # ------------------------------------------------------------------------------- what a zoo does
 
 
 def test_networks_load_in_many_threads_at_once(shelf):
     """What bounds the weights of a network under construction hears of those of all threads."""
     with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(zoo.load, ["good-x2", "poor-x2", "one-x3"] * 10))
-    assert len(loaded) == 30
+        assert len(list(pool.map(zoo.load, ["good-x2", "poor-x2", "one-x3"] * 10))) == 30
 
 
-def test_available_has_task_parameters_bytes_and_origin(shelf):
+def test_available_has_task_parameters_bytes_and_origin(shelf, tmp_path, monkeypatch):
     table = zoo.available()
     assert list(table.index) == ["good-x2", "one-x3", "poor-x2"]
     assert list(table.columns) == ["task", "parameters", "bytes", "origin"]
     row = table.loc["one-x3"]
-    assert row["task"] == "sr-x3"
+    assert row["task"] == "sr-x3" and row["bytes"] == (shelf / "one-x3.safetensors").stat().st_size
     assert row["parameters"] == sum(p.numel() for p in models.EDSR(3, 4, 1).parameters())
-    assert row["bytes"] == (shelf / "one-x3.safetensors").stat().st_size
-
-
-def test_an_empty_zoo_is_an_empty_table(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
-    assert zoo.available().empty
-    assert zoo.for_task("sr-x2") == []
+    assert zoo.available().empty and zoo.for_task("sr-x2") == []
     with pytest.raises(CourseError, match="none yet"):
         zoo.load("srcnn")
 
 
-@pytest.mark.parametrize("by", ["name", "card", "weights"])
-def test_load_gives_the_same_network_ready_to_use(shelf, by):
-    model = zoo.load({"name": "good-x2", "card": shelf / "good-x2.json", "weights": shelf / "good-x2.safetensors"}[by])
+@pytest.mark.parametrize("by", ["", ".json", ".safetensors"])
+def test_load_gives_the_same_network_ready_to_use_and_to_train(shelf, by):
+    model, other = zoo.load(shelf / f"good-x2{by}" if by else "good-x2"), zoo.load("poor-x2")
     expected = randomized(models.EDSR(2, 4, 1), seed=0)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), expected.parameters(), strict=True))
-    assert not model.training
-    assert {p.device.type for p in model.parameters()} == {"cpu"}
-    assert torch.equal(model.restore(photograph()), expected.restore(photograph()))
-
-
-def test_a_shipped_network_can_be_trained_on_and_learnt_from(shelf):
-    """After it has restored a picture, too; and a restored picture can be another network's input."""
-    model, other = zoo.load("good-x2"), zoo.load("poor-x2")
+    assert not model.training and {p.device.type for p in model.parameters()} == {"cpu"}
     restored = model.restore(photograph(12, 14, 1)[None])
-    assert not restored.requires_grad
+    assert torch.equal(restored, expected.restore(photograph(12, 14, 1)[None])) and not restored.requires_grad
     (other(restored).square().mean() + model(restored).square().mean()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for net in (model, other) for p in net.parameters())
 
@@ -84,75 +79,55 @@ def test_the_best_comes_first(shelf):
     assert zoo.for_task("sr-x2") == ["good-x2", "poor-x2"]
     edit(shelf / "poor-x2.json", figures={"sr-x2": {"bundled": {"psnr": 40.0, "ssim": 0.9}}})
     assert zoo.for_task("sr-x2") == ["poor-x2", "good-x2"]
-
-
-def test_an_unknown_name_lists_the_names(shelf):
-    with pytest.raises(CourseError, match=r"'vgg'.*good-x2, one-x3, poor-x2"):
-        zoo.load("vgg")
+    for figures in (None, [], {"sr-x2": 3}, {"sr-x2": {"bundled": {"psnr": "high"}}}):  # a trained card has none
+        edit(shelf / "poor-x2.json", figures=figures)
+        assert zoo.for_task("sr-x2") == ["good-x2", "poor-x2"]
 
 
 # ---------------------------------------------------------------------------------------- bad zoos
 
 
-def test_damaged_weights_are_refused(shelf):
-    path = shelf / "good-x2.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(CourseError, match=r"good-x2\.safetensors.*SHA-256"):
-        zoo.load("good-x2")
-
-
-def test_missing_weights_are_refused(shelf):
-    (shelf / "good-x2.safetensors").unlink()
-    with pytest.raises(CourseError, match=r"good-x2\.safetensors.*missing"):
-        zoo.load("good-x2")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"network": 5}', "\udcff"])
-def test_a_broken_card_is_refused(shelf, text):
-    (shelf / "good-x2.json").write_bytes(text.encode(errors="surrogateescape"))
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "{}", '{"network": 5}', "\udcff", *(f"{key} {v}" for key in zoo.REQUIRED for v in "N[")],
+)
+def test_a_broken_card_is_named_by_all(shelf, text):
+    key, _, value = text.partition(" ")
+    if key in zoo.REQUIRED:
+        edit(shelf / "good-x2.json", **{key: None if value == "N" else []})
+    else:
+        (shelf / "good-x2.json").write_bytes(text.encode(errors="surrogateescape"))
     for act in (lambda: zoo.load("good-x2"), lambda: zoo.for_task("sr-x3"), zoo.available):
         with pytest.raises(CourseError, match=r"good-x2\.json: not the card of a network .*; get it again"):
             act()
 
 
-@pytest.mark.parametrize("key", zoo.REQUIRED)
-@pytest.mark.parametrize("value", [None, []])
-def test_a_card_that_lacks_something_is_named_by_all(shelf, key, value):
-    edit(shelf / "good-x2.json", **{key: value})
-    for act in (lambda: zoo.load("good-x2"), lambda: zoo.for_task("sr-x3"), zoo.available):
-        with pytest.raises(CourseError, match=rf"good-x2\.json: .*{key} is not on it"):
-            act()
-
-
-@pytest.mark.parametrize("figures", [[], {"sr-x2": 3}, {"sr-x2": {"bundled": {"psnr": "high"}}}])
-def test_figures_that_are_none_are_named(shelf, figures):
-    edit(shelf / "good-x2.json", figures=figures)
-    with pytest.raises(CourseError, match=r"good-x2\.json: its figures"):
-        zoo.for_task("sr-x2")
-
-
-def test_weights_that_are_the_cards_and_no_safetensors_are_refused(shelf):
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ({"network": {"kind": "vgg"}}, "not the weights"),
+        ({"network": {"kind": "srcnn"}}, "not the weights"),
+        ({"network": {"kind": "edsr", "depth": 3}}, "not the weights"),
+        ({"network": {"kind": "edsr", "scale": 2, "width": 4, "blocks": 10**9}}, "not the weights"),
+        (b"no weights", "not the weights"),
+        ("a bit", "SHA-256"),
+        ("all", "missing"),
+        ("name", r"no network is called 'vgg'; there are: good-x2, one-x3, poor-x2; one that you trained"),
+    ],
+)
+def test_damaged_weights_are_refused(shelf, spoil, why):
     path = shelf / "good-x2.safetensors"
-    path.write_bytes(b"no weights")
-    edit(shelf / "good-x2.json", sha256=sha256(path))
-    with pytest.raises(CourseError, match=r"good-x2\.safetensors: not the weights"):
-        zoo.load("good-x2")
-
-
-@pytest.mark.parametrize("change", [{"sha256": None}, {"network": {"kind": "vgg"}}, {"network": {"kind": "srcnn"}},
-                                    {"network": {"kind": "edsr", "depth": 3}}])  # fmt: skip
-def test_a_card_that_does_not_describe_its_weights_is_refused(shelf, change):
-    edit(shelf / "good-x2.json", **change)
-    with pytest.raises(CourseError, match="good-x2"):
-        zoo.load("good-x2")
-
-
-def test_a_card_without_figures_is_no_stumbling_block(shelf):
-    """`train` writes such cards; one that was copied into the zoo by hand comes last."""
-    edit(shelf / "good-x2.json", figures=None)
-    assert zoo.for_task("sr-x2") == ["poor-x2", "good-x2"]
+    if isinstance(spoil, dict):
+        edit(shelf / "good-x2.json", **spoil)
+    elif isinstance(spoil, bytes):
+        path.write_bytes(spoil)
+        edit(shelf / "good-x2.json", sha256=sha256(path))
+    elif spoil == "a bit":
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    elif spoil == "all":
+        path.unlink()
+    with pytest.raises(CourseError, match=why if spoil == "name" else rf"good-x2\.safetensors.*{why}"):
+        zoo.load("vgg" if spoil == "name" else "good-x2")
 
 
 # --------------------------------------------------------------------------------- what is shipped
@@ -162,50 +137,34 @@ def test_a_card_without_figures_is_no_stumbling_block(shelf):
 def test_shipped_weights_are_what_their_card_says(name):
     about, path = zoo.card(name), zoo.WEIGHTS / f"{name}.safetensors"
     model = zoo.load(name)  # checks the SHA-256
-    assert about["name"] == name
+    assert about["name"] == name and about["bytes"] == path.stat().st_size
     assert about["parameters"] == sum(p.numel() for p in model.parameters())
-    assert about["bytes"] == path.stat().st_size
-    assert about["sha256"] == sha256(path)
     assert about["multiply_adds"] == models.multiply_adds(model)
     assert all(p.isfinite().all() for p in model.parameters())
-    for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data", "figures"):
-        assert about[key], key
-
-
-@every_shipped
-def test_shipped_weights_started_from_the_shipped_ones(name):
-    about = zoo.card(name)
-    if "started_from" not in about:
-        pytest.skip(f"the card of {name} names nothing that it started from")
-    start = about["started_from"]
-    assert start["name"] == about["recipe"]["start_from"]
-    assert start["sha256"] == sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")
-
-
-@every_shipped
-@pytest.mark.parametrize("channels", [1, 3])
-def test_shipped_networks_restore_a_tiny_picture(name, channels):
-    model, task = zoo.load(name), zoo.card(name)["task"]
-    if task == "codec":
-        pytest.skip(f"{name} codes pictures and restores none")
-    if task.startswith("cs"):
-        if channels == 3:
-            pytest.skip(f"{name} senses gray pictures")
+    assert all(about[key] for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data", "figures"))
+    if start := about.get("started_from"):
+        assert start["name"] == about["recipe"]["start_from"]
+        assert start["sha256"] == sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")
+    task = about["task"]
+    for channels in (1, 3) if task not in ("codec", "cs") else ():
+        assert model.restore(photograph(7, 9, channels)).shape == (channels, 7 * model.scale, 9 * model.scale)
+    if task == "cs":
         assert model.reconstruct(photograph(7, 9, 1), 0.1).shape == (1, 7, 9)
-        return
-    assert model.restore(photograph(7, 9, channels)).shape == (channels, 7 * model.scale, 9 * model.scale)
+
+
+def test_the_shipped_weights_are_pairs_and_small_together():
+    assert sorted(path.stem for path in zoo.WEIGHTS.glob("*.safetensors")) == SHIPPED
+    assert sum(path.stat().st_size for path in zoo.WEIGHTS.rglob("*") if path.is_file()) < 40_000_000
 
 
 @every_shipped
 @pytest.mark.parametrize("dataset", ["bundled", "Set5", "Classic5"])
 def test_shipped_figures_are_reached(name, dataset, request):
-    """On two pictures, those of the smallest files; that a card has the means of the tables, the next test sees."""
-    if dataset != "bundled":
-        request.getfixturevalue("course_data")
+    """On the two smallest pictures; that a card has the means of the tables, the next test sees."""
     tasks = [task for task, figures in zoo.card(name)["figures"].items() if dataset in figures]
     if not tasks:
         pytest.skip(f"{dataset} is not on the card of {name}")
-    pictures = sorted(datasets.folder(dataset), key=lambda file: file.stat().st_size)[:2]
+    pictures = pictures_of(dataset, request)[:2]
     for task in {min(tasks), max(tasks)} - {"codec"}:  # of a network for many tasks, two
         again, failures = evaluation.evaluate(task, pictures, [name], dataset, progress=False)
         assert not failures
@@ -220,67 +179,36 @@ def test_shipped_figures_are_the_means_of_the_tables(name):
     for task, figures in zoo.card(name)["figures"].items():
         for dataset, figure in figures.items():
             table = pd.read_csv(RESULTS / f"{task}-{dataset}.csv")
-            if task.startswith("codec"):
-                found = publish.figures_of(table[table["method"] == name])
-                assert found == pytest.approx(figure, abs=2e-3), dataset
-                continue
-            means = table.loc[table["method"] == name, ["psnr", "ssim"]].mean()
-            assert means["psnr"] == pytest.approx(figure["psnr"], abs=1e-3), (task, dataset)
-            assert means["ssim"] == pytest.approx(figure["ssim"], abs=1e-4), (task, dataset)
-
-
-every_table = pytest.mark.parametrize("path", sorted(RESULTS.glob("*-*.csv")), ids=lambda path: path.stem)
+            found = publish.figures_of(table[table["method"] == name])
+            assert found == pytest.approx(figure, abs=2e-3 if task.startswith("codec") else 1e-3), (task, dataset)
 
 
 @every_table
-def test_tables_have_every_picture_of_their_set_for_every_shipped_method(path, request):
-    table = pd.read_csv(path)
-    task, dataset = table.loc[0, "task"], table.loc[0, "dataset"]
-    assert path.stem == f"{task}-{dataset}"
-    if dataset != "bundled":
-        request.getfixturevalue("course_data")
-    wanted = {file.name for file in datasets.folder(dataset)}
-    assert set(table["method"]) == set(evaluation.methods_for(task))
-    for _, rows in table.groupby("method"):
-        settings = rows["setting"].nunique() if "setting" in rows else 1
-        assert sorted(rows["image"]) == sorted(list(wanted) * settings)
-
-
-@every_table
-def test_a_row_of_each_table_is_reached_again(path, request, monkeypatch):
+def test_tables_have_every_picture_of_their_set_and_a_row_is_reached_again(path, request):
     """The smallest picture, by the baseline and by the smallest network; of codecs, by JPEG and by the course's."""
     table = pd.read_csv(path)
     task, dataset = table.loc[0, "task"], table.loc[0, "dataset"]
-    if dataset != "bundled":
-        request.getfixturevalue("course_data")
-    picture = min(datasets.folder(dataset), key=lambda file: file.stat().st_size)
-    rows = table[table["image"] == picture.name].sort_values("parameters")
-    if task.startswith("codec"):
-        check_codecs_again(task, rows, picture, monkeypatch)
+    files = pictures_of(dataset, request)
+    assert path.stem == f"{task}-{dataset}"
+    assert set(table["method"]) == set(evaluation.methods_for(task))
+    for _, rows in table.groupby("method"):
+        settings = rows["setting"].nunique() if "setting" in rows else 1
+        assert sorted(rows["image"]) == sorted([file.name for file in files] * settings)
+    rows = table[table["image"] == files[0].name].sort_values("parameters")
+    if not task.startswith("codec"):
+        again, failures = evaluation.evaluate(task, files[:1], rows["method"].iloc[:2], dataset, progress=False)
+        assert not failures
+        assert list(again["psnr"]) == pytest.approx(list(rows["psnr"].iloc[:2]), abs=0.02)
+        assert list(again["ssim"]) == pytest.approx(list(rows["ssim"].iloc[:2]), abs=0.001)
         return
-    rows = rows.iloc[:2]
-    again, failures = evaluation.evaluate(task, [picture], rows["method"], dataset, progress=False)
-    assert not failures
-    assert list(again["psnr"]) == pytest.approx(list(rows["psnr"]), abs=0.02)
-    assert list(again["ssim"]) == pytest.approx(list(rows["ssim"]), abs=0.001)
-
-
-def check_codecs_again(task: str, rows: pd.DataFrame, picture: Path, monkeypatch) -> None:
-    """At one setting each, the fourth: its ten would take as many times as long."""
-    load = evaluation.load_method
-
-    def at_one_setting(*which) -> evaluation.Coder:
-        coder = load(*which)
-        return coder._replace(settings=coder.settings[3:4])
-
-    monkeypatch.setattr(evaluation, "load_method", at_one_setting)
-    again, failures = evaluation.evaluate(task, [picture], ["jpeg", codec.DEFAULT], progress=False)
-    assert not failures
-    assert len(again) == 2
-    for _, new in again.iterrows():
-        row = rows[(rows["method"] == new["method"]) & (rows["setting"] == new["setting"])].iloc[0]
+    picture = datasets.load_uint8(files[0], 1 if task == "codec-gray" else 3)
+    for name in ("jpeg", codec.DEFAULT):
+        coder = evaluation.load_method(name, task)
+        setting = coder.settings[3]  # one of ten: all would take as many times as long
+        new, _ = evaluation.score_codec(picture, setting, coder)
+        row = rows[(rows["method"] == name) & (rows["setting"] == setting)].iloc[0]
         for key, tolerance in (("psnr", 0.05), ("ms_ssim", 0.002), ("bpp", 0.01 * row["bpp"])):
-            assert new[key] == pytest.approx(row[key], abs=tolerance), (new["method"], key)
+            assert new[key] == pytest.approx(row[key], abs=tolerance), (name, key)
 
 
 def test_the_demos_of_the_original_are_beaten_as_the_table_says(course_data):
@@ -317,20 +245,14 @@ def saved(picture, quality):
 
 def on_a_page(picture):
     """A screenshot: the picture, smaller, in a white page with a dark bar."""
-    page = Image.new(picture.mode, (420, 400), "white")
-    page.paste("navy" if picture.mode == "RGB" else 40, (0, 0, 420, 30))
+    page = Image.new("RGB", (420, 400), "white")
+    page.paste("navy", (0, 0, 420, 30))
     page.paste(picture.resize((190, 190), Image.Resampling.BICUBIC), (20, 60))
     return page
 
 
-def resized(size, resample):
-    return lambda picture: picture.resize((size, size), resample)
-
-
 WITHOUT_A_GRID = {
-    "x0.6": resized(144, Image.Resampling.LANCZOS),
-    "x0.8": resized(192, Image.Resampling.BILINEAR),
-    "x1.5": resized(360, Image.Resampling.BICUBIC),
+    "x0.6": lambda picture: picture.resize((144, 144), Image.Resampling.LANCZOS),
     "x2, cut": lambda picture: picture.resize((480, 480), Image.Resampling.LANCZOS).crop((13, 6, 333, 326)),
     "turned by a degree": lambda picture: picture.rotate(1, Image.Resampling.BICUBIC).crop((8, 8, 232, 232)),
     "resized, saved again": lambda picture: saved(picture.resize((200, 200), Image.Resampling.BICUBIC), 97),
@@ -339,11 +261,11 @@ WITHOUT_A_GRID = {
 }
 
 
-@pytest.mark.parametrize("kind", WITHOUT_A_GRID)
-def test_the_blind_restorer_gains_on_jpegs_that_lost_their_grid(kind):
+@pytest.mark.parametrize("change", WITHOUT_A_GRID.values(), ids=WITHOUT_A_GRID)
+def test_the_blind_restorer_gains_on_jpegs_that_lost_their_grid(change):
     """Resampling destroys the comb of the coefficients; such pictures came back untouched."""
-    network, change, gains = zoo.load("jpeg-blind"), WITHOUT_A_GRID[kind], []
-    for name, quality in (("chelsea", 10), ("coffee", 10), ("camera", 30), ("rocket", 30)):
+    network, gains = zoo.load("jpeg-blind"), []
+    for name, quality in (("chelsea", 10), ("coffee", 10), ("rocket", 30)):
         clean = images.to_pillow(images.load_uint8(datasets.bundled(name))[:, 40:280, 60:300])
         truth, poor = (images.from_pillow(change(picture)) for picture in (clean, saved(clean, quality)))
         restored = network.restore(poor)
@@ -363,22 +285,6 @@ def test_the_blind_restorer_does_no_harm_to_clean_photographs(path):
         assert metrics.psnr(images.to_float(restored), images.to_float(clean)) > 45
     else:
         assert torch.equal(restored, clean)
-
-
-def test_the_blind_restorer_judges_each_picture_of_a_batch():
-    clean = images.load_uint8(datasets.bundled("chelsea"))[:, :240, :240]
-    pair = torch.stack([clean, degradations.for_task("jpeg-color-q30")(clean)])
-    restored = zoo.load("jpeg-blind").restore(pair)
-    assert torch.equal(restored[0], clean)
-    assert not torch.equal(restored[1], pair[1])
-
-
-def test_the_shipped_weights_are_small_together():
-    assert sum(path.stat().st_size for path in zoo.WEIGHTS.rglob("*") if path.is_file()) < 40_000_000
-
-
-def test_weights_and_cards_come_in_pairs():
-    assert sorted(path.stem for path in zoo.WEIGHTS.glob("*.safetensors")) == SHIPPED
 
 
 def test_a_file_from_elsewhere_holds_the_same_codes_here(monkeypatch):

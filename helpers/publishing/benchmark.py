@@ -2,58 +2,35 @@
 
 A table is TASK-SET.csv, a row per picture and method. `provenance.json` beside them says of each method in each table
 when, from which commit and on what kind of machine it was measured, and holds a fingerprint of its weights and of the
-code that it ran through. Only what has changed since is measured again, so a benchmark that was stopped goes on.
-Where a change can hardly matter (another error message), a spot check of one picture may vouch for the table.
+files of code that it ran through. Only what has changed since is measured again, so a benchmark that was stopped goes
+on. Where a change can hardly matter (another error message), a spot check of one picture may vouch for the table.
 """
 
-import ast
+import ctypes
 import datetime
-import functools
 import hashlib
-import importlib.util
-import io
 import json
+import multiprocessing
 import os
 import platform
-import subprocess
 import sys
 import time
-import tokenize
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .. import baselines, datasets, evaluation, images, models, recipes, sensing, zoo
+from .. import baselines, codec, datasets, degradations, evaluation, images, metrics, models, recipes, sensing, zoo
 from ..service import devices
 from ..service.errors import CourseError
-from ..service.files import DATA, atomic
+from ..service.files import DATA, atomic, sha256
 
 RESULTS = DATA / "results"
-COSTS, COSTS_PICTURE = "costs.csv", "flower"
+COSTS, COSTS_PICTURE, COSTS_TASKS = "costs.csv", "flower", ("sr-x3", "jpeg-q10", "cs-10", "codec")
 SCORES = ("psnr", "ssim", "ssim_uniform", "psnr_b", "ms_ssim")  # what another processor may round otherwise
-PROTOCOL = ("images", "degradations", "metrics", "evaluation")  # the code that every method runs through
-PEAK = """
-import ctypes, sys
-from helpers import images
-from helpers.publishing import benchmark
-for option in (-1, -3, -4):  # give back what is freed: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
-    ctypes.CDLL(None).mallopt(option, 2**16)
-def status(key):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) / 1024
-task, name, picture = sys.argv[1:]
-picture = images.load_uint8(picture)
-benchmark.action(task, name, picture[:, :192, :192])()
-work = benchmark.action(task, name, picture.repeat(1, 2, 2))  # twice as high and wide
-ctypes.CDLL(None).malloc_trim(0)
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # forget the peak so far
-before = status("VmRSS")
-work()
-print(status("VmHWM") - before)
-"""
 
 
 def tables() -> list[tuple[str, str]]:
@@ -62,17 +39,16 @@ def tables() -> list[tuple[str, str]]:
 
 
 def run(
-    tasks: list[str] | None = None,
-    folder: str | os.PathLike = RESULTS,
-    again: bool = False,
-    spot_check: bool = False,
+    tasks: list[str] | None = None, folder: str | os.PathLike = RESULTS, spot_check: bool = False
 ) -> Iterator[tuple[str, str, str, float | None]]:
     """Measure what is not measured yet: yields (task, set, method, seconds), None for the seconds of what was skipped.
 
-    `again`: all of `tasks`, whatever is there. `spot_check`: first one picture of each method; where its scores are
-    those of the table, the table stays. Raises CourseError for a picture that cannot be measured.
+    `spot_check`: first one picture of each method; where its scores are those of the table, the table stays. Raises
+    CourseError for an unknown task or a picture that cannot be measured.
     """
     folder = Path(folder)
+    if unknown := {*(tasks or ())} - {*evaluation.TASKS, "costs"}:
+        raise CourseError(f"no table is called {min(unknown)!r}; try {', '.join(evaluation.TASKS)}, costs.")
     for task, name in tables():
         if tasks and task not in tasks:
             continue
@@ -82,9 +58,9 @@ def run(
             yield task, name, "", None  # a set that is not here
             continue
         for method in evaluation.methods_for(task):
-            if not again and _is_current(folder, task, name, method):
+            if _is_current(folder, task, name, method):
                 continue
-            if spot_check and not again and _agrees(folder, task, name, method, files):
+            if spot_check and _agrees(folder, task, name, method, files):
                 continue
             start = time.perf_counter()
             measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
@@ -92,25 +68,18 @@ def run(
                 raise CourseError(failures[0])
             _keep(folder, task, name, method, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
-
-
-def write_costs(folder: str | os.PathLike = RESULTS, again: bool = False) -> bool:
-    """Write the table of costs on a bundled photograph, if a method of it has changed; True if it did.
-
-    Seconds are those of a quiet machine: let nothing else run.
-    """
-    folder, tasks = Path(folder), ("sr-x3", "jpeg-q10", "cs-10", "codec")
-    about = {f"costs/{task}/{name}": fingerprint(task, name) for task in tasks for name in evaluation.methods_for(task)}
-    known = {key: noted["fingerprint"] for key, noted in _provenance(folder).items()}
-    if not again and (folder / COSTS).is_file() and known | about == known:
-        return False
-    _write_table(folder / COSTS, pd.concat([costs(task, datasets.bundled(COSTS_PICTURE)) for task in tasks]))
-    _note(folder, about)
-    return True
+    if "costs" in (tasks or ()) or not (tasks or spot_check):  # seconds cannot be spot-checked
+        keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_for(task)}
+        known = {key: about["fingerprint"] for key, about in _provenance(folder).items()}
+        if not (folder / COSTS).is_file() or any(known.get(k) != fingerprint(*keys[k]) for k in keys):
+            start = time.perf_counter()
+            rows = [costs(task, datasets.bundled(COSTS_PICTURE)) for task in COSTS_TASKS]
+            _write(folder, COSTS, pd.concat(rows), keys)
+            yield "costs", COSTS_PICTURE, "all methods", time.perf_counter() - start
 
 
 def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFrame:
-    """What the methods of a task cost on one picture, a row each.
+    """What the methods of a task cost on one picture, a row each. Let nothing else run on the machine.
 
     Seconds for a megapixel, the median of `repeats` after a warm-up; parameters; multiply-adds per pixel; and the MiB
     of memory that a picture of four times as many pixels takes at the peak, beyond program and weights (on Linux, in
@@ -127,7 +96,8 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
         row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
         row |= {"parameters": card["parameters"] if card else 0}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
-        rows.append(row | {"peak MiB": _peak(task, name, picture)})
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            rows.append(row | {"peak MiB": fresh.submit(peak, task, name, picture).result()})
     return pd.DataFrame(rows)
 
 
@@ -140,62 +110,49 @@ def action(task: str, name: str, picture: torch.Tensor) -> Callable:
     return lambda: model.decode(model.encode(picture, setting))
 
 
+def peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
+    """MiB that a picture of four times the pixels takes at its peak, told in a fresh process; None but on Linux."""
+    if platform.libc_ver()[0] != "glibc" or not os.access("/proc/self/clear_refs", os.W_OK):
+        return None
+    libc, pixels = ctypes.CDLL(None), images.load_uint8(picture)
+    for option in (-1, -3, -4):  # give back what is freed: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX of malloc.h
+        libc.mallopt(option, 2**16)
+    action(task, name, pixels[:, :192, :192])()
+    work = action(task, name, pixels.repeat(1, 2, 2))  # twice as high and wide
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    work()
+    return round(_status("VmHWM") - before, 1)
+
+
+def _status(key: str) -> float:
+    """A line of this process's status, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
 def fingerprint(task: str, name: str) -> str:
-    """A hash of what a method's figures depend on: weights or settings, and code without comments and docstrings."""
-    modules, facts = [*PROTOCOL], []
-    if name in baselines.METHODS:
-        modules.append("baselines")
-        facts.append(json.dumps(baselines.find(name, task).settings))
-    if card := _card(name):
-        modules += _modules_of(zoo.load(card["weights"].stem))
-        facts.append(card["sha256"])
+    """A hash of what a method's figures depend on: the files of code that it runs through, weights or settings."""
+    modules, facts = {images, degradations, metrics, evaluation}, ""
     if task.startswith("codec"):
-        modules += ["codec", "sensing", "baselines"]
-    return hashlib.sha256("\n".join([*map(_code, modules), *facts]).encode()).hexdigest()[:16]
+        modules |= {codec, sensing, baselines}
+    if name in baselines.METHODS:
+        modules.add(baselines)
+        facts = json.dumps(baselines.find(name, task).settings)
+    if card := _card(name):
+        network = zoo.load(card["weights"].stem)
+        kinds = {kind.__module__ for part in network.modules() for kind in type(part).__mro__}
+        modules |= {sys.modules[kind] for kind in kinds if kind.startswith("helpers.")} | {models.base, devices}
+        facts += card["sha256"]
+    code = sha256(*sorted(Path(module.__file__) for module in modules))
+    return hashlib.sha256(f"{code} {facts}".encode()).hexdigest()[:16]
 
 
 def _card(method: str) -> dict | None:
     """The card of the network in a method, if there is one."""
     network = method.partition("+")[2] or (sensing.DEFAULT if method == evaluation.SENSED else method)
     return zoo.card(network) if (zoo.WEIGHTS / f"{network}.json").is_file() else None
-
-
-def _weights(method: str) -> str | None:
-    """The SHA-256 of a method's weights; None where it has none."""
-    return (_card(method) or {}).get("sha256")
-
-
-def machine() -> str:
-    """The kind of machine, in words that name no one's: processor, cores, PyTorch."""
-    kind = platform.machine()
-    return f"{platform.system()} {kind}, {os.cpu_count()} cores, PyTorch {torch.__version__.partition('+')[0]}"
-
-
-def _modules_of(model: torch.nn.Module) -> list[str]:
-    """The modules of `helpers` that a network's parts and the classes below them are defined in, and what all use."""
-    found = {kind.__module__ for part in model.modules() for kind in type(part).__mro__}
-    found |= {models.base.__name__, devices.__name__}
-    return sorted(name.removeprefix("helpers.") for name in found if name.startswith("helpers."))
-
-
-@functools.cache
-def _code(module: str) -> str:
-    path = Path(importlib.util.find_spec(f"helpers.{module}").origin)
-    return without_words(path.read_text(encoding="utf-8"))
-
-
-def without_words(source: str) -> str:
-    """Code without comments, docstrings and blank lines, as every Python reads it."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            docstring = node.body[0]
-            lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def _is_current(folder: Path, task: str, name: str, method: str) -> bool:
@@ -211,18 +168,18 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
     key, file = f"{task}/{name}/{method}", files[len(files) // 2]
     about, table = _provenance(folder).get(key, {}), _table(folder, task, name)
     table = table[table["method"] == method]
-    if about.get("weights") != _weights(method) or set(table["image"]) != {each.name for each in files}:
+    weights = (_card(method) or {}).get("sha256")
+    if about.get("weights") != weights or set(table["image"]) != {each.name for each in files}:
         return False
     measured, _ = evaluation.evaluate(task, [file], [method], name, progress=False)
-    tables = table[table["image"] == file.name], measured
-    then, now = (rows.select_dtypes("number").drop(columns="seconds") for rows in tables)
-    if not then.columns.equals(now.columns) or len(then) != len(now):
-        return False
+    pair = table[table["image"] == file.name], measured
+    then, now = (rows.select_dtypes("number").drop(columns="seconds") for rows in pair)
     within = [5e-4 if column in SCORES else 1e-9 for column in then]
-    if not np.isclose(then, now, rtol=0, atol=within, equal_nan=True).all():
+    same = then.columns.equals(now.columns) and len(then) == len(now)
+    if not same or not np.isclose(then, now, rtol=0, atol=within, equal_nan=True).all():
         return False
     checked = {"date": datetime.date.today().isoformat(), "commit": recipes.commit(), "image": file.name}
-    _write(folder, {key: about | {"fingerprint": fingerprint(task, method), "spot_checked": checked}})
+    _note(folder, {key: about | {"fingerprint": fingerprint(task, method), "spot_checked": checked}})
     return True
 
 
@@ -234,24 +191,23 @@ def _keep(folder: Path, task: str, name: str, method: str, rows: pd.DataFrame, o
     places = {"image": order, "method": methods}
     keys = [key for key in (*places, "setting") if key in rows]
     rows = rows.sort_values(keys, key=lambda t: t.map(places[t.name].index) if t.name in places else t)
-    _write_table(folder / f"{task}-{name}.csv", rows)
-    _note(folder, {f"{task}/{name}/{method}": fingerprint(task, method)})
+    _write(folder, f"{task}-{name}.csv", rows, {f"{task}/{name}/{method}": (task, method)})
 
 
-def _write_table(path: Path, rows: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as temporary:
+def _write(folder: Path, name: str, rows: pd.DataFrame, measured: dict[str, tuple[str, str]]) -> None:
+    """Write a table, and say of what was measured when, from which commit and where."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / name) as temporary:
         rows.to_csv(temporary, index=False)
+    kind = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"  # in words that name no one's machine
+    about = {"date": datetime.date.today().isoformat(), "commit": recipes.commit()}
+    about["machine"] = f"{kind}, PyTorch {torch.__version__.partition('+')[0]}"
+    prints = {key: {"fingerprint": fingerprint(*which)} for key, which in measured.items()}
+    weights = {key: {"weights": (_card(method) or {}).get("sha256")} for key, (_, method) in measured.items()}
+    _note(folder, {key: prints[key] | weights[key] | about for key in measured})
 
 
-def _note(folder: Path, fingerprints: dict[str, str]) -> None:
-    """Say of what was measured when, from which commit and where."""
-    about = {"date": datetime.date.today().isoformat(), "commit": recipes.commit(), "machine": machine()}
-    weights = {key: _weights(key.rpartition("/")[2]) for key in fingerprints}
-    _write(folder, {key: {"fingerprint": fingerprints[key], "weights": weights[key]} | about for key in fingerprints})
-
-
-def _write(folder: Path, entries: dict[str, dict]) -> None:
+def _note(folder: Path, entries: dict[str, dict]) -> None:
     known = _provenance(folder) | entries
     with atomic(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
@@ -262,12 +218,11 @@ def _provenance(folder: Path) -> dict[str, dict]:
     path = folder / "provenance.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        damaged = not all(isinstance(about["fingerprint"], str) for about in known.values())
+        if all(isinstance(about["fingerprint"], str) for about in known.values()):
+            return known
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        damaged = True
-    if damaged:
-        raise CourseError(f"{path}: damaged; get it again, or remove it and all is measured again.")
-    return known
+        pass
+    raise CourseError(f"{path}: damaged; get it again, or remove it and all is measured again.")
 
 
 def _table(folder: Path, task: str, name: str) -> pd.DataFrame:
@@ -275,18 +230,8 @@ def _table(folder: Path, task: str, name: str) -> pd.DataFrame:
     path = folder / f"{task}-{name}.csv"
     try:
         found = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=evaluation.COLUMNS)
-        names = found[["image", "method"]]
+        if all(isinstance(name, str) for column in ("image", "method") for name in found[column]):
+            return found
     except (ValueError, KeyError, OverflowError):
-        raise CourseError(f"{path}: no table of results; get it again, or remove it.") from None
-    if not all(isinstance(name, str) for column in names for name in names[column]):
-        raise CourseError(f"{path}: lacks names of pictures or methods; get it again, or remove it.")
-    return found
-
-
-def _peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
-    """MiB that one more picture takes at its peak, in a process of its own; None where it cannot be told."""
-    if platform.libc_ver()[0] != "glibc" or not Path("/proc/self/clear_refs").exists():
-        return None
-    command = [sys.executable, "-c", PEAK, task, name, str(picture)]
-    asked = subprocess.run(command, capture_output=True, text=True, cwd=DATA.parent)
-    return round(float(asked.stdout.split()[-1]), 1) if asked.returncode == 0 else None
+        pass
+    raise CourseError(f"{path}: no table of results with names of pictures and methods; get it again, or remove it.")
