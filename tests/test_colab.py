@@ -61,8 +61,8 @@ def test_what_is_imported_is_what_a_host_gets(runtime):
     assert everything() - apart | {"tensorboard"} == got  # which torch.utils.tensorboard imports
 
 
-def test_colab_lacks_two_packages_and_its_own_are_new_enough(runtime):
-    assert {*runtime} - {*COLAB} == {"constriction", "torchmetrics"}  # the README says two
+def test_colab_lacks_one_package_and_its_own_are_new_enough(runtime):
+    assert {*runtime} - {*COLAB} == {"torchmetrics"}  # the README says one
     for name in {*runtime} & {*COLAB}:
         assert runtime[name].specifier.contains(COLAB[name])
 
