@@ -134,6 +134,8 @@ class Decoder:
 
     def get(self, tables: np.ndarray) -> np.ndarray:
         """The next symbols, (n,) int64, one of each table."""
+        if len(tables) > self.left:  # of more symbols, one lane could take hours
+            raise ValueError("they hold fewer symbols")
         keys, found, at = tables.astype(np.int32) << PRECISION, np.empty(len(tables), np.int64), 0
         while at < len(keys):
             x = self.lanes[: len(keys) - at]

@@ -24,14 +24,13 @@ Pass = tuple[np.ndarray, np.ndarray, np.ndarray]  # levels, means, scales as the
 
 
 def passes(path: str, name: str, quality: float) -> list[Pass]:
-    """What the codec has to code of a picture."""
+    """What the codec has to code of a picture, pass by pass."""
     found, coder = [], codec.load(name)
     pixels, dial = images.load_uint8(path), round(codec.DIAL * quality / 100)
     rate = codec.dial_rate(dial)
 
     def put(given, means, scales):
-        steps = (64 * means).round().flatten().long().numpy(), (16 * scales.log()).round().flatten().long().numpy()
-        found.append((given.flatten().numpy(), *steps))
+        found.append(tuple(part.flatten().numpy() for part in (given, means, scales)))
         return given
 
     for corner in codec._corners(*pixels.shape[-2:]):

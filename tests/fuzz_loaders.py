@@ -650,7 +650,7 @@ def _load_bic(folder: Path) -> None:
 def _bic(dial: int, height: int, width: int, name: bytes, payload: bytes) -> bytes:
     weights = bytes.fromhex(zoo.card("tiny")["sha256"])[:4]
     rest = struct.pack("<4sBHHB", weights, dial, height, width, len(name)) + name + payload
-    return spoil.sealed_bic(b"BIC\1\0\0\0\0" + rest)
+    return spoil.sealed_bic(b"BIC" + bytes([codec.VERSION]) + bytes(4) + rest)
 
 
 _name = one_of(st.just(b"tiny"), st.just(b"tiny"), st.sampled_from((b"tiny-x2", b"rescsnet-any", b"../tiny")),

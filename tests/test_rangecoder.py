@@ -238,6 +238,14 @@ def test_damaged_bytes_give_a_reason_or_other_levels(data):
         assert str(why).startswith("they ")
 
 
+def test_more_symbols_than_were_put_are_refused_before_they_are_read():
+    """With a count of none there is one lane, and a symbol that is nearly certain takes no bit: hours of work."""
+    tables = np.zeros(10**7, np.int64)
+    decoder = Decoder(bytes(100), ALPHABETS)
+    with pytest.raises(ValueError, match="they hold fewer symbols"):
+        decoder.get(tables)
+
+
 def test_a_file_that_lost_its_end_is_noticed():
     tables, symbols = drawn(5000, 2)
     whole = coded([(tables, symbols)])
