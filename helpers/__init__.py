@@ -15,6 +15,7 @@ _MODULES = (  # each imports only what stands before it; three are packages of t
     "wavelets",
     "metrics",
     "losses",
+    "rangecoder",
     "entropy",
     "models",
     "zoo",

@@ -1,8 +1,8 @@
 """Pictures as files of few bits: `compress`, `decompress`, and what is in a .bic file.
 
-A file is a header and one stream of range-coded numbers (by `constriction`). The header, little-endian: "BIC" and a
-version; CRC-32 of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the
-model's dial, plus 128 for gray pictures; height; width; the length of the model's name, and the name.
+A file is a header, and the levels of a LevelEncoder. The header, little-endian: "BIC" and a version; CRC-32
+of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the model's dial, plus 128
+for gray pictures; height; width; the length of the model's name, and the name.
 """
 
 import functools
@@ -13,8 +13,6 @@ import struct
 import zlib
 from typing import NamedTuple
 
-import constriction
-import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
@@ -23,18 +21,17 @@ from . import images, zoo
 from .entropy import TOP_RATE, ExactContext
 from .models import TransformAutoencoder
 from .models.binary_autoencoder import BLOCK
+from .rangecoder import TOP, LevelDecoder, LevelEncoder
 from .service.errors import CourseError
 
 DEFAULT = "integer-ae"
-VERSION = 1
+VERSION = 2  # 1 was coded by another package
 TILE = 64  # blocks: a picture is coded in squares of so many a side, each on its own, so that memory is bounded
-TOP_LEVEL = 511
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
-BLOCKS_PER_BIT = 32  # more than the range coder ever gets: it keeps 2⁻²⁴ of probability for each unlikely level
+BLOCKS_PER_BYTE = 256  # a file of fewer bytes is filled up with zeros: a short one cannot ask for much memory
 DIAL = 120  # the last place on a file's dial; the first is 0
 Corner = tuple[int, int]  # top and left of a tile, in blocks
 _START, _HEADER = struct.Struct("<3sBI"), struct.Struct("<4sBHHB")
-_LAPLACE = constriction.stream.model.QuantizedLaplace(-TOP_LEVEL, TOP_LEVEL)
 
 
 class Header(NamedTuple):
@@ -101,7 +98,9 @@ def read_header(data: bytes) -> Header:
         raise CourseError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
     _, version, checksum = _START.unpack_from(data)
     if version != VERSION:
-        raise CourseError(f"a .bic file of version {version}, where this course reads version {VERSION}.")
+        raise CourseError(
+            f"a .bic file of version {version}, where this course reads version {VERSION}; compress the picture again."
+        )
     if zlib.crc32(data[_START.size :]) != checksum:
         raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
     weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
@@ -111,8 +110,7 @@ def read_header(data: bytes) -> Header:
     if not plain or not height or not width or dial % 128 > DIAL:
         raise CourseError("the file's header makes no sense, whatever its checksum says.")
     images.check_size("the picture in the file", width, height)
-    blocks = -(-height // BLOCK) * -(-width // BLOCK)
-    if 8 * BLOCKS_PER_BIT * (len(data) - begin - length) < blocks:
+    if BLOCKS_PER_BYTE * (len(data) - begin - length) < _blocks(height, width):
         raise CourseError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
     return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
 
@@ -138,20 +136,21 @@ class Codec:
         self, pixels: torch.Tensor, dial: int, progress: bool = False, corners: list[Corner] | None = None
     ) -> bytes:
         """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone."""
-        encoder = constriction.stream.queue.RangeEncoder()
+        encoder = LevelEncoder()
 
         def put(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            encoder.encode(given.int().flatten().numpy(), _LAPLACE, means.flatten().numpy(), scales.flatten().numpy())
+            encoder.put(given.flatten().numpy(), means.flatten().numpy(), scales.flatten().numpy())
             return given
 
         rate = dial_rate(dial)
         corners = corners or _corners(*pixels.shape[-2:])
-        for corner in tqdm(corners, unit="tile", disable=None if progress else True):
+        for corner in tqdm(corners[::-1], unit="tile", disable=None if progress else True):
             self.context.walk(self.levels(pixels, dial, corner), self.model.exact_steps(rate), rate, put)
+            encoder.end_tile()
         name = self.name.encode()
         gray = len(pixels) == 1
         rest = _HEADER.pack(self.weights, dial + 128 * gray, *pixels.shape[-2:], len(name)) + name
-        rest += encoder.get_compressed().astype("<u4").tobytes()
+        rest += encoder.finish().ljust(-(-_blocks(*pixels.shape[-2:]) // BLOCKS_PER_BYTE), b"\0")
         return _START.pack(b"BIC", VERSION, zlib.crc32(rest)) + rest
 
     def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
@@ -161,16 +160,17 @@ class Codec:
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
 
         def get(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            decoded = decoder.decode(_LAPLACE, means.flatten().numpy(), scales.flatten().numpy())
+            decoded = decoder.get(means.flatten().numpy(), scales.flatten().numpy())
             return torch.from_numpy(decoded).view_as(given).to(given.dtype)
 
         try:
-            decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+            decoder = LevelDecoder(payload)
             for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
                 part = levels[:, top : top + TILE, left : left + TILE]
                 self.context.walk(part, steps, rate, get)
-        except (ValueError, AssertionError) as why:  # a checksum can be made to fit
-            raise CourseError(f"the file's codes cannot be read ({why}).") from None
+            decoder.finish()
+        except ValueError as why:  # a checksum can be made to fit
+            raise CourseError(f"the file's codes cannot be read: {why}.") from None
         picture = self.model.picture(levels, rate, progress)[:, :height, :width]
         return mean_of_channels(picture) if header.gray else picture
 
@@ -183,7 +183,7 @@ class Codec:
         x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
         steps = self.model.steps(torch.tensor([dial_rate(dial)]))
         x, steps = (t.to(self.model.log_steps.device) for t in (x, steps))
-        return self.model.encode(x, steps)[0].round().clamp(-TOP_LEVEL, TOP_LEVEL).to("cpu", torch.int16)
+        return self.model.encode(x, steps)[0].round().clamp(-TOP, TOP).to("cpu", torch.int16)
 
 
 def mean_of_channels(picture: torch.Tensor) -> torch.Tensor:
@@ -205,6 +205,10 @@ def load(name: str) -> Codec:
 def dial_rate(dial: int) -> float:
     """What a place on a file's dial is on the model's."""
     return TOP_RATE * dial / DIAL
+
+
+def _blocks(height: int, width: int) -> int:
+    return -(-height // BLOCK) * -(-width // BLOCK)
 
 
 def _corners(height: int, width: int) -> list[Corner]:

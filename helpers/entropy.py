@@ -4,8 +4,10 @@ The context model follows He et al., "Checkerboard Context Model", CVPR 2021, an
 Singh, "Channel-wise Autoregressive Entropy Models", ICIP 2020.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from decimal import Context, Decimal
 
 import torch
 import torch.nn.functional as F
@@ -81,9 +83,10 @@ class ExactContext:
     def walk(self, levels: torch.Tensor, steps: torch.Tensor, rate: float, code: Callable) -> None:
         """Go through the codes of a tile, (all codes, h, w), in the order of the file.
 
-        `code(given, means, scales)` is called for each group and pass, (codes, squares) each, in units of the steps,
-        (all codes, 1, 1), and what it returns is written into `levels`: one road for both directions, since an encoder
-        returns what it is given, and a decoder what it reads. Of codes not decoded yet nothing is looked at.
+        `code(given, means, scales)` is called for each group and pass with integers, (codes, squares) each: `means` in
+        1/64 of the steps, (all codes, 1, 1), `scales` as in rangecoder.SCALES. What it returns is written into
+        `levels`: one road for both directions, since an encoder returns what it is given, and a decoder what it reads.
+        Of codes not decoded yet nothing is looked at.
         """
         white = checkerboard(levels)
         around = [_Neighbourhoods(squares) for squares in (white, ~white)]
@@ -127,10 +130,20 @@ class _Neighbourhoods:
 
 
 def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means and scales in units of the steps, (codes, 1), of what a context's network gives, (2·codes, squares)."""
+    """Means in 1/64 of the steps, (codes, 1), and scales as in rangecoder.SCALES, of a network's (2·codes, squares).
+
+    Both are integers. Sums and roundings are exact here, and IEEE 754 knows only one result of a division.
+    """
     mean, log_scale = x.chunk(2)
-    scale = (fixed(log_scale.clamp(-7, 4), 4)).exp() * UNIT / steps
-    return fixed(mean * UNIT / steps, 6), fixed(scale.clamp(min=2**-8), 16)
+    unit = torch.tensor([[_logarithm(step)] for step in (steps * 2**6).flatten().tolist()], dtype=torch.float64)
+    scale = (log_scale.clamp(-7, 4) + unit) * 16
+    return (mean * (64 * UNIT) / steps).round().long(), scale.round().long()
+
+
+@functools.cache
+def _logarithm(step: float) -> float:
+    """Of a gray level unit in such steps, which are in 2⁻⁶ gray levels, to 16 bits: `decimal` rounds it correctly."""
+    return float(round((Decimal(int(UNIT) << 6) / Decimal(int(step))).ln(Context(prec=30)) * 2**16)) / 2**16
 
 
 def fixed(x, bits: int):

@@ -161,7 +161,7 @@ def test_the_file_is_as_long_as_the_context_model_says(model):
         means, scales = model.context(levels[None] * steps, rate)
         bits = laplace_bits(levels[None].float(), means / steps, scales / steps).sum().item()
     data = coder.encode(images.to_uint8(picture), dial)
-    assert len(data) <= 1.02 * bits / 8 + 32
+    assert len(data) <= 1.06 * bits / 8 + 32  # a level out of reach takes 26 bits; the formula ends at 23
     assert len(data) > 0.98 * bits / 8
 
 
@@ -181,9 +181,9 @@ def test_exact_contexts_are_the_float_ones_nearly(model):
         for squares in (white, ~white):
             mean, scale = next(passes)
             expected = means[0, start:end, squares] / steps[start:end, 0]
-            assert torch.allclose(mean, expected, atol=0.02)
+            assert torch.allclose(mean.double() / 64, expected.double(), atol=0.02)
             expected = scales[0, start:end, squares] / steps[start:end, 0]
-            assert torch.allclose(scale, expected, rtol=0.05, atol=0.005)
+            assert torch.allclose((scale.double() / 16).exp(), expected.double(), rtol=0.05)
 
 
 def contexts(exact, levels, steps, rate, shown=None):
@@ -246,7 +246,7 @@ def test_sums_of_exact_contexts_do_not_depend_on_their_order(model):
         (lambda d: d[:10], "ends within its header"),
         (lambda d: d[:-1], "damaged or truncated"),
         (lambda d: d + b"\0", "damaged or truncated"),
-        (lambda d: d[:3] + b"\x09" + d[4:], "version 9"),
+        (lambda d: d[:3] + b"\x01" + d[4:], "version 1, .* reads version 2; compress the picture again"),
     ],
 )
 def test_what_is_no_whole_file_is_refused_in_a_sentence(data, damage, says):
@@ -286,13 +286,12 @@ def test_a_name_too_long_for_any_file_is_refused(data):
         codec.decompress(sealed(data[:17] + b"\xff" + b"x" * 255 + data[22:], 0, b""))
 
 
-def test_no_picture_is_too_short_for_its_size():
-    """The likeliest codes that a context can foretell cost more than the least that a file must have."""
-    picture, quality = torch.full((1, 1024, 1024), 0.5), 0
-    payload = len(codec.compress(picture, "tiny", quality=quality)) - 22
-    assert payload * 8 * codec.BLOCKS_PER_BIT > 2 * 64**2
-    cost = -math.log2(1 - 2 * codec.TOP_LEVEL / 2**24)  # bits of a code that is as good as known
-    assert 384 * cost * codec.BLOCKS_PER_BIT > 1
+def test_no_picture_is_too_short_for_its_size(monkeypatch):
+    """Codes that are as good as known cost nothing; the file is filled up to what its reader asks for."""
+    monkeypatch.setattr(codec, "BLOCKS_PER_BYTE", 1)
+    data = codec.compress(torch.full((1, 512, 512), 0.5), "tiny", quality=0)
+    assert len(data) == 22 + 32**2
+    assert codec.decompress(data).shape == (1, 512, 512)
 
 
 def test_a_file_of_another_codec_s_name_is_not_read_by_this_one(data):
@@ -327,7 +326,7 @@ def test_ten_thousand_damaged_files_are_refused_and_none_is_decoded(data):
 def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(payload, dial, size):
     weights = bytes.fromhex(zoo.card("tiny")["sha256"])[:4]
     rest = struct.pack("<4sBHHB", weights, dial, *size, 4) + b"tiny" + payload
-    data = struct.pack("<3sBI", b"BIC", 1, zlib.crc32(rest)) + rest
+    data = struct.pack("<3sBI", b"BIC", codec.VERSION, zlib.crc32(rest)) + rest
     try:
         picture = codec.decompress(data)
     except CourseError:

@@ -61,15 +61,15 @@ def test_what_is_imported_is_what_a_host_gets():
     assert everything() | {"tensorboard"} == got  # which torch.utils.tensorboard imports
 
 
-def test_colab_lacks_two_packages_and_its_own_are_new_enough():
+def test_colab_lacks_one_package_and_its_own_are_new_enough():
     needed = runtime()
-    assert {*needed} - {*COLAB} == {"constriction", "torchmetrics"}  # the README says two
+    assert {*needed} - {*COLAB} == {"torchmetrics"}  # the README says one
     for name in {*needed} & {*COLAB}:
         assert needed[name].specifier.contains(COLAB[name])
 
 
 @pytest.mark.parametrize("host", [None, *environment.HOSTED])
-@pytest.mark.parametrize("lacking", [(), ("constriction", "tqdm")])
+@pytest.mark.parametrize("lacking", [(), ("torchmetrics", "tqdm")])
 def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking):
     commands, version = [], environment.version
     done = subprocess.CompletedProcess([], 0, "", "")
@@ -88,7 +88,7 @@ def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking
         }
     if commands:  # and where pip fails, a sentence says so
         done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
-        with pytest.raises(RuntimeError, match="not install constriction.*tqdm.*No matching distribution found"):
+        with pytest.raises(RuntimeError, match="not install torchmetrics.*tqdm.*No matching distribution found"):
             environment.complete()
 
 

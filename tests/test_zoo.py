@@ -287,12 +287,18 @@ def test_the_blind_restorer_does_no_harm_to_clean_photographs(path):
         assert torch.equal(restored, clean)
 
 
-def test_a_file_from_elsewhere_holds_the_same_codes_here(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_from_elsewhere_holds_the_same_codes_here(threads, monkeypatch):
     """A file written on another machine, read code by code: one digit of a probability off, and the rest is noise."""
     data = (Path(__file__).parent / "golden.bic").read_bytes()
     header, coder, seen = codec.read_header(data), codec.Codec("integer-ae"), []
     blank = torch.zeros(3, header.height, header.width, dtype=torch.uint8)
     monkeypatch.setattr(coder.model, "picture", lambda levels, *_: seen.append(levels.clone()) or blank)
-    coder.decode(data[header.length :], header)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        coder.decode(data[header.length :], header)
+    finally:
+        torch.set_num_threads(before)
     digest = hashlib.sha256(seen[0].numpy().astype("<i2").tobytes()).hexdigest()
     assert digest.startswith(GOLDEN), "write tests/golden.bic again if the weights of integer-ae are new"

@@ -1,0 +1,256 @@
+"""The entropy coder: what goes in comes out, at the price of its probability, and the bytes are the same everywhere."""
+
+import decimal
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import rangecoder
+from helpers.rangecoder import (
+    RUNS,
+    SCALES,
+    TOP,
+    TOTAL,
+    Decoder,
+    Encoder,
+    LevelDecoder,
+    LevelEncoder,
+    Tables,
+    frequencies,
+    laplace_tables,
+)
+
+ALPHABETS = Tables([frequencies(row) for row in ([1, 1], [0, 1, 10**6], np.arange(200), [5, 0, 0, 1, 2], [7])])
+
+
+def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tables, and a symbol of each, as often as its frequency says; by integers, so the same on all machines."""
+    key = np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
+    key = (key ^ (key >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    tables = (key >> np.uint64(40)).astype(np.int64) % len(ALPHABETS.first)
+    slots = (key >> np.uint64(20)).astype(np.int64) % TOTAL
+    return tables, np.searchsorted(ALPHABETS.key, tables * TOTAL + slots, "right") - 1 - ALPHABETS.first[tables]
+
+
+def coded(parts: list, sections: int = 1) -> bytes:
+    encoder = Encoder(ALPHABETS)
+    for section in reversed(np.array_split(np.arange(len(parts)), sections)):
+        for part in section:
+            encoder.put(*parts[part])
+        encoder.end_section()
+    return encoder.finish()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 3000), max_size=8), st.integers(1, 3), st.integers(0, 2**63))
+def test_symbols_come_back_in_their_order(sizes, sections, seed):
+    tables, symbols = drawn(sum(sizes), seed)
+    cuts = np.cumsum(sizes)[:-1]
+    parts = list(zip(np.split(tables, cuts), np.split(symbols, cuts), strict=True)) if sizes else []
+    decoder = Decoder(coded(parts, sections), ALPHABETS)
+    for tables_, symbols_ in parts:
+        np.testing.assert_array_equal(decoder.get(tables_), symbols_)
+    decoder.finish()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 255))
+def test_any_growth_of_the_lanes_comes_back_though_bits_are_lacking(growth):
+    """Where the file is too short for the lanes that an encoder was told to begin, they begin as zeros."""
+    tables = np.zeros(2000, np.int64)
+    symbols = tables + 1
+    nearly_certain = Tables([frequencies([0, 10**9])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rangecoder, "_growth", lambda bits: growth)
+        encoder = Encoder(nearly_certain)
+        encoder.put(tables, symbols)
+        data = encoder.finish()
+    decoder = Decoder(data, nearly_certain)
+    np.testing.assert_array_equal(decoder.get(tables), symbols)
+    decoder.finish()
+
+
+@pytest.mark.parametrize(("count", "more"), [(0, 5), (10, 6), (1000, 8), (300000, 40)])
+def test_a_file_takes_few_bytes_more_than_its_symbols_must(count, more):
+    """Lanes cost nothing: a thousand of them, of twenty bits each, would be 2,560 bytes."""
+    tables, symbols = drawn(count, 0)
+    bits = -np.log2(ALPHABETS.frequency[ALPHABETS.first[tables] + symbols] / TOTAL).sum()
+    assert bits / 8 <= len(coded([(tables, symbols)])) <= bits / 8 + more
+
+
+def test_the_coder_is_the_one_of_the_docstring():
+    """One lane, in Python's integers, as the proof has it: the same number at the end, and the same bits."""
+    tables, symbols = drawn(12, 1)
+    data = coded([(tables, symbols)])
+    assert data[0] >> 4 >= 4  # one lane for the last sixteen symbols
+    x, written = 1 << 20, ""
+    for table, symbol in zip(tables[::-1], symbols[::-1], strict=True):
+        row = ALPHABETS.frequency[ALPHABETS.first[table] :].tolist()
+        f, c = row[symbol], sum(row[:symbol])
+        bits = ""
+        while x >= 32 * f:
+            x, bits = x >> 1, str(x & 1) + bits
+        x, written = (x // f << 16) + c + x % f, bits + written
+    assert 1 << 20 <= x < 1 << 21
+    written = f"{x - (1 << 20):020b}" + written
+    assert data[2:] == int(written.ljust(-(-len(written) // 8) * 8, "0"), 2).to_bytes(-(-len(written) // 8), "big")
+
+
+def test_bytes_and_tables_are_those_of_this_format():
+    """Known answers: a file that was written must be read by all later versions, on all machines."""
+    tables, symbols = drawn(40, 7)
+    assert coded([(tables, symbols)]).hex() == "52287bad3091bea5d5bbc770963ec220"
+    assert hashlib.sha256(coded([drawn(50000, 7)])).hexdigest()[:16] == "5773dd7013a8c518"
+    rows = laplace_tables().all.frequency.astype("<i4").tobytes()
+    assert hashlib.sha256(rows).hexdigest()[:16] == "fc322b26cae35853"
+
+
+def test_tables_do_not_depend_on_the_decimal_context_of_the_caller():
+    with decimal.localcontext(decimal.Context(prec=4, rounding=decimal.ROUND_UP)):
+        again = rangecoder.LaplaceTables()
+    np.testing.assert_array_equal(again.all.frequency, laplace_tables().all.frequency)
+
+
+def test_tables_are_the_laplace_distribution_nearly():
+    tables = laplace_tables()
+    at, mode = tables.place(np.array([64 * 7 - 16]), np.array([16]))  # a mean of 6.75, a scale of e
+    assert mode == 7
+    half = tables.half[at[0]]
+    edges = np.arange(-half, half) + 0.5 + 0.25
+    below = np.where(edges < 0, np.exp(edges / np.e) / 2, 1 - np.exp(-edges / np.e) / 2)
+    row = tables.all.frequency[tables.all.first[at[0]] :][1 : 2 * half]
+    np.testing.assert_allclose(row / TOTAL, np.diff(below), atol=1e-3, rtol=1e-2)
+
+
+@given(st.integers(-2000, 2000), st.integers(SCALES[0], SCALES[-1]))
+def test_the_likeliest_level_is_the_nearest_to_the_mean(mean, scale):
+    tables = laplace_tables()
+    at, mode = tables.place(np.array([mean]), np.array([scale]))
+    row = tables.all.frequency[tables.all.first[at[0]] :][1 : 2 * tables.half[at[0]]]
+    assert row[tables.half[at[0]] - 1] >= row.max() - len(row)  # the mean may lie halfway
+    coarse = 0.5 + 2 ** tables.coarse[scale - SCALES[0]] / 128  # a mean is rounded where the scale is wide
+    assert abs(mode[0] - mean / 64) <= coarse
+
+
+@pytest.mark.parametrize("row", [[TOTAL - 1], [TOTAL, 0], [0, TOTAL], [TOTAL, 1]])
+def test_frequencies_that_are_none_are_refused(row):
+    with pytest.raises(ValueError, match="1 or more each"):
+        Tables([np.array([1, TOTAL - 1]), np.array(row)])
+
+
+@given(st.lists(st.integers(0, 2**45 // 300), min_size=1, max_size=300).filter(sum))
+def test_any_weights_make_frequencies(weights):
+    row = frequencies(weights)
+    assert row.min() >= 1 and row.sum() == TOTAL
+    assert (np.diff(row[np.lexsort([row, weights])]) >= 0).all()  # the larger weight, the larger frequency
+
+
+def levels_of(count: int, seed: int, extreme: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, means and scales; most are certain, and with `extreme` some levels come from elsewhere."""
+    random = np.random.default_rng(seed)
+    scales = random.integers(-90, 100, count)
+    means = random.integers(-64 * 20, 64 * 20, count)
+    near = np.round(means / 64 + random.laplace(size=count) * np.exp(scales / 16)).clip(-TOP, TOP)
+    levels = np.where(random.random(count) < 0.05 * extreme, random.integers(-TOP, TOP + 1, count), near)
+    return levels.astype(np.int16), means, scales
+
+
+def tiles_coded(tiles: list) -> bytes:
+    encoder = LevelEncoder()
+    for tile in reversed(tiles):
+        for part in tile:
+            encoder.put(*part)
+        encoder.end_tile()
+    return encoder.finish()
+
+
+def check_levels(tiles: list, data: bytes) -> None:
+    decoder = LevelDecoder(data)
+    for levels, means, scales in (part for tile in tiles for part in tile):
+        np.testing.assert_array_equal(decoder.get(means, scales), levels)
+    decoder.finish()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.integers(0, 20000), max_size=3), max_size=3), st.booleans(), st.integers(0, 2**31))
+def test_levels_come_back_whatever_was_expected(sizes, extreme, seed):
+    tiles = [[levels_of(size, seed + index, extreme) for index, size in enumerate(tile)] for tile in sizes]
+    check_levels(tiles, tiles_coded(tiles))
+
+
+def test_tiles_that_are_coded_before_all_are_known_come_back(monkeypatch):
+    monkeypatch.setattr(rangecoder, "ENOUGH", 3000)
+    tiles = [[levels_of(2000, seed, False)] for seed in range(5)]
+    check_levels(tiles, tiles_coded(tiles))
+
+
+@pytest.mark.parametrize("choice", range(256))
+def test_levels_come_back_however_the_encoder_chooses(choice, monkeypatch):
+    monkeypatch.setattr(LevelEncoder, "_choose", lambda self: choice)
+    tiles = [[levels_of(500, 1, True)]]
+    check_levels(tiles, tiles_coded(tiles))
+
+
+@pytest.mark.parametrize("count", [1, 1 << RUNS[-1], (1 << RUNS[-1]) + 1, 30000])
+@pytest.mark.parametrize("wrong", [[], [0], [-1], [0, -1], slice(None, None, 700)])
+def test_levels_that_are_all_but_certain_take_hardly_a_bit(count, wrong):
+    levels, zeros = np.zeros(count, np.int16), np.zeros(count, np.int64)
+    levels[wrong] = -2
+    levels[np.flatnonzero(levels)[:1]] = 300
+    tiles = [[(levels, zeros, zeros - 48)]]
+    data = tiles_coded(tiles)
+    check_levels(tiles, data)
+    assert len(data) < 13 + 5 * np.count_nonzero(levels)
+
+
+def test_bits_are_counted_to_choose_where_runs_begin():
+    """An overcautious model, half of whose levels are certain in truth, costs a twentieth of what it thinks."""
+    count = 100000
+    levels, zeros = np.zeros(count, np.int16), np.zeros(count, np.int64)
+    tiles = [[(levels, zeros, zeros - 34)]]
+    share = laplace_tables().doubt[laplace_tables().place(zeros[:1], zeros[:1] - 34)[0][0]] / TOTAL
+    assert 0.01 < share < 0.03
+    assert 20 * 8 * len(tiles_coded(tiles)) < -np.log2(1 - share) * count
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_damaged_bytes_give_a_reason_or_other_levels(data):
+    levels, means, scales = levels_of(3000, 5, False)
+    whole = tiles_coded([[(levels, means, scales)]])
+    kind = data.draw(st.sampled_from(["cut", "changed", "anything"]))
+    if kind == "cut":
+        broken = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    elif kind == "changed":
+        at = data.draw(st.integers(0, len(whole) - 1))
+        broken = whole[:at] + data.draw(st.binary(min_size=1, max_size=9)) + whole[at + 1 :]
+    else:
+        broken = data.draw(st.binary(max_size=200))
+    try:
+        decoder = LevelDecoder(broken)
+        got = decoder.get(means, scales)
+        assert len(got) == 3000 and abs(got).max() <= TOP
+        decoder.finish()
+    except ValueError as why:
+        assert str(why).startswith("they ")
+
+
+def test_more_symbols_than_were_put_are_refused_before_they_are_read():
+    """With a count of none there is one lane, and a symbol that is nearly certain takes no bit: hours of work."""
+    tables = np.zeros(10**7, np.int64)
+    decoder = Decoder(bytes(100), ALPHABETS)
+    with pytest.raises(ValueError, match="they hold fewer symbols"):
+        decoder.get(tables)
+
+
+def test_a_file_that_lost_its_end_is_noticed():
+    tables, symbols = drawn(5000, 2)
+    whole = coded([(tables, symbols)])
+    for length in range(len(whole) - 3, 0, -97):  # the very last bits may be zeros, which a decoder supplies
+        with pytest.raises(ValueError, match="they"):
+            decoder = Decoder(whole[:length], ALPHABETS)
+            decoder.get(tables)
+            decoder.finish()
