@@ -1,66 +1,69 @@
-# The course in commands. Each target sets up all it needs in .venv; a second run installs nothing.
+# The course in commands. Each target sets up all it needs in .venv (course.py does it); a second run installs nothing.
 # One environment serves lessons and tests alike: what differs is a few small packages beside PyTorch's gigabytes.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.installed
 # A file of exact versions to install: CI names requirements.lock; without it, the newest above the floors are taken.
 LOCK ?=
+# CPU=1: PyTorch without CUDA, on Linux 1 GB instead of 6.
+CPU ?=
+CHOICES := $(if $(CPU),--cpu) $(if $(LOCK),--lock $(LOCK))
 # Tests run in as many processes as there are cores; each may take 3 GB, so no more than four.
 WORKERS ?= -n auto --maxprocesses=4
 # Two torch threads that wait actively on a busy machine are ten times slower.
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark speed fuzz \
-  gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
+.PHONY: ready help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark \
+  speed fuzz gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
-setup: $(READY)  ## install all that the course needs into .venv
+setup:  ## install all that the course needs into .venv (CPU=1: PyTorch without CUDA)
+	@$(PYTHON) course.py setup $(CHOICES)
 
-course: $(READY)  ## run all notebooks end to end: copies, HTML and a results table under build/
-	@$(BIN)/python notebooks/run.py --out build
+course: ready  ## run all notebooks end to end: copies, HTML and a results table under build/
+	@$(PYTHON) course.py course
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. notebooks/01_data_preparation.ipynb
+lab: ready  ## open the notebooks in JupyterLab
+	@$(PYTHON) course.py lab
 
-student: $(READY)  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
+student: ready  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
 	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)")
 
-solutions: $(READY)  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere)
+solutions: ready  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere)
 	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)")
 
-test: $(READY) lint  ## check style, run all tests, compare the notebooks' stored outputs
+test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q $(WORKERS)
 
-unit: $(READY)  ## run the tests without the notebooks
+unit: ready  ## run the tests without the notebooks
 	@$(BIN)/python -m pytest -q $(WORKERS) tests
 
-lint: $(READY)
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: ready
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ruff format --check --line-length 120 notebooks/*.py
 
-notebooks: $(READY)  ## execute the committed notebooks in place
+notebooks: ready  ## execute the committed notebooks in place
 	@$(BIN)/python notebooks/run.py --in-place
 
-test-browser: $(READY)  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
+test-browser: ready  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
 	@$(BIN)/python tests/browser.py
 
-site: $(READY)  ## build the website of the course into build/site; nothing is executed
+site: ready  ## build the website of the course into build/site; nothing is executed
 	@rm -rf build/site
 	@$(BIN)/python -m sphinx -EW --keep-going -q -b html -c docs -d build/doctrees . build/site
 	@echo "open build/site/index.html"
 
-readme: $(READY)  ## write the README's results table and picture again
+readme: ready  ## write the README's results table and picture again
 	@$(BIN)/python docs/tools/update_readme.py
 
-benchmark: $(READY)  ## measure all tables of data/results that are not up to date, and write the README's
+benchmark: ready  ## measure all tables of data/results that are not up to date, and write the README's
 	@$(BIN)/python -m helpers benchmark
 	@$(BIN)/python docs/tools/update_readme.py
 
-speed: $(READY)  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
+speed: ready  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
 	@$(BIN)/python tests/benchmark_training.py
 	@$(BIN)/python tests/benchmark_processes.py
 	@$(BIN)/python tests/benchmark_memory.py
@@ -68,23 +71,23 @@ speed: $(READY)  ## measure throughput, processes, restoring, codec, DW-SSIM and
 	@$(BIN)/python tests/benchmark_codec.py
 	@$(BIN)/python tests/benchmark_dw_ssim.py
 
-test-colab: $(READY)  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)
+test-colab: ready  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)
 	@$(BIN)/python tests/colab.py
 
 test-gpu:  ## try all of the course on this machine's GPU, in five minutes; without .venv, by PYTHON, if that has torch
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu.py
 
-test-floors: $(READY)  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
+test-floors: ready  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
 	@$(BIN)/python tests/versions.py floors
 
-test-newest: $(READY)  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
+test-newest: ready  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
 	@$(BIN)/python tests/versions.py newest
 
-gpu-pack: $(READY)  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)
+gpu-pack: ready  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)
 	@$(BIN)/python docs/tools/gpu_pack.py $(RECIPES) $(if $(SETS),--sets "$(SETS)") $(if $(MB),--megabytes $(MB)) \
 	  $(if $(OUT),--out "$(OUT)")
 
-lock: $(READY)  ## write requirements.lock again: the newest versions, which CI then installs
+lock: ready  ## write requirements.lock again: the newest versions, which CI then installs
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate --extra dev \
 	  --custom-compile-command 'make lock' --output-file requirements.lock requirements.txt pyproject.toml
@@ -92,21 +95,14 @@ lock: $(READY)  ## write requirements.lock again: the newest versions, which CI 
 badges:  ## make badges and links name your fork: make badges REPO=owner/name [BRANCH=main]
 	@$(PYTHON) docs/tools/badges.py --repository '$(REPO)' --branch '$(BRANCH)'
 
-fuzz: $(READY)  ## try all loaders on spoilt and hostile files, and write the table of docs/robustness.md (Linux, an hour)
+fuzz: ready  ## try all loaders on spoilt and hostile files, and write the table of docs/robustness.md (Linux, an hour)
 	@$(BIN)/python tests/fuzz.py --write
 
-format: $(READY)  ## format the code
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+format: ready  ## format the code
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/ruff format --line-length 120 notebooks/*.py
 
 clean:  ## remove what the targets made, the environment included
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis *.egg-info
 
-$(READY): requirements.txt pyproject.toml $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "error: the course wants Python 3.10 or newer; name one with make PYTHON=python3.12"; exit 2; }
-	@echo "setting up $(VENV) (about 6 GB with PyTorch, once) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[dev]' \
-	  $(if $(LOCK),-c $(LOCK))
-	@touch $@
-	@echo "ready: make lab opens the notebooks; source $(VENV)/bin/activate for python -m helpers"
+ready:
+	@$(PYTHON) course.py ready $(CHOICES)

@@ -5,17 +5,16 @@
 
 import copy
 import difflib
-import io
 import itertools
 import json
 import math
 import os
-import zipfile
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -25,45 +24,34 @@ from .service.devices import send
 from .service.errors import CourseError
 from .service.files import CATALOG, DATA, PARTS, course_data, reason
 
-MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
-
-
 # ----------------------------------------------------------------------------------------------- sets
 
 
 def bundled(name: str | None = None) -> Path | list[Path]:
     """The path of one bundled photograph by name ("chelsea"), or of all of them. Raises CourseError."""
     files = {path.stem: path for path in images.listing(DATA / "images")}
-    if name is None:
-        return list(files.values())
-    if name not in files:
+    if name is not None and name not in files:
         raise CourseError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
-    return files[name]
+    return list(files.values()) if name is None else files[name]
 
 
 def folder(name: str | os.PathLike) -> list[Path]:
     """The pictures of a folder, or of a set by its name ("Set5", "bundled"). Raises CourseError."""
-    if not str(name):
-        raise CourseError("the name of a set is empty; name a folder, or a set such as Set5 or bundled.")
     if str(name) == "bundled":
         return bundled()
     places = [Path(os.path.expanduser(name)), *(course_data() / part / name for part in PARTS)]
-    for place in places:
+    for place in places if str(name) else ():
         if place.is_dir():
             return images.listing(place)
-    if course_data().is_file():
-        raise CourseError(f"COURSE_DATA names {course_data()}, which is a file; set it to the folder of image sets.")
     there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
     close = difflib.get_close_matches(str(name).lower(), there, n=1)
+    hint = "put it there, or set COURSE_DATA to the folder that holds it."
+    if source := _source(str(name)):
+        hint = f"python -m helpers download {source} gets it."
     if close:
         hint = f"did you mean {there[close[0]]}?"
-    elif source := _source(str(name)):
-        hint = f"python -m helpers download {source} gets it."
-    else:
-        hint = "put it there, or set COURSE_DATA to the folder that holds it."
-    raise CourseError(
-        f"the set {str(name)!r} is not there: looked for a folder of that name here and in {course_data()}; {hint}"
-    )
+    where = f"looked for a folder of that name here and in COURSE_DATA, which is {course_data()}"
+    raise CourseError(f"the set {str(name)!r} is not there: {where}; {hint}")
 
 
 def _source(name: str) -> str | None:
@@ -95,31 +83,18 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
     from torchvision.datasets import CIFAR10
 
     place = course_data()
-    if download or (place / CIFAR10.base_folder).is_dir():
-        try:
-            return torch.from_numpy(CIFAR10(place, train, download=download).data).movedim(-1, 1)
-        except (OSError, RuntimeError) as why:
-            raise CourseError(f"{place}: CIFAR-10 is not to be had ({reason(why)}).") from None
-    part = "train" if train else "test"
-    for path in sorted((place / part / "CIFAR10_subset").glob("*.npz")):
-        return torch.from_numpy(_pictures_of(path)).movedim(-1, 1)
-    raise CourseError(f"CIFAR-10 is not in {place}; cifar10(download=True) gets it from its authors (170 MB).")
-
-
-def _pictures_of(path: Path) -> np.ndarray:
-    """The array `images` of an .npz file, uint8 (N, 32, 32, 3). Raises CourseError."""
+    parts = sorted((place / ("train" if train else "test") / "CIFAR10_subset").glob("*.npz"))
     try:
-        with zipfile.ZipFile(path) as archive:
-            about = archive.getinfo("images.npy")
-            if about.file_size > MAX_CIFAR10:
-                raise ValueError(f"unpacked it takes {about.file_size >> 20:,} MB")
-            found = np.lib.format.read_array(io.BytesIO(archive.read(about)), allow_pickle=False)
+        if download or (place / CIFAR10.base_folder).is_dir() or not parts:
+            found = CIFAR10(place, train, download=download).data
+        else:
+            found = np.load(parts[0])["images"]
+        if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
+            raise ValueError(f"pictures are uint8 (N, 32, 32, 3), not {found.dtype} {found.shape}")
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
-        raise CourseError(f"{path}: no archive of pictures ({reason(why)}); get it again, or remove it.") from None
-    if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
-        said = f"{found.dtype} {found.shape}"
-        raise CourseError(f"{path}: its images are uint8 (N, 32, 32, 3), not {said}; get it again, or remove it.")
-    return found
+        how = "cifar10(download=True) gets it from its authors (170 MB)"
+        raise CourseError(f"{place}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None
+    return torch.from_numpy(found).movedim(-1, 1)
 
 
 class SidePairs(torch.utils.data.Dataset):
@@ -164,16 +139,8 @@ def side_wanted(size: int, scale: int = 1, rescale: Sequence[float] = ()) -> int
     return math.ceil(size * scale / min(rescale, default=1))
 
 
-class Crop(NamedTuple):
-    """What is drawn of one patch: its picture, its corner and side in input pixels, its orientation; gray or not."""
-
-    picture: int
-    top: int
-    left: int
-    side: int
-    turns: int
-    mirrored: bool
-    gray: bool
+# what is drawn of one patch: its picture, its corner and side in input pixels, its orientation; whether it becomes gray
+Crop = namedtuple("Crop", "picture top left side turns mirrored gray")
 
 
 class Pictures:
@@ -232,7 +199,7 @@ class Patches:
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     augment: each patch is turned and mirrored into one of its eight orientations.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
-    sources: what the pictures are called, in their order, for `names`.
+    sources: what the pictures are called, in their order; of those that are drawn from, the attribute has them.
     """
 
     def __init__(
@@ -285,22 +252,18 @@ class Patches:
             x = y if self.inputs is self.targets else self._cut(self.inputs, crops, 1)
         return images.to_float(x), images.to_float(y)
 
-    def names(self, step: int, rank: int = 0) -> list[str]:
-        """What the pictures are called that the patches of that batch are from; empty without `sources`."""
-        return [self.sources[crop.picture] for crop in self._draw(step, rank)[1]] if self.sources else []
-
     def _draw(self, step: int, rank: int) -> tuple[np.random.Generator, list[Crop]]:
         """The numbers of a batch, drawn on the CPU whatever the device, and the generator after them."""
-        rng = np.random.default_rng((self.seed, step, rank))
-        return rng, [self._draw_one(rng) for _ in range(self.batch)]
-
-    def _draw_one(self, rng: np.random.Generator) -> Crop:
-        picture, side = int(rng.integers(len(self.inputs))), self.side
-        if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
-            side = round(side / rng.choice(self.rescale))
-        top, left = (int(rng.integers(length - side + 1)) for length in self.inputs.shapes[picture][-2:])
-        turns, mirrored = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
-        return Crop(picture, top, left, side, turns, mirrored, bool(self.gray and rng.random() < self.gray))
+        rng, crops = np.random.default_rng((self.seed, step, rank)), []
+        for _ in range(self.batch):
+            picture, side = int(rng.integers(len(self.inputs))), self.side
+            if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
+                side = round(side / rng.choice(self.rescale))
+            top, left = (int(rng.integers(length - side + 1)) for length in self.inputs.shapes[picture][-2:])
+            turns, mirrored = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
+            gray = bool(self.gray and rng.random() < self.gray)
+            crops.append(Crop(picture, top, left, side, turns, mirrored, gray))
+        return rng, crops
 
     def _cut(self, pictures: Pictures, crops: Sequence[Crop], scale: int) -> torch.Tensor:
         """uint8 (N, C, side, side): crops of one kind are cut, reduced and made gray together."""
@@ -318,10 +281,7 @@ class Patches:
 
 
 class Share:
-    """One process's share of the batches that a single process would draw; `processes` shares make up the whole.
-
-    Each process draws the whole batch and keeps every `processes`-th patch of it, the first being number `rank`.
-    """
+    """One process's share of the batches that a single process would draw; `processes` shares make up the whole."""
 
     def __init__(self, batches: Patches, processes: int):
         if batches.batch % processes:
@@ -336,7 +296,3 @@ class Share:
         """(input, target) as `Patches` gives them, fewer by the factor `processes`."""
         x, y = self.batches(step)
         return x[rank :: self.processes], y[rank :: self.processes]
-
-    def names(self, step: int, rank: int = 0) -> list[str]:
-        """The pictures in this process's share of a batch."""
-        return self.batches.names(step)[rank :: self.processes]

@@ -25,6 +25,11 @@ JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-
 CS_TASKS = ("cs-01", "cs-04", "cs-10", "cs-15", "cs-20", "cs-25")  # percent of measurements, luma
 SENSED_BLOCK = 32  # side of the blocks of compressed sensing in pixels
 _NUMBERED = re.compile(r"(?:jpeg|jpeg-color)-q(?:0?[1-9]|[1-9]\d|100)|cs-(?:0[1-9]|1\d|2[0-5])")
+_INSTEAD = {  # of a task that names no damage, what to do
+    "jpeg": "name its quality, such as jpeg-q10 or jpeg-color-q40",
+    "codec": "`compress` and `decompress` do it, `evaluate` measures it",
+    "cs": "`sense` and `recover` do it, `evaluate` measures it",
+}
 
 
 def downscale(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -60,13 +65,9 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
 
     "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises CourseError.
     """
-    scale = scale_of(task)
-    if task == "codec":
-        raise CourseError("the task codec undoes nothing; `compress` and `decompress` do it, `evaluate` measures it.")
-    if task.startswith("cs"):
-        raise CourseError(f"the task {task} undoes no damage; `sense` and `recover` do it, `evaluate` measures it.")
-    if task == "jpeg":
-        raise CourseError("the task jpeg leaves the quality open; name one, such as jpeg-q10 or jpeg-color-q40.")
+    scale, kind = scale_of(task), "cs" if task.startswith("cs") else task
+    if kind in _INSTEAD:
+        raise CourseError(f"the task {task} undoes nothing by itself; {_INSTEAD[kind]}.")
     quality = re.fullmatch(r".*-q(\d+)", task)
     function = partial(jpeg, quality=int(quality[1])) if quality else partial(downscale, scale=scale)
     return lambda picture: images.to_uint8(function(images.to_float(picture)))
@@ -251,13 +252,7 @@ class RandomJPEG:
     untouched: how many are not coded at all.
     """
 
-    def __init__(
-        self,
-        quality: int | tuple[int, int] = (5, 95),
-        shifted: float = 0.4,
-        twice: float = 0.15,
-        untouched: float = 0.03,
-    ):
+    def __init__(self, quality: int | tuple[int, int] = (5, 95), shifted=0.4, twice=0.15, untouched=0.03):
         self.low, self.high = np.broadcast_to(quality, 2).tolist()
         if not 1 <= self.low <= self.high <= 100:
             raise CourseError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")

@@ -11,11 +11,9 @@ out; `measured` is the numbers measured per pixel, those of blocks that hang ove
 SSIM of that literature's tables. Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
 """
 
-import itertools
 import os
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -39,13 +37,8 @@ TEST_SETS = {  # of the first entry that a task begins with
     "codec": ("LIVE1",),
     "cs": ("Set11", "BSD68_gray", "Set5", "Set14"),
 }
-TASKS = (
-    *("sr-x2", "sr-x3", "sr-x4", "deblock-q20"),
-    *degradations.JPEG_TASKS,
-    *degradations.JPEG_COLOR_TASKS,
-    *degradations.CS_TASKS,
-    *("codec", "codec-gray"),
-)
+TASKS = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", *degradations.JPEG_TASKS, *degradations.JPEG_COLOR_TASKS)
+TASKS += (*degradations.CS_TASKS, "codec", "codec-gray")
 SENSED, SENSED_BITS = "sensed", 6  # measurements as a file: bits of each, the best of those in notebook 5
 SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
 MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
@@ -93,27 +86,26 @@ def evaluate(
     `device`, by default the CPU. `seconds` are the median of `repeats`, after a warm-up.
     Raises CourseError.
     """
-    known = methods_for(task)  # what cannot be measured is said once, before any picture
-    loaded = {name: load_method(name, task) for name in (known if methods is None else methods)}
+    methods = methods_for(task) if methods is None else methods
+    loaded = {name: load_method(name, task) for name in methods}  # what cannot be measured is said before any picture
     for model in loaded.values():
         if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
-    files = [Path(path) for path in files]
     if panels:
         Path(panels).mkdir(parents=True, exist_ok=True)
-        panel_name = _PanelNames(files, list(map(Path, loaded)))
-    rows, failures, cold = [], [], set(loaded)
+    files = [Path(path) for path in files]
+    rows, failures, warm = [], [], set()
+    taken = {path.name.lower() for path in files}  # no picture is written over, nor a panel
     for path in tqdm(files, unit="picture", disable=None if progress else True):
         try:
             picture = images.load_uint8(path)
             for name, model in loaded.items():
-                if name in cold:  # a first picture also waits for what the machine sets up
-                    small = picture[..., :192, :192] if min(picture.shape[-2:]) > 192 else picture
-                    list(_scored(task, small, model))
-                    cold.remove(name)
+                if name not in warm:  # a first picture also waits for what the machine sets up
+                    list(_scored(task, picture[..., :192, :192], model))
+                    warm.add(name)
                 for scores, shown, label in _scored(task, picture, model, repeats):
                     if panels:
-                        place = Path(panels) / panel_name(path, Path(name), label)
+                        place = Path(panels) / _free(f"{path.stem}-{Path(name).stem}{label}", taken)
                         images.save(place, _strip(shown, luma_of_colour=len(picture) == 3))
                     rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})
         except ValueError as why:
@@ -121,23 +113,12 @@ def evaluate(
     return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
 
 
-class _PanelNames:
-    """A file name for each row: picture and method by their stems, or whole where two stems are alike; none twice.
-
-    Capitals make no difference: on many disks `A.png` and `a.png` are one file.
-    """
-
-    def __init__(self, *groups: Iterable[Path]):
-        self.stems = Counter(path.stem.lower() for group in groups for path in set(group))
-        self.taken = {path.name.lower() for group in groups for path in group}  # no picture is written over
-
-    def __call__(self, path: Path, method: Path, label: str) -> str:
-        parts = (one.stem if self.stems[one.stem.lower()] == 1 else one.name for one in (path, method))
-        stem = "-".join(parts) + label
-        names = (f"{stem}-{number}.png" if number > 1 else f"{stem}.png" for number in itertools.count(1))
-        name = next(name for name in names if name.lower() not in self.taken)
-        self.taken.add(name.lower())
-        return name
+def _free(stem: str, taken: set[str]) -> str:
+    """The name of a panel, numbered where its stem is taken; capitals make no difference, as on many disks."""
+    names = (f"{stem}{number}.png" for number in ("", *(f"-{n}" for n in range(2, len(taken) + 3))))
+    name = next(name for name in names if name.lower() not in taken)
+    taken.add(name.lower())
+    return name
 
 
 def _strip(shown: list[torch.Tensor], luma_of_colour: bool) -> torch.Tensor:
@@ -147,17 +128,14 @@ def _strip(shown: list[torch.Tensor], luma_of_colour: bool) -> torch.Tensor:
     return torch.cat([images.as_rgb(t) for t in shown], dim=-1)
 
 
-def _scored(
-    task: str, picture: torch.Tensor, model, repeats: int = 1
-) -> Iterator[tuple[dict, list[torch.Tensor], str]]:
+def _scored(task: str, picture: torch.Tensor, model, repeats: int = 1) -> Iterator[tuple[dict, list, str]]:
     """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
     if not task.startswith("codec"):
         yield *score(task, picture, model, repeats), ""
-        return
-    if task == "codec-gray":
-        picture = images.luma_uint8(picture)
-    for setting in model.settings:
-        yield *score_codec(picture, setting, model, repeats), f"-{setting:g}"
+    else:
+        picture = images.luma_uint8(picture) if task == "codec-gray" else picture
+        for setting in model.settings:
+            yield *score_codec(picture, setting, model, repeats), f"-{setting:g}"
 
 
 def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> tuple[dict, list[torch.Tensor]]:
@@ -167,8 +145,8 @@ def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> 
     _check_size(picture, 11 + 3 * border, task)  # what SSIM's window wants after cropping and the border
     work, given, clean = trial(task, picture, model)
     restored, seconds = timed(work, repeats)
-    color = task.startswith("jpeg-color")
-    pair = [images.shave(t if color else images.luma_uint8(t), border).float() for t in (restored, clean)]
+    measured = (restored, clean) if task.startswith("jpeg-color") else map(images.luma_uint8, (restored, clean))
+    pair = [images.shave(t, border).float() for t in measured]
     row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
     row |= {"seconds": seconds, "parameters": parameters(model)}
     if task.startswith("jpeg"):
@@ -176,8 +154,9 @@ def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> 
     if task.startswith("cs-"):
         row["ssim_uniform"] = metrics.ssim(*pair, peak=255, window="uniform")
         about = *clean.shape[-2:], degradations.ratio_of(task)
-        block = degradations.SENSED_BLOCK
-        counts = model.geometry(*about)[1] if model else degradations.measurement_counts(*about, block)
+        counts = (
+            model.geometry(*about)[1] if model else degradations.measurement_counts(*about, degradations.SENSED_BLOCK)
+        )
         row["measured"] = counts.sum().item() / clean.numel()
     return row, [given, restored, clean]
 
@@ -205,9 +184,7 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
     return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
 
 
-def score_codec(
-    picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1
-) -> tuple[dict, list[torch.Tensor]]:
+def score_codec(picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1) -> tuple[dict, list]:
     """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
     _check_size(picture, 177, "a codec")  # what MS-SSIM wants
 
@@ -216,11 +193,11 @@ def score_codec(
         return data, coder.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
 
     (data, decoded), seconds = timed(there_and_back, repeats)
-    pair = [t.float() for t in (decoded, picture)]
+    pair = decoded.float(), picture.float()
     row = {"psnr": metrics.psnr(*pair, peak=255), "ms_ssim": metrics.ms_ssim(*pair, peak=255)}
     row |= {"seconds": seconds, "parameters": coder.parameters, "setting": setting}
-    row |= {"bpp": metrics.bits_per_pixel(data, picture)}
-    row |= {"header_bpp": metrics.bits_per_pixel(baselines.header_bytes(data), picture)}
+    header = baselines.header_bytes(data)
+    row |= {"bpp": metrics.bits_per_pixel(data, picture), "header_bpp": metrics.bits_per_pixel(header, picture)}
     return row, [decoded, picture]
 
 

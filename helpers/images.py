@@ -3,36 +3,32 @@
 An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (gray, luma) or 3 (RGB).
 """
 
-import errno
-import io
-import math
 import os
-import struct
 import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
 from .service.errors import CourseError
-from .service.files import atomic, reason, refusal
+from .service.files import atomic, reason, refusal, unwritten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
-FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values: see `_turn`
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
+SCALED = {"L;2": lambda key: 85 * key, "L;4": lambda key: 17 * key, "RGB;16B": lambda key: tuple(k >> 8 for k in key)}
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26  # bytes of a text or a profile; Pillow refuses a picture for one of 1 MB
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -42,10 +38,9 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
 
     16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, transparency is laid on white, and the
-    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers. Damaged metadata are
-    left out.
+    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers.
 
-    Raises CourseError for what is missing, empty, truncated, not an image, or larger than MAX_SIDE or MAX_PIXELS.
+    Raises CourseError for what is missing, damaged, not an image, or larger than MAX_SIDE or MAX_PIXELS.
     """
     return to_float(load_uint8(path, keep_16_bit=True))
 
@@ -55,22 +50,18 @@ def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) ->
     array = _read(path, _pixels)
     if array.dtype == np.uint16 and not keep_16_bit:
         array = np.round(array / 257.0).astype(np.uint8)
-    return _channels_first(array)
+    return torch.from_numpy(array).movedim(-1, 0)
 
 
 def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
     """The two sides that a file declares, before or after any EXIF turn; no pixel is decoded. Raises as `load`."""
-    return _read(path, lambda picture, name: picture.size)
+    return _read(path, lambda picture: picture.size)
 
 
 def colour_profile(path: str | os.PathLike) -> bytes | None:
     """The ICC profile of a gray or RGB picture file, for `save` to store with what is made of it; None without one."""
-
-    def profile(picture: Image.Image, name: Path | str) -> bytes | None:
-        found = picture.info.get("icc_profile")
-        return found if isinstance(found, bytes) and picture.mode != "CMYK" else None
-
-    return _read(path, profile)
+    profile = _read(path, lambda picture: picture.mode != "CMYK" and picture.info.get("icc_profile"))
+    return profile if isinstance(profile, bytes) else None
 
 
 def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:
@@ -81,246 +72,122 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     all. Raises CourseError, also for values of another scale.
     """
     path = Path(path)
-    is_tensor = isinstance(image, torch.Tensor) and image.dim() == 3  # what else there is, to_pillow() refuses
-    check_writable(path, image.shape[:0:-1] if is_tensor else None, quality)
-    options = LOSSY.get(_format(path), {}) | options
-    if quality is not None:
-        options["quality"] = int(quality)
+    check_writable(path, quality=quality)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    options = LOSSY.get(kind, {}) | options | ({} if quality is None else {"quality": int(quality)})
     try:
         picture = to_pillow(image)
-        space = b"GRAY" if picture.mode == "L" and _format(path) != "WEBP" else b"RGB "  # WebP knows no gray
+        space = b"GRAY" if picture.mode == "L" and kind != "WEBP" else b"RGB "  # WebP knows no gray
         if (options.get("icc_profile") or b"")[16:20] != space:
             options.pop("icc_profile", None)
         with atomic(path) as temporary:
-            picture.save(temporary, format=_format(path), **options)
+            picture.save(temporary, format=kind, **options)
     except CourseError as why:
         raise CourseError(f"{path}: {why}") from None
-    except OSError as why:
-        if why.errno == errno.ENOSPC:
-            raise CourseError(f"{path}: the disk is full; free some space and try again.") from None
-        raise CourseError(f"{path}: cannot be written ({why.strerror or why}); name another place.") from None
-    except ValueError as why:  # a side longer than the format allows, say
-        raise CourseError(f"{path}: this format cannot hold the picture ({why}); save it as PNG.") from None
+    except (OSError, ValueError) as why:  # ValueError: a side longer than the format allows, say
+        raise CourseError(f"{path}: {unwritten(why)}, or name another place, or a .png file.") from None
     return path
 
 
 def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None, quality: int | None = None) -> None:
-    """Raise CourseError, before any work is done, where `save` could not write (width, height) pixels to `path`."""
+    """Raise CourseError, before any work is done, where `save` could not write to `path`, nor `load` read it again."""
     path = Path(path)
-    kind = _format(path)
-    if kind is None:
-        raise CourseError(f"{path}: unknown picture format; end the name in one of {', '.join(SUFFIXES)}.")
-    if why := refusal(path):
+    kind, why = Image.registered_extensions().get(path.suffix.lower()), refusal(path)
+    if path.suffix.lower() not in SUFFIXES:
+        why = f"unknown picture format; end the name in one of {', '.join(SUFFIXES)}"
+    elif quality is not None and (kind not in LOSSY or quality not in range(1, 101)):
+        why = f"{kind} has no quality {quality}; it is a whole number from 1 to 100, of .jpg and .webp files alone"
+    if why:
         raise CourseError(f"{path}: {why}.")
-    if quality is not None and kind not in LOSSY:
-        raise CourseError(f"{path}: {kind} has no quality; leave it out, or name a .jpg or .webp file.")
-    if quality is not None and quality not in range(1, 101):
-        raise CourseError(f"{path}: quality is a whole number from 1 to 100, not {quality}.")
-    if size and max(size) > FORMAT_SIDES.get(kind, math.inf):
-        limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
-        raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
+    if size:
+        check_size(path, *size)
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
     """Raise CourseError where a picture has more than MAX_SIDE pixels a side or MAX_PIXELS in all."""
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise CourseError(
-            f"{path}: {width}x{height} pixels is more than this course handles "
-            f"({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all); crop or shrink the picture first."
-        )
+        limits = f"more than this course handles ({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all)"
+        raise CourseError(f"{path}: {width}x{height} pixels is {limits}; crop or shrink the picture first.")
 
 
 def listing(folder: str | os.PathLike) -> list[Path]:
     """The pictures of a folder, in the order of their names. Raises CourseError where there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CourseError(f"{folder}: no such folder; name a folder of pictures.")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = [p for p in Path(folder).glob("[!.]*") if p.suffix.lower() in SUFFIXES]
     if not files:
-        raise CourseError(f"{folder}: no picture in this folder (looked for {', '.join(SUFFIXES)}).")
-    return files
+        raise CourseError(f"{folder}: no folder with pictures in it (looked for {', '.join(SUFFIXES)}).")
+    return sorted(files)
 
 
-def _format(path: Path) -> str | None:
-    return Image.registered_extensions().get(path.suffix.lower()) if path.suffix.lower() in SUFFIXES else None
-
-
-def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image, Path | str], Any]) -> Any:
-    """What `function` makes of an open picture and its name; every fault is a CourseError.
-
-    If that fails, metadata may be why: they are left out then, and it is tried again.
-    """
-    name = _name(path)
-    with _one_sentence(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
-        # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
-        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
-            try:
-                return _opened(file, name, function)
-            except (CourseError, MemoryError):
-                raise
-            except Exception as why:
-                for bare in _without_metadata(file):
-                    with suppress(Exception):
-                        return _opened(io.BytesIO(bare), name, function)
-                raise why
-
-
-def _opened(file: BinaryIO, name: Path | str, function: Callable[[Image.Image, Path | str], Any]) -> Any:
-    with Image.open(file) as picture:
-        check_size(name, *picture.size)
-        if picture.format in PROGRAMS:
-            raise CourseError(f"{name}: {picture.format} is a program that draws; convert it to PNG or JPEG.")
-        if picture.mode == "F":
-            raise CourseError(f"{name}: floating-point pixels have no fixed range; convert it to 8 or 16 bits.")
-        tags = getattr(picture, "tag_v2", {})  # of a TIFF
-        bits, planes, signed = tags.get(258, (1,)), tags.get(284) == 2, 2 in tags.get(339, (1,))
-        if (planes and max(bits) > 8) or (signed and max(bits) < 32):  # Pillow would mix up their bytes
-            raise CourseError(f"{name}: signed pixels, or 16 bits in separate planes; convert it to 8 bits, or to PNG.")
-        return function(picture, name)
-
-
-def _without_metadata(file: BinaryIO) -> Iterator[bytes]:
-    """Copies of a PNG, JPEG, TIFF or AVIF file with ever less that is not needed for its pixels. Raises what it may."""
-    file.seek(0)
-    data = file.read()
-    if data.startswith(b"\x89PNG"):
-        yield from (_bare_png(data, keep) for keep in ((b"tRNS", b"eXIf", b"iCCP"), (b"tRNS", b"eXIf"), ()))
-    elif data.startswith(b"\xff\xd8"):  # APP1 is EXIF, 2 the colour profile, 14 Adobe's colour transform
-        yield from (_bare_jpeg(data, keep) for keep in ((0xE1, 0xE2, 0xEE), (0xE1, 0xEE), (0xE1,)))
-    elif data[:4] in (b"II*\0", b"MM\0*"):
-        yield _bare_tiff(bytearray(data))
-    elif data[4:8] == b"ftyp":
-        yield data.replace(b"Exif", b"none", 1)
-
-
-def _bare_png(data: bytes, keep: tuple[bytes, ...]) -> bytes:
-    """With critical chunks (their names begin with a capital) and sound ones of those to keep."""
-    parts, at = [data[:8]], 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        kind, checksum = data[at + 4 : at + 8], data[end - 4 : end]
-        if kind[:1].isupper() or (kind in keep and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == checksum):
-            parts.append(data[at:end])
-        at = end
-    return b"".join(parts)
-
-
-def _bare_jpeg(data: bytes, keep: tuple[int, ...]) -> bytes:
-    """Without the comments and application segments before the first scan, but those to keep."""
-    parts, at = [data[:2]], 2
-    while data[at] == 0xFF and data[at + 1] != 0xDA:
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] in keep or not (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):
-            parts.append(data[at:end])
-        at = end
-    return b"".join([*parts, data[at:]])
-
-
-def _bare_tiff(data: bytearray) -> bytes:
-    """With texts, resolution, XMP, EXIF and private tags of the first picture made an empty tag; not the profile."""
-    order = "<" if data[:1] == b"I" else ">"
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, start)
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        (tag,) = struct.unpack_from(order + "H", data, at)
-        if tag in (270, 271, 272, 282, 283, 296, 305, 306, 315, 700) or (tag > 32_999 and tag != 34_675):
-            struct.pack_into(order + "HHII", data, at, 65_000, 1, 1, 0)
-    return bytes(data)
-
-
-def _name(path: str | os.PathLike | BinaryIO) -> Path | str:
-    """What messages call a picture: its path, if it has one."""
-    return "the picture" if hasattr(path, "read") else Path(path)
-
-
-_FAULTS = {  # what reading raises: what to say
-    FileNotFoundError: "no such file; check the name",
-    IsADirectoryError: "this is a folder; name one picture in it",
-    PermissionError: "may not be read; change its permissions",
-    Image.DecompressionBombError: "declares more pixels than this course handles; crop or shrink it first",
-    UnidentifiedImageError: "not a picture that Pillow can read; convert it to PNG or JPEG",
-    MemoryError: "wants more memory than there is; it is damaged, or too large for here",
-}
-
-
-@contextmanager
-def _one_sentence(path: Path | str) -> Iterator[None]:
-    """Turn what Pillow and the system raise while reading into one CourseError that names the file."""
+def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], Any]) -> Any:
+    """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file."""
+    name = "the picture" if hasattr(path, "read") else Path(path)
     try:
-        yield
+        # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
+        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
+            with Image.open(file) as picture:
+                check_size(name, *picture.size)
+                if picture.format in PROGRAMS or picture.mode == "F" or _mixed_up(getattr(picture, "tag_v2", {})):
+                    kinds = "programs that draw, floats, signed pixels, and 16 bits in separate planes"
+                    raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
+                return function(picture)
     except CourseError:
         raise
+    except (MemoryError, Image.DecompressionBombError):
+        fault = "more pixels or memory than this course handles; it is damaged, or must be shrunk first"
     except Exception as why:  # whatever a damaged file makes Pillow and the libraries below it raise
-        fault = next((said for kind, said in _FAULTS.items() if isinstance(why, kind)), None)
-        if isinstance(why, UnidentifiedImageError) and isinstance(path, Path) and path.stat().st_size == 0:
-            fault = "the file is empty (0 bytes); copy or download it again"
-        if not fault and isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
-            fault = f"cannot be read ({why.strerror}); check the name"
-        fault = fault or f"damaged or truncated ({reason(why)}); copy or download it again"
-        raise CourseError(f"{path}: {fault}.") from None
+        said = reason(why).partition(" <")[0]  # without the address of an object
+        fault = f"not a picture, or empty, damaged or truncated ({said}); get it again, or convert it to PNG"
+        if isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
+            fault = f"{why.strerror.lower()}; check the name"
+    raise CourseError(f"{name}: {fault}.")
 
 
-def _pixels(picture: Image.Image, name: Path | str) -> np.ndarray:
-    """uint8 (H, W), uint8 (H, W, 3), or uint16 (H, W) of any Pillow picture, upright.
+def _mixed_up(tags: dict) -> bool:
+    """Whether a TIFF has pixels whose bytes Pillow would mix up: signed ones, or 16 bits in separate planes."""
+    bits = max(tags.get(258, (1,)))
+    return (tags.get(284) == 2 and bits > 8) or (2 in tags.get(339, (1,)) and bits < 32)
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    """uint8 (H, W, 1), uint8 (H, W, 3) or uint16 (H, W, 1) of a Pillow picture, upright, on white where transparent.
 
     Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
     """
     stored = (picture.tile[0][3] if picture.tile else "") or ""  # Pillow's word for the samples, which load() forgets
     stored = stored if isinstance(stored, str) else str(*stored[:1])
-    lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
     picture.load()
-    channels, rows = _channels(picture, stored), max(1, STRIP // picture.width)
+    deep, channels, rows = picture.mode in DEEP, _channels(picture, stored), max(1, STRIP // picture.width)
     turns, mirrored = _turn(picture)
     shape = (picture.width, picture.height) if turns % 2 else (picture.height, picture.width)
-    kind = np.uint16 if picture.mode in DEEP else np.uint8
-    result = np.empty(shape if channels == "L" else (*shape, 3), kind)
+    result = np.empty((*shape, len(channels)), np.uint16 if deep else np.uint8)
     as_stored = np.rot90(result, turns)[:, :: -1 if mirrored else 1]  # a view: what is written is turned on the way
-    if picture.mode in DEEP:
-        as_stored[:] = _deep(picture, stored, name)
+    if deep:
+        as_stored[..., 0] = _deep(picture, stored)
         return result
-    if stored in ("L;2", "L;4") and "transparency" in picture.info:  # Pillow scales the pixels, but not this
-        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
+    if "transparency" in picture.info and stored in SCALED:  # Pillow brings the pixels alone to 8 bits
+        picture.info["transparency"] = SCALED[stored](picture.info["transparency"])
     for top in range(0, picture.height, rows):
-        box = (0, top, picture.width, min(top + rows, picture.height))
-        as_stored[top : top + rows] = _shown(picture.crop(box), channels, lower and lower.crop(box))
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        if strip.has_transparency_data:
+            strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+        as_stored[top : top + rows] = np.atleast_3d(strip.convert(channels))
     return result
-
-
-def _shown(strip: Image.Image, channels: str, lower: Image.Image | None) -> np.ndarray:
-    """uint8 (h, w) or (h, w, 3) of a part of a picture, on white where it is transparent."""
-    if lower:  # 16 bits: the transparent colour has to agree in both bytes
-        pixels, key = np.array(strip), np.array(strip.info["transparency"])
-        clear = (pixels == key >> 8) & (np.asarray(lower) == key & 255)
-        pixels[clear.all(-1)] = 255
-        return pixels
-    if strip.has_transparency_data:
-        strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
-        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-    return np.asarray(strip.convert(channels))
-
-
-def _lower_bytes(picture: Image.Image) -> Image.Image:
-    """The lower bytes of a PNG of 16-bit RGB, of which Pillow keeps the upper ones."""
-    lower = Image.open(picture.fp)
-    lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
-    lower.load()
-    return lower
 
 
 def _turn(picture: Image.Image) -> tuple[int, int]:
     """Quarter turns to the left and then a mirror (0 or 1), from the upright picture to the stored one."""
-    try:
+    with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
         return TURNS.get(picture.getexif().get(ORIENTATION), (0, 0))
-    except Exception:  # whatever damaged EXIF or XMP makes Pillow raise
-        return 0, 0
+    return 0, 0
 
 
-def _deep(picture: Image.Image, stored: str, name: Path | str) -> np.ndarray:
+def _deep(picture: Image.Image, stored: str) -> np.ndarray:
     """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535."""
     array = np.array(picture)
     if array.min() < 0 or array.max() > 65535:
-        raise CourseError(f"{name}: its 32-bit values go below 0 or beyond 65535; convert it to 8 or 16 bits.")
+        raise ValueError("32-bit values beyond 16 bits")
     array = array.astype(np.uint16)
     if "transparency" in picture.info:
         array[array == picture.info["transparency"]] = 65535
@@ -346,26 +213,17 @@ def to_pillow(image: torch.Tensor) -> Image.Image:
     Raises CourseError for any other shape or type, and for values of another scale.
     """
     check_values(image)
-    if image.dim() != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise CourseError(
-            f"a picture has the shape (1, H, W) or (3, H, W), not {tuple(image.shape)}; index or crop it."
-        )
-    if image.is_floating_point():
-        image = to_uint8(image)
-    if image.dtype != torch.uint8:
-        raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it with to_float().")
-    pixels = image.cpu()
+    pixels = (to_uint8(image) if image.is_floating_point() else image).cpu()
+    if pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
+        found = f"{str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+        raise CourseError(f"a picture is float in [0, 1] or uint8, (1, H, W) or (3, H, W), not {found}; convert it.")
     array = pixels[0].numpy() if len(pixels) == 1 else pixels.movedim(0, -1).numpy()
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def from_pillow(picture: Image.Image) -> torch.Tensor:
     """uint8 (1, H, W) or (3, H, W) of a Pillow picture of mode L or RGB."""
-    return _channels_first(np.array(picture))
-
-
-def _channels_first(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array).movedim(-1, 0) if array.ndim == 3 else torch.from_numpy(array)[None]
+    return torch.from_numpy(np.atleast_3d(np.array(picture))).movedim(-1, 0)
 
 
 # -------------------------------------------------------------------------------------------- numbers
@@ -379,14 +237,13 @@ def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
     if not isinstance(image, torch.Tensor):
         remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
         raise CourseError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
-    if not image.is_floating_point():
-        if image.dtype not in (torch.uint8, torch.uint16):
-            raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
-    elif image.numel():
+    if image.is_floating_point() and image.numel():
         low, high = (value.item() for value in image.detach().aminmax())
         if not (low >= -peak and high <= 2 * peak):
             found = f"{low:.4g} to {high:.4g}; divide by its white, or mend its NaN"
             raise CourseError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
+    elif not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
+        raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
@@ -410,9 +267,7 @@ def crop_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Cut (…, H, W) at the bottom and right so that both sides divide by `multiple` (MATLAB code: *modcrop*)."""
     height, width = (side - side % multiple for side in image.shape[-2:])
     if not height or not width:
-        raise CourseError(
-            f"the picture, {image.shape[-1]}x{image.shape[-2]}, is smaller than {multiple} pixels a side."
-        )
+        raise CourseError(f"the picture, {image.shape[-1]}x{image.shape[-2]}, is smaller than {multiple} a side.")
     return image[..., :height, :width]
 
 

@@ -35,8 +35,7 @@ class SSIMLoss(nn.Module):
         """(N, C, H, W) twice, in [0, 1] → a number."""
         from torchmetrics.functional.image import structural_similarity_index_measure
 
-        if min(prediction.shape[-2:]) < 11:
-            raise ValueError(f"SSIM wants patches of 11 pixels at least, not {min(prediction.shape[-2:])}.")
+        _side(prediction)
         _, full = structural_similarity_index_measure(prediction, target, data_range=1.0, return_full_image=True)
         return 1 - full[..., 5:-5, 5:-5].mean()  # where the whole window lies inside, as `metrics.ssim`
 
@@ -50,17 +49,11 @@ class MSSSIMLoss(nn.Module):
         """(N, C, H, W) twice, in [0, 1] → a number. Raises ValueError for patches smaller than the window."""
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-        side = min(prediction.shape[-2:])
-        scales = max(
-            (n for n in range(1, 6) if side // 2 ** (n - 1) > 10 and side // max(1, (n - 1) ** 2) > 10), default=0
-        )
-        if not scales:
-            raise ValueError(f"MS-SSIM wants patches of 11 pixels at least, not {side}.")
+        side = _side(prediction)
+        scales = max(n for n in range(1, 6) if side // 2 ** (n - 1) > 10 and side // max(1, (n - 1) ** 2) > 10)
         total = sum(self.WEIGHTS[:scales])
-        betas = tuple(weight / total for weight in self.WEIGHTS[:scales])
-        return 1 - multiscale_structural_similarity_index_measure(
-            prediction, target, data_range=1.0, betas=betas, normalize="relu"
-        )
+        how = {"betas": tuple(weight / total for weight in self.WEIGHTS[:scales]), "normalize": "relu"}
+        return 1 - multiscale_structural_similarity_index_measure(prediction, target, data_range=1.0, **how)
 
 
 class WeightedLoss(nn.Module):
@@ -122,6 +115,14 @@ class RateDistortionLoss(nn.Module):
         """A code with picture and bits, and the target (N, 3, H, W) in [0, 1] → a number."""
         distortion = (255 * (coded.picture.float() - target)).square().mean((1, 2, 3))
         return (coded.bits_per_pixel + coded.trade_off * distortion).log().mean()
+
+
+def _side(patches: torch.Tensor) -> int:
+    """The shorter side of patches. Raises ValueError where it is below that of the window of SSIM."""
+    side = min(patches.shape[-2:])
+    if side < 11:
+        raise ValueError(f"SSIM wants patches of 11 pixels at least, not {side}.")
+    return side
 
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {

@@ -7,10 +7,8 @@ size, ratio and bits; `scales`, int8, of each row of the sensing operator the la
 
 import io
 import json
-import math
 import os
 import re
-import zipfile
 import zlib
 from typing import NamedTuple
 
@@ -24,9 +22,8 @@ from .service.files import reason
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
 BITS = range(2, 17)
-MAX_ABOUT = 4096  # bytes
+ARRAYS = {"scales": np.int8, "measurements": np.uint8}
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
-ARRAYS = ("about.npy", "scales.npy", "measurements.npy")
 
 
 class About(NamedTuple):
@@ -38,7 +35,7 @@ class About(NamedTuple):
     width: int
     ratio: float  # measurements per pixel that were asked for
     bits: int  # of a measurement
-    checksum: int  # CRC-32 of scales and measurements
+    checksum: int  # CRC-32 of scales and measurements, for whoever takes them out of the archive, which has its own
 
 
 def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.PathLike = DEFAULT) -> bytes:
@@ -47,27 +44,23 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     Of a colour picture its luma is sensed, Y of BT.601 in full range: black is 0 and white 1, as a viewer shows them.
     `ratio` measurements per pixel, up to 0.25, of `bits` bits each. Raises CourseError.
     """
-    network = load(model)
-    if not 0 < ratio <= models.rescsnet.TOP_RATIO:
-        raise CourseError(f"a ratio is above 0 and at most {models.rescsnet.TOP_RATIO:g}, not {ratio:g}.")
-    if bits not in BITS:
-        raise CourseError(f"a measurement has {BITS[0]} to {BITS[-1]} bits, not {bits}.")
+    network, top = load(model), models.rescsnet.TOP_RATIO
+    if not 0 < ratio <= top or bits not in BITS:
+        wanted = f"a ratio above 0 and at most {top:g}, and {BITS[0]} to {BITS[-1]} bits for each measurement"
+        raise CourseError(f"take {wanted}, not {ratio:g} and {bits}.")
     ratio, bits = float(ratio), int(bits)  # NumPy's numbers are none to JSON
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes and NaN
     pixels = images.to_uint8(images.gray(images.to_float(pixels)))
-    size = pixels.shape[-2:]
-    counts = network.geometry(*size, ratio)[1][0]
+    height, width = pixels.shape[-2:]
+    counts = network.geometry(height, width, ratio)[1][0]
     if not counts.any():
-        enough = network.geometry(*size, models.rescsnet.TOP_RATIO)[1].any()
-        how = "take a larger ratio" if enough else "take a larger picture"
-        said = f"at a ratio of {ratio:g} nothing is measured of {size[1]}x{size[0]} pixels"
-        raise CourseError(f"{said}; {how}.")
+        raise CourseError(f"nothing is measured of {width}x{height} pixels; take a larger ratio, or a larger picture.")
     y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
-    card = zoo.card(model)
-    about = About(card["name"], card["sha256"], *pixels.shape[-2:], ratio, bits, _checksum(scales, packed))
+    card, checksum = zoo.card(model), zlib.crc32(packed.tobytes(), zlib.crc32(scales.tobytes()))
+    about = About(card["name"], card["sha256"], height, width, ratio, bits, checksum)
     text = json.dumps({"format": FORMAT, "version": VERSION, **about._asdict()}).encode()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.frombuffer(text, np.uint8), scales=scales, measurements=packed)
@@ -80,47 +73,32 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     `model`: the path of the card of a network that is not in the zoo. Raises CourseError.
     """
     about, arrays = read(data)
-    try:
-        network, card = load(model or about.model), zoo.card(model or about.model)
-    except CourseError as why:
-        raise CourseError(f"the file was written for {about.model!r}, which does not load: {why}") from None
-    if card["sha256"] != about.weights:
+    network = load(model or about.model)
+    if zoo.card(model or about.model)["sha256"] != about.weights:
         raise CourseError(f"the file was written by other weights of {about.model!r}; get those to read it.")
-    counts = network.geometry(about.height, about.width, about.ratio)[1][0]
-    total, rows = int(counts.sum()), len(network.raw_rows)
-    if not total:
-        raise CourseError(f"the file says that at a ratio of {about.ratio:g} nothing was measured; it is no picture.")
-    sizes = {"scales": (int(counts.max()), np.int8), "measurements": (-(-total * about.bits // 8), np.uint8)}
-    for name, (length, kind) in sizes.items():
-        if arrays[name].shape != (length,) or arrays[name].dtype != kind:
-            raise CourseError(f"the file's {name} are not what its size and ratio make them; copy it again.")
-    levels = torch.zeros(*counts.shape, rows, dtype=torch.int32)
-    levels[_measured(counts, rows)] = torch.from_numpy(_unpack(arrays["measurements"], about.bits, total))
-    scales = torch.zeros(rows)
+    counts, rows = network.geometry(about.height, about.width, about.ratio)[1][0], len(network.raw_rows)
+    levels, scales = torch.zeros(*counts.shape, rows, dtype=torch.int32), torch.zeros(rows)
+    levels[_measured(counts, rows)] = torch.from_numpy(_unpack(arrays["measurements"], about.bits, int(counts.sum())))
     scales[: counts.max()] = torch.from_numpy(arrays["scales"]).float()
-    y = dequantize(scales, levels.movedim(-1, 0), about.bits)
-    y = y.to(network.raw_rows.device)
+    y = dequantize(scales, levels.movedim(-1, 0), about.bits).to(network.raw_rows.device)
     return network.picture(y, about.height, about.width, about.ratio, progress).cpu()
 
 
 def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
-    """What a file says, and its arrays, after its checksum is found right and its sizes sane. Raises CourseError."""
-    if len(data) > MAX_BYTES:
-        raise CourseError("a file of more than a gigabyte is no file of measurements that this course handles.")
+    """What a file says, and its arrays, of the sizes that follow from it. Raises CourseError."""
+    arrays = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            declared = {part.filename: part.file_size for part in archive.infolist()}
-            if set(declared) != set(ARRAYS) or len(archive.infolist()) != len(ARRAYS):
-                raise CourseError("not a file of measurements (it holds other arrays); recover what sense wrote.")
-            about = _about(_array(archive, "about.npy", declared, MAX_ABOUT))
-            most = math.ceil(about.height * about.width * models.rescsnet.TOP_RATIO * about.bits / 8) + MAX_ABOUT
-            arrays = {name.removesuffix(".npy"): _array(archive, name, declared, most) for name in ARRAYS[1:]}
-    except CourseError:
-        raise
-    except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            declared = {part.filename.removesuffix(".npy"): part.file_size for part in archive.zip.infolist()}
+            about = _about(archive["about"].tobytes() if declared["about"] < 4096 else b"")
+            counts = models.ResCSNetAny.geometry(about.height, about.width, about.ratio)[1]
+            for name, size in zip(ARRAYS, (int(counts.max()), -(-int(counts.sum()) * about.bits // 8)), strict=True):
+                found = archive[name] if declared[name] <= size + 256 else np.empty(0)  # 256: NumPy's own header
+                if found.shape != (size,) or found.dtype != ARRAYS[name]:
+                    raise ValueError(f"its {name} are not what size and ratio make them")
+                arrays[name] = found
+    except Exception as why:  # whatever a damaged archive makes zipfile, zlib, JSON and NumPy raise
         raise CourseError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
-    if _checksum(*arrays.values()) != about.checksum:
-        raise CourseError("the file is damaged (its checksum is wrong); copy it again.")
     return about, arrays
 
 
@@ -162,30 +140,15 @@ def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return planes @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32)) - 2 ** (bits - 1)
 
 
-def _checksum(scales: np.ndarray, measurements: np.ndarray) -> int:
-    return zlib.crc32(measurements.tobytes(), zlib.crc32(scales.tobytes()))
-
-
-def _array(archive: zipfile.ZipFile, name: str, declared: dict[str, int], most: int) -> np.ndarray:
-    """One array of numbers, of at most `most` bytes however it is packed. Raises CourseError and what NumPy raises."""
-    if declared[name] > most + 256:  # NumPy's own header
-        raise CourseError(f"the file's {name.removesuffix('.npy')} take more room than they can need.")
-    with archive.open(name) as file:  # read_array, not load: no archive in the archive
-        return np.lib.format.read_array(io.BytesIO(file.read(most + 257)), allow_pickle=False)
-
-
-def _about(text: np.ndarray) -> About:
-    """Raises CourseError, and what JSON raises."""
-    found = json.loads(text.astype(np.uint8).tobytes())
-    if found.pop("format", None) != FORMAT:
-        raise CourseError("not a file of measurements; recover what sense wrote.")
-    if (version := found.pop("version", None)) != VERSION:
-        raise CourseError(f"a file of version {version!r:.20}, where this course reads version {VERSION}.")
+def _about(text: bytes) -> About:
+    """Raises ValueError where a value makes no sense, and what JSON raises."""
+    found = json.loads(text)
+    same = found.pop("format") == FORMAT and found.pop("version") == VERSION
     about = About(**found)
-    sane = all(type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True))
+    sane = same and all(type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True))
     sane = sane and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
-    sane = sane and min(about.height, about.width) > 0 and about.bits in BITS
-    if not sane or not 0 < about.ratio <= models.rescsnet.TOP_RATIO:
-        raise CourseError("what the file says of itself makes no sense.")
+    sane = sane and about.bits in BITS and 0 < about.ratio <= models.rescsnet.TOP_RATIO
+    if not sane or min(about.height, about.width) < 1:
+        raise ValueError(f"of format {FORMAT!r}, version {VERSION}, what it says of itself makes no sense")
     images.check_size("the picture in the file", about.width, about.height)
     return about

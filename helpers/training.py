@@ -3,14 +3,11 @@
 One process on a CPU or one GPU; under `torchrun`, one process on each of many GPUs or machines.
 """
 
-import copy
 import dataclasses
-import errno
 import io
 import itertools
 import math
 import os
-import pickle
 import shutil
 import signal
 import tempfile
@@ -19,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -32,20 +28,15 @@ from tqdm.auto import tqdm
 from . import images, metrics
 from .service.devices import autocast, join_processes, pick_device, precision, rank, send, world
 from .service.errors import CourseError
-from .service.files import atomic, plain_numbers, reason
+from .service.files import atomic, plain_numbers, unwritten
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # whose state a checkpoint keeps
-OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How to train.
+    """How to train, by Adam.
 
     `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×`factor` after `patience` validations without
     a PSNR that is better by the share `threshold`), or "constant".
@@ -63,7 +54,7 @@ class Plan:
     patience: int = 5
     factor: float = 0.5
     threshold: float = 1e-4
-    optimizer: str = "adam"
+    optimizer: str = dataclasses.field(default="adam", init=False)  # the only one; cards and checkpoints say it
     averaging: float = 0.999
     clip: float | None = None
     shave: int = 0
@@ -73,12 +64,9 @@ class Plan:
 
     def __post_init__(self):
         plain_numbers(self)
-        if self.schedule not in ("cosine", "plateau", "constant"):
-            raise CourseError(f"unknown schedule {self.schedule!r}; there are cosine, plateau, constant.")
-        if self.optimizer not in OPTIMIZERS:
-            raise CourseError(f"unknown optimizer {self.optimizer!r}; there are {', '.join(OPTIMIZERS)}.")
-        if self.steps < 1 or self.every < 1:
-            raise CourseError("a plan wants at least one step, and at least one between validations.")
+        if self.schedule not in ("cosine", "plateau", "constant") or self.steps < 1 or self.every < 1:
+            wanted = "a plan has a schedule, cosine, plateau or constant, and at least one step, and every"
+            raise CourseError(f"{wanted}; this one has {self.schedule!r}, {self.steps}, {self.every}.")
 
 
 def train(
@@ -101,12 +89,10 @@ def train(
     With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
     checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, a file
     called `stop` in `out`, or the `deadline`, a value of `time.monotonic()`, ends it after the step under way, saved.
-    `model` ends with the (averaged) weights.
-    `origin`: plain data that must not differ when the run is resumed, besides the plan. Where `batch` has a method
-    `names(step, rank)`, the error that a broken loss raises names the pictures of its batch; where it has a method
-    `to(device)`, batches are made on the device. Raises CourseError.
+    `model` ends with the (averaged) weights. `origin`: plain data that must not differ when the run is resumed, besides
+    the plan. Where `batch` has a method `to(device)`, batches are made on the device. Raises CourseError.
     """
-    run = Run(model, plan, out, device, origin, getattr(batch, "names", None), deadline)
+    run = Run(model, plan, out, device, origin, deadline)
     start = run.resume() if resume else run.begin(overwrite)
     with run.stoppable(), run.bar(start, progress) as bar:
         for step, x, y in run.batches(batch, start):
@@ -133,41 +119,31 @@ def _loss(loss: Callable, prediction, target: torch.Tensor, shave: int) -> torch
 class Run:
     """The state of one training: network, average, optimiser, schedule, log; saved and restored as one file."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        plan: Plan,
-        out: str | os.PathLike | None,
-        device: str | None,
-        origin: dict | None = None,
-        names: Callable[[int, int], Sequence[str]] | None = None,
-        deadline: float = math.inf,
-    ):
-        self.plan, self.model, self.origin, self.names, self.deadline = plan, model, origin or {}, names, deadline
+    def __init__(self, model: nn.Module, plan: Plan, out, device, origin=None, deadline: float = math.inf):
+        self.plan, self.model, self.deadline = plan, model, deadline
         self.out = Path(out) if out else None
         self.device = pick_device(device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # where the processes' messages go, too
         join_processes(self.device)
         self.rank, self.world = rank(), world()
-        self.dtype = precision(self.device)
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedModel(model)
-        self.optimizer = OPTIMIZERS[plan.optimizer](model.parameters(), lr=plan.learning_rate)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate)
         self.schedule = _schedule(self.optimizer, plan)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision(self.device) == torch.float16)
         if self.world > 1:
             self.network = nn.parallel.DistributedDataParallel(model)
+        # what must be the same when a run is resumed; its length may change
+        self.origin = (origin or {}) | dataclasses.asdict(plan)
+        self.origin |= {"network": type(model).__name__, "scale": getattr(model, "scale", 1)}
+        self.origin = {key: self.origin[key] for key in self.origin if key not in ("steps", "every", "warmup")}
         self.log: list[dict] = []
-        self.best = -math.inf
-        self.clock, self.seconds = time.perf_counter(), 0.0
+        self.best, self.seconds, self.clock = -math.inf, 0.0, time.perf_counter()
         # one tensor for the losses since the last record: to read each at its step would be to wait for the GPU,
         # and small tensors that are kept, one per step, keep the heap from closing the gaps between them
         self.losses, self.count = torch.zeros(min(plan.every, plan.steps), device=self.device), 0
-        self._stop, self.progress = threading.Event(), False
-        self._writer = None
-        if self.out:
-            self.out.mkdir(parents=True, exist_ok=True)
+        self._stop, self._writer = threading.Event(), None
 
     # -- one step
 
@@ -216,10 +192,9 @@ class Run:
     # -- validation, log, checkpoints
 
     def record(self, step: int, validation: Sequence[Pair], bar: tqdm) -> None:
-        """Validate the averaged weights, write a log row and TensorBoard events, save a checkpoint."""
-        loss = self.mean_loss(step)
+        """Validate the averaged weights; write a log row, TensorBoard events, weights, and what resuming needs."""
+        row = {"step": step, "loss": self.mean_loss(step), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         self.seconds += time.perf_counter() - self.clock
-        row = {"step": step, "loss": loss, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= validate(self.average.module, validation) if validation else {}
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
@@ -227,7 +202,13 @@ class Run:
         if not self.rank:
             self._show(row, bar)
         if self.out and not self.rank:
-            self._keep(row, validation)
+            self._events(row, validation)
+            save_weights(self.average.module, self._weights(step))
+            score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
+            if score > self.best:
+                self.best = score
+                save_weights(self.average.module, self.out / "best.safetensors")
+            self.save(step)
         self.clock = time.perf_counter()
 
     def _show(self, row: dict, bar: tqdm) -> None:
@@ -237,52 +218,31 @@ class Run:
             numbers = (f"{key} {value:.4g}" for key, value in row.items() if key != "step")
             print(f"{row['step']}/{self.plan.steps}", *numbers, flush=True)
 
-    def _keep(self, row: dict, validation: Sequence[Pair]) -> None:
-        """TensorBoard events, the weights, the best of them, and last what resuming needs."""
-        self._events(row, validation)
-        save_weights(self.average.module, self._weights(row["step"]))
-        score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
-        if score > self.best:
-            self.best = score
-            save_weights(self.average.module, self.out / "best.safetensors")
-        self.save(row["step"])
-
     def mean_loss(self, step: int) -> float:
         """The mean since the last record, over all processes.
 
         Raises CourseError where a loss or a weight is no number, so that none of these is ever saved.
         """
-        parts = [self.losses[: self.count]]
+        losses = self.losses[None, : self.count]
         if self.world > 1:
-            parts = [torch.empty_like(parts[0]) for _ in range(self.world)]
-            dist.all_gather(parts, self.losses[: self.count])
-        losses = torch.stack(parts).cpu().double()  # (processes, steps)
+            parts = [torch.empty_like(losses) for _ in range(self.world)]
+            dist.all_gather(parts, losses)
+            losses = torch.cat(parts)
+        losses = losses.cpu().double()  # (processes, steps)
         first, self.count = step - self.count + 1, 0
-        broken = (~losses.isfinite()).T.nonzero().tolist()  # (step, process) each, the first step first
+        broken = [(at, value) for at, value in enumerate(losses.sum(0).tolist()) if not math.isfinite(value)]
+        what, how = "", "begin again with a lower learning rate"
         if broken:
-            at, where = broken[0]
-            what = f"the loss is {losses[where, at].item()} at step {first + at}"
-            raise self._broken(what, first + at, [process for k, process in broken if k == at])
-        if not all(t.isfinite().all() for t in self.model.state_dict().values()):
-            raise self._broken(f"a weight is no number after step {step}", step, range(self.world))
+            what = f"the loss is {broken[0][1]} at step {first + broken[0][0]}"
+        elif not all(t.isfinite().all() for t in self.model.state_dict().values()):
+            what = f"a weight is no number after step {step}"
+        if what and self.out and self.log:
+            last = self.log[-1]["step"]
+            how = f"the last good weights are those of step {last}; begin a new run from them: --start "
+            how += f"{self._weights(last)}, a lower learning rate, another --out"
+        if what:
+            raise CourseError(f"{what}; {how}.")
         return losses.mean().item()
-
-    def _broken(self, what: str, step: int, ranks: Sequence[int]) -> CourseError:
-        """Says what broke the run at a step of these processes, on which pictures, and where to go on from."""
-        before = what.startswith("the loss") and step > 1  # what broke it may have been the update before it
-        if pictures := self._pictures(step, ranks):
-            what += f", on patches of {pictures}"
-            what += f" (and of {self._pictures(step - 1, range(self.world))} in the update before it)" if before else ""
-        if not (self.out and self.log):
-            return CourseError(f"{what}; begin again with a lower learning rate.")
-        last = self.log[-1]["step"]
-        how = f"begin a new run from them: --start {self._weights(last)}, a lower learning rate, another --out"
-        return CourseError(f"{what}; the last good weights are those of step {last}; {how}.")
-
-    def _pictures(self, step: int, ranks: Sequence[int]) -> str:
-        """What the pictures of a step are called, steps counted from 1; empty where the batches do not say."""
-        names = [name for rank in ranks for name in self.names(step - 1, rank)] if self.names else []
-        return ", ".join(dict.fromkeys(names))
 
     def _weights(self, step: int) -> Path:
         return self.out / f"step-{step:07d}.safetensors"
@@ -290,7 +250,7 @@ class Run:
     def save(self, step: int) -> None:
         """Write `last.pt`, all that resuming needs, whole or not at all."""
         state = {name: getattr(self, name).state_dict() for name in PARTS}
-        state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds, "origin": self._origin()}
+        state |= {"step": step, "log": self.log, "best": self.best, "seconds": self.seconds, "origin": self.origin}
         buffer = io.BytesIO()  # writing a file itself, torch reports a full disk as an error of its own
         torch.save(state, buffer)
         write(self.out / "last.pt", buffer.getbuffer())
@@ -304,58 +264,29 @@ class Run:
 
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
-        path = self.out / "last.pt" if self.out else None
-        box = [None]
+        path, found = self.out and self.out / "last.pt", [None]
         if path and not self.rank:
             make_ready(self.out)
-            box = [path.read_bytes() if path.exists() else None]
+            found = [path.read_bytes() if path.exists() else None]
         if self.world > 1:  # on machines without a common disk, only the first process has the run's files
-            dist.broadcast_object_list(box)
-        if box[0] is None:
+            dist.broadcast_object_list(found)
+        if found[0] is None:
             return 0
         try:
-            state = torch.load(io.BytesIO(box[0]), map_location=self.device, weights_only=True)
-            self._check_origin(path, state["origin"])
-            self._load(copy.deepcopy(state))
-            self._rehearse(state["step"])
-            self._load(state)
-        except (MemoryError, torch.OutOfMemoryError, CourseError):  # too little memory says nothing against the file
+            state = torch.load(io.BytesIO(found[0]), map_location=self.device, weights_only=True)
+            differs = {key: was for key, was in state["origin"].items() if self.origin.get(key, was) != was}
+            if differs:
+                began = ", ".join(f"{key} {was}" for key, was in differs.items())
+                raise CourseError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
+            for name in PARTS:
+                if name != "scaler" or state[name]:  # the scaler of a run that needed none has no state
+                    getattr(self, name).load_state_dict(state[name])
+            self.log, self.best, self.seconds = list(state["log"]), float(state["best"]), float(state["seconds"])
+            return max(0, int(state["step"]))
+        except (MemoryError, torch.OutOfMemoryError, CourseError):  # little memory says nothing against the file
             raise
-        except Exception as why:  # whatever a damaged or foreign file makes torch raise
-            # what cannot be unpickled, torch says how to load all the same
-            said = "it holds more than numbers" if isinstance(why, pickle.UnpicklingError) else reason(why)
-            raise CourseError(f"{path}: not a checkpoint of this model ({said}); name another --out.") from None
-        return state["step"]
-
-    def _check_origin(self, path: Path, was: dict) -> None:
-        now = self._origin()
-        differs = [key for key in now if key in was and was[key] != now[key]]  # older checkpoints say less
-        if differs:
-            began = ", ".join(f"{key} {was[key]}" for key in differs)
-            raise CourseError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
-
-    def _load(self, state: dict) -> None:
-        for name in PARTS:
-            if name != "scaler" or state[name]:  # the scaler of a run that needed none has no state
-                getattr(self, name).load_state_dict(state[name])
-        self.log, self.best, self.seconds = state["log"], state["best"], state["seconds"]
-
-    def _rehearse(self, step: int) -> None:
-        """Take a step that leads nowhere, so that a state on which a later one would stumble is refused."""
-        for weight in self.model.parameters():
-            weight.grad = torch.zeros_like(weight)
-        self.optimizer.step()
-        self.schedule.step(*((0.0,) if self.plan.schedule == "plateau" else ()))
-        rows = self.log and isinstance(self.log, list) and all(isinstance(row, dict) for row in self.log)
-        numbers = (self.best, self.seconds, self.optimizer.param_groups[0]["lr"])
-        if type(step) is not int or step < 0 or not rows or {type(number) for number in numbers} - {int, float}:
-            raise ValueError("its numbers make no sense")
-
-    def _origin(self) -> dict:
-        """What must be the same when a run is resumed; its length may change."""
-        plan = dataclasses.asdict(self.plan)
-        kept = {key: plan[key] for key in plan if key not in ("steps", "every", "warmup")}
-        return self.origin | kept | {"network": type(self.model).__name__, "scale": getattr(self.model, "scale", 1)}
+        except Exception:  # whatever a damaged or foreign file makes torch raise, which may advise to run its code
+            raise CourseError(f"{path}: not a checkpoint of this model, or damaged; name another --out.") from None
 
     def finish(self) -> list[dict]:
         """Put the averaged weights into the model and close what is open."""
@@ -367,24 +298,20 @@ class Run:
         return self.log
 
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
+        """TensorBoard's curves, and of four validation pictures input, output and target side by side."""
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.out / "tensorboard"
-        with writing(folder):
-            self._writer = self._writer or SummaryWriter(str(folder), purge_step=row["step"])
+        with writing(self.out / "tensorboard"):
+            self._writer = self._writer or SummaryWriter(str(self.out / "tensorboard"), purge_step=row["step"])
             for key in ("loss", "psnr", "ssim", "learning_rate"):
                 if key in row:
                     self._writer.add_scalar(key, row[key], row["step"])
             for index, (x, y) in enumerate(validation[:4]):
-                strip = self._panels(x, y)
+                shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]
+                panels = [shown, _picture(_predict(self.average.module, x)), y]
+                strip = torch.cat(panels, dim=-1).clamp(0, 1)
                 self._writer.add_image(f"input, output, target/{index}", strip, row["step"])
             self._writer.flush()  # a run that is killed later has them; and a full disk is heard of here
-
-    def _panels(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Input, output and target side by side."""
-        output = _predict(self.average.module, x)
-        shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]
-        return torch.cat([shown, getattr(output, "picture", output)[0].float().cpu(), y], dim=-1).clamp(0, 1)
 
     # -- stopping
 
@@ -401,19 +328,19 @@ class Run:
     @contextmanager
     def stoppable(self):
         """While this lasts, the first Ctrl-C asks for a saved end; the second one is as usual."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+        before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
 
         def ask(*_):
             self._stop.set()
             signal.signal(signal.SIGINT, before)
 
-        before = signal.signal(signal.SIGINT, ask)
         try:
+            if main:  # only there Python lets us hear of signals
+                signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            if main:
+                signal.signal(signal.SIGINT, before)
             if self.out:
                 (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
 
@@ -430,8 +357,7 @@ def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
     rows, scale = [], getattr(model, "scale", 1)
     for x, y in validation:
         prediction = _predict(model, x)
-        picture = prediction if isinstance(prediction, torch.Tensor) else prediction.picture
-        pair = [images.shave(t, scale if scale > 1 else 0) for t in (images.quantize(picture[0].float().cpu()), y)]
+        pair = [images.shave(t, scale if scale > 1 else 0) for t in (images.quantize(_picture(prediction)), y)]
         rows.append({"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)})
         if hasattr(prediction, "bits_per_pixel"):
             rows[-1]["bpp"] = prediction.bits_per_pixel.item()
@@ -442,12 +368,16 @@ def validate(model: nn.Module, validation: Sequence[Pair]) -> dict[str, float]:
 @torch.inference_mode()
 def _predict(model: nn.Module, x: torch.Tensor):
     """What the network makes of (C, H, W), in evaluation mode; a batch of one."""
-    device = next(model.parameters()).device
     was_training = model.training
     try:
-        return model.eval()(x[None].to(device))
+        return model.eval()(x[None].to(next(model.parameters()).device))
     finally:
         model.train(was_training)
+
+
+def _picture(prediction) -> torch.Tensor:
+    """The one picture, float32 (C, H, W) on the CPU, of what a restorer or a codec returns."""
+    return getattr(prediction, "picture", prediction)[0].float().cpu()
 
 
 def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
@@ -496,8 +426,7 @@ def check_folder(out: str | os.PathLike) -> None:
 
 def clear(out: Path) -> None:
     """Remove what a run wrote, and nothing else; `last.pt`, which says that there is a run, goes last."""
-    if (out / "tensorboard").is_dir():
-        shutil.rmtree(out / "tensorboard")
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
     for path in (*out.glob("step-*.safetensors"), out / "best.safetensors", out / "last.pt"):
         path.unlink(missing_ok=True)
 
@@ -505,6 +434,7 @@ def clear(out: Path) -> None:
 def make_ready(out: Path) -> None:
     """Remove what a killed run left half-written, and hear now, not hours later, if nothing can be written."""
     with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
         for name in ("last.pt", "*.safetensors", "*.json"):
             for path in out.glob(f".{name}.*.part"):
                 path.unlink()
@@ -528,15 +458,8 @@ def write(path: Path, data: bytes | memoryview) -> None:
 
 @contextmanager
 def writing(path: Path):
-    """Makes what a disk refuses one sentence, that names the file and the remedy, in threads as well."""
-    before = threading.excepthook  # TensorBoard writes in a thread, which prints its error and tells us as well
-    threading.excepthook = lambda about: isinstance(about.exc_value, OSError) or before(about)
+    """Makes what a disk refuses one sentence, that names the file and the remedy."""
     try:
         yield
     except OSError as why:
-        what = f"cannot be written ({why.strerror or why}); mend that"
-        if why.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = "the disk is full; free some space"
-        raise CourseError(f"{path}: {what}, then go on with --resume.") from None
-    finally:
-        threading.excepthook = before
+        raise CourseError(f"{path}: {unwritten(why)}, then go on with --resume.") from None

@@ -12,6 +12,7 @@ Chromium or Chrome on the PATH, or its path in CHROMIUM).
 import argparse
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -62,7 +63,7 @@ LAST_CHANGED = """([area, before]) => {
     const picture = pictures[pictures.length - 1];
     return picture && picture.src && picture.src !== before;
 }"""
-CHOICES = ".jp-NotebookPanel .widget-button:has-text('A')"
+CHOICES = ".jp-NotebookPanel .jp-OutputArea details"
 
 
 class Failure(Exception):
@@ -215,10 +216,10 @@ def upload(page, picture: Path) -> str:
 
 
 def answer(page) -> str:
-    """Click the quiz's first choice. Raises Failure where no explanation comes."""
-    page.locator(CHOICES).first.click()
-    reply = page.locator(".jp-NotebookPanel").get_by_text("right at the first click")
-    reply.wait_for(timeout=30_000)
+    """Unfold the quiz's first choice, whose explanation then shows."""
+    choice = page.locator(CHOICES).first
+    choice.locator("summary").click()
+    choice.get_by_text(re.compile("Right|No")).wait_for(timeout=30_000)
     return "answered the quiz"
 
 

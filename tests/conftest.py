@@ -5,9 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Two torch threads that wait actively on a busy machine are ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+settings.register_profile("course", deadline=None, max_examples=50)  # on a busy machine, the first example takes long
+settings.load_profile("course")
 
 # Of several processes that test (pytest -n), each takes its share of the cores; so do the kernels that it begins.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):

@@ -1,4 +1,4 @@
-"""Tries every loader of the package on spoilt, hostile and random files, and writes the table of docs/robustness.md.
+"""Tries every loader of the package on spoilt and hostile files, and writes the table of docs/robustness.md.
 
     python tests/fuzz.py [LOADER …] [--cases N] [--seed S] [--write]
     python tests/fuzz.py LOADER --repeat FOLDER       tries a kept case again, and shows what it raises
@@ -15,8 +15,8 @@ import json
 import os
 import random
 import resource
-import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,9 +26,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hypothesis
-from hypothesis import HealthCheck, Phase, settings
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # the package of this checkout, wherever it was begun
 KEPT, PAGE = ROOT / "build" / "fuzz", ROOT / "docs" / "robustness.md"
@@ -37,40 +34,19 @@ BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 # slow machine, too, that clears two gigabytes page by page for the largest pictures allowed.
 LIMIT = 60
 FILE = 64 << 20  # bytes that a case may write
-DRAWN = 5  # every so many cases one is hypothesis's
 TRIES = 12  # children that may die of one loader before the rest of its cases is given up
-HUNG = -999  # in place of an exit status
+HUNG = (-signal.SIGPROF, -signal.SIGALRM)  # exit statuses of a child whose time is up
 FAILED = ("wrong", "crashed", "hung")
 
 
-# ------------------------------------------------------------------------------------------ the cases
-
-
 def cases(loader, count: int, seed: int) -> Iterator[tuple[str, dict]]:
-    """(name, case): the nasty ones, then spoilt and drawn ones; a spoilt one depends on seed and number alone."""
+    """(name, case): the nasty ones, the good ones, then spoilt ones, which depend on seed and number alone."""
     yield from ((f"nasty: {name}", case) for name, case in loader.nasty().items())
     good = loader.good()
     yield from ((f"good {index}", case) for index, case in enumerate(good))
-    for index in range(count - count // DRAWN):
-        yield f"spoilt {index}", loader.spoilt(good, random.Random(f"{seed} {index}"))
-    for index, case in enumerate(drawn(loader.drawn, count // DRAWN, seed)):
-        yield f"drawn {index}", case
-
-
-def drawn(strategy, count: int, seed: int) -> list[dict]:
-    """What hypothesis makes of a strategy; the same for the same seed."""
-    found = []
-
-    @hypothesis.seed(seed)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @hypothesis.given(strategy)
-    def collect(case):
-        found.append(case)
-
-    if count:
-        collect()
-    return found[:count]
+    for index in range(count):
+        rng = random.Random(f"{seed} {index}")
+        yield f"spoilt {index}", rng.choice(loader.ways)(rng.choice(good), rng, rng.choice(good))
 
 
 # ------------------------------------------------------------------------------------------ the child
@@ -106,12 +82,10 @@ class Watch:
             self.seen.append(f"{event} {arguments[0]!r}")
         elif event in CHANGES or event == "open":
             for path in arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]:
-                self._look(event, path, arguments)
+                if isinstance(path, str | bytes | os.PathLike):  # else an open file's number
+                    self._look(event, os.path.abspath(os.fsdecode(path)), arguments)
 
-    def _look(self, event: str, path, arguments: tuple) -> None:
-        if not isinstance(path, str | bytes | os.PathLike):  # an open file's number
-            return
-        place = os.path.abspath(os.fsdecode(path))
+    def _look(self, event: str, place: str, arguments: tuple) -> None:
         inside = place == self.box or place.startswith(self.box + os.sep)
         reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         if not inside and not (reads and place.startswith(self.readable)):
@@ -122,29 +96,19 @@ def loaders(module: str = "fuzz_loaders") -> dict:
     return importlib.import_module(module).LOADERS
 
 
-def child(
-    module: str,
-    names: list[str],
-    count: int | None,
-    share: int,
-    seed: int,
-    first: dict[str, int],
-    folder: str,
-    kept: str,
-) -> None:
+def child(module: str, names: list, count: int | None, share: int, seed: int, first: dict, folder: str) -> None:
     """Try the cases of loaders; two lines of JSON for each on the real stdout, which the parent reads."""
-    folder = Path(folder)
     report, sys.stdout = sys.stdout, sys.stderr
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
-    box = folder / "box"
-    watch = Watch(box, folder / "zoo")
+    box, zoo = Path(folder) / "box", Path(folder) / "zoo"
+    watch = Watch(box, zoo)
     for name in names:
         loader = loaders(module)[name]
-        loader.prepare(folder / "zoo")
-        warm_up(loader, box)
-        number = loader.cases // share if count is None else count
-        for index, (which, case) in enumerate(cases(loader, number, seed)):
+        loader.prepare(zoo)
+        put(loader.good()[0], box)
+        loader.load(box)  # so that what is imported and cached on the way is there before anything is counted
+        for index, (which, case) in enumerate(cases(loader, loader.cases // share if count is None else count, seed)):
             if index < first.get(name, 0):
                 continue
             put(case, box)
@@ -154,19 +118,12 @@ def child(
             outcome, said = attempt(loader, box, watch)
             if outcome != {"good": "accepted", "nasty:": "refused"}.get(which.split()[0], outcome):
                 outcome, said = "wrong", f"was {outcome} {said}"
-            took = time.process_time() - start
-            facts = {"outcome": outcome, "said": said, "seconds": took, "peak": peak() - base}
+            facts = {"outcome": outcome, "said": said, "seconds": time.process_time() - start, "peak": peak() - base}
             if outcome in FAILED:
                 put(case, box)  # as it was before it was loaded
-                keep({"loader": name, "index": index} | facts, box, Path(kept))
+                keep({"loader": name, "index": index} | facts, box)
             print(json.dumps(facts), file=report, flush=True)
         print(json.dumps({"loader": name, "end": True}), file=report, flush=True)
-
-
-def warm_up(loader, box: Path) -> None:
-    """Load a good case, so that what is imported and cached on the way is there before anything is counted."""
-    put(loader.good()[0], box)
-    loader.load(box)
 
 
 def put(case: dict[str, bytes], box: Path) -> None:
@@ -196,9 +153,7 @@ def attempt(loader, box: Path, watch: Watch) -> tuple[str, str]:
     finally:
         watch.armed = False
         limit(None)
-    if watch.seen:
-        return "wrong", f"not its business: {watch.seen[0]}"
-    return outcome, said
+    return ("wrong", f"not its business: {watch.seen[0]}") if watch.seen else (outcome, said)
 
 
 def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
@@ -211,13 +166,13 @@ def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
 
 
 def limit(more: int | None) -> None:
-    """Allow the process so much more memory than it has now, and files of FILE bytes; None: as much as there is."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    memory = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY if more is None else FILE, resource.RLIM_INFINITY)
-    )
+    """Allow so much more memory than there is now, files of FILE bytes, LIMIT seconds; None: as much as there is."""
+    pages, endless = int(Path("/proc/self/statm").read_text().split()[0]), resource.RLIM_INFINITY
+    memory = endless if more is None else pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (memory, endless))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (endless if more is None else FILE, endless))
+    signal.setitimer(signal.ITIMER_PROF, 0 if more is None else LIMIT)  # it ends the process, whatever that is at
+    signal.setitimer(signal.ITIMER_REAL, 0 if more is None else 10 * LIMIT)
 
 
 def forget_peak() -> int:
@@ -227,10 +182,8 @@ def forget_peak() -> int:
 
 
 def peak() -> int:
-    for line in open("/proc/self/status"):
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) << 10
-    return 0
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 # ------------------------------------------------------------------------------------------ the parent
@@ -249,84 +202,51 @@ def run(
 
     A child that dies or hangs is followed by another, from the next case. `tell` hears of each loader that is done.
     """
-    order = {"module": module, "count": count, "share": share, "seed": seed, "kept": str(KEPT)}
     results: dict[str, list[dict]] = {name: [] for name in names}
     left, first, deaths = list(names), {}, 0
     while left:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            ended = supervise(order | {"names": left, "first": first, "folder": folder}, results, tell)
+            order = {"module": module, "names": left, "count": count, "share": share, "seed": seed, "first": first}
+            ended = supervise(order | {"folder": folder}, results, tell)
         left, deaths = [name for name in left if name not in ended], 0 if ended else deaths + 1
-        if left and results[left[0]]:
-            last = results[left[0]][-1]
-            first[left[0]] = last["index"] + 1
-        if deaths > TRIES or (left and not results[left[0]]):
+        if left and (deaths > TRIES or not results[left[0]]):
             raise SystemExit(f"fuzz: {left[0]} kills every child; look at {KEPT}")
+        first = {name: results[name][-1]["index"] + 1 for name in left[:1]}
     return results
 
 
 def supervise(order: dict, results: dict[str, list[dict]], tell: Callable[[str, list[dict]], None]) -> set[str]:
     """One child to its end; returns the loaders that it finished."""
-    folder = Path(order["folder"])
-    command = [sys.executable, __file__, "--child", json.dumps(order)]
     KEPT.mkdir(parents=True, exist_ok=True)
+    said = f"fuzz.KEPT, fuzz.LIMIT = fuzz.Path({str(KEPT)!r}), {LIMIT}; fuzz.child(**{order!r})"
+    command = [sys.executable, "-c", f"import sys; sys.path.append({str(ROOT / 'tests')!r}); import fuzz; {said}"]
     errors = (KEPT / "stderr.txt").open("w")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
-    ended, now, begun = set(), None, None
-    for line in lines(process):
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    ended, begun = set(), None
+    for line in process.stdout:
         said = json.loads(line)
-        if said.get("end"):
+        if "end" in said:
             ended.add(said["loader"])
             tell(said["loader"], results[said["loader"]])
         elif "case" in said:
             begun = said
         else:
-            now = begun | said
-            results[now["loader"]].append(now)
+            results[begun["loader"]].append(begun | said)
             begun = None
+    status = process.wait()
     if begun:  # the child died in this case
-        outcome = "hung" if process.returncode == HUNG else "crashed"
-        now = begun | {"outcome": outcome, "said": f"exit status {process.returncode}", "seconds": 0, "peak": 0}
-        results[now["loader"]].append(now)
-        keep(now, folder / "box", KEPT)
+        outcome = "hung" if status in HUNG else "crashed"
+        begun |= {"outcome": outcome, "said": f"exit status {status}", "seconds": 0, "peak": 0}
+        results[begun["loader"]].append(begun)
+        keep(begun, Path(order["folder"]) / "box")
     return ended
 
 
-def lines(process: subprocess.Popen) -> Iterator[bytes]:
-    """The lines of a child; it is killed when a case takes it more than LIMIT."""
-    selector, rest, within = selectors.DefaultSelector(), b"", None
-    selector.register(process.stdout, selectors.EVENT_READ)
-    while True:
-        if not selector.select(1):
-            if within and (seconds(process) - within[0] > LIMIT or time.monotonic() - within[1] > 10 * LIMIT):
-                process.kill()
-                process.wait()
-                process.returncode = HUNG
-                return
-            continue
-        chunk = os.read(process.stdout.fileno(), 1 << 16)
-        if not chunk:
-            process.wait()
-            return
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-        if whole:
-            within = (seconds(process), time.monotonic()) if b'"case"' in whole[-1] else None
-
-
-def seconds(process: subprocess.Popen) -> float:
-    """Of the processor, that a child has taken."""
-    try:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except OSError:  # it has just ended
-        return 0.0
-
-
-def keep(result: dict, box: Path, kept: Path) -> None:
+def keep(result: dict, box: Path) -> None:
     """Copy the files of a failed case; of a fault that is known three are enough."""
-    known = kept / result["loader"]
+    known = KEPT / result["loader"]
     same = [path for path in known.glob("*/said.txt") if path.read_text() == result["said"]]
-    if len(same) < 3 and box.is_dir():
+    if len(same) < 3:
         target = known / f"{result['index']}"
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(box, target, symlinks=True)
@@ -334,7 +254,6 @@ def keep(result: dict, box: Path, kept: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------ the table
-
 
 HEAD = """| what is loaded | cases | accepted | refused | failed | slowest, s | memory, MiB |
 |---|--:|--:|--:|--:|--:|--:|
@@ -350,12 +269,12 @@ def row(name: str, results: list[dict]) -> str:
     return f"| {loaders()[name].about} | {figures} | {slowest:.1f} | {max(0, most) >> 20:,} |"
 
 
-def write(results: dict[str, list[dict]]) -> None:
-    """Put the rows of what was tried into the page's table; those of other loaders stay."""
+def write(name: str, found: list[dict]) -> None:
+    """Put the row of what was tried into the page's table; those of other loaders stay."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     old, after = rest.split(END)
     rows = {line.split(" | ")[0]: line for line in old.splitlines() if line.startswith("| ")}
-    rows |= {f"| {loaders()[name].about}": row(name, found) for name, found in results.items()}
+    rows[f"| {loaders()[name].about}"] = row(name, found)
     order = [rows[key] for loader in loaders().values() if (key := f"| {loader.about}") in rows]
     PAGE.write_text(f"{before}{BEGIN}\n\n{HEAD}" + "\n".join(order) + f"\n\n{END}{after}", encoding="utf-8")
 
@@ -376,24 +295,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="put the table into docs/robustness.md")
     parser.add_argument("--repeat", type=Path, metavar="FOLDER", help="try this kept case of LOADER again")
-    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        child(**options.child)
-        return 0
     if unknown := set(options.loaders) - set(loaders()):
         parser.error(f"no loader is called {', '.join(sorted(unknown))}; there are {', '.join(loaders())}")
     if options.repeat:
         repeat(options.loaders[0], options.repeat.resolve())
         return 0
-    names = options.loaders or list(loaders())
 
     def tell(name: str, found: list[dict]) -> None:
         print(row(name, found), flush=True)
         if options.write:
-            write({name: found})
+            write(name, found)
 
-    results = run(names, options.cases, options.seed, tell=tell)
+    results = run(options.loaders or list(loaders()), options.cases, options.seed, tell=tell)
     bad = [one for found in results.values() for one in found if one["outcome"] in FAILED]
     for one in {(one["loader"], one["said"]): one for one in reversed(bad)}.values():
         print(f"{one['loader']}, {one['case']}: {one['outcome']}: {one['said']}")

@@ -94,6 +94,8 @@ def in_zip(change: Callable = damage) -> Callable:
     """Damage to one member of a zip archive, which is packed again with right checksums; or a member is lost."""
 
     def act(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
+        if data[:2] != b"PK":
+            return change(data, rng, other)
         with zipfile.ZipFile(io.BytesIO(data)) as old:
             members = {part.filename: old.read(part) for part in old.infolist()}
         name = rng.choice(sorted(members, key=lambda name: len(members[name]))[: rng.randint(1, len(members))])

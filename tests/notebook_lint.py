@@ -19,7 +19,9 @@ TAGS = {
     *("raises-exception", "hide-input", "changes-when-repeated"),
 }
 MOST_LINES = 25
-MOST_SETUP_LINES = 6  # what a learner has to scroll past before the first lesson
+MOST_COLUMNS = 88  # what a page shows without a scroll bar; notebooks/ruff.toml formats to it
+MOST_WORDS = 110
+MOST_SETUP_LINES = 7  # what a learner has to scroll past before the first lesson
 MOST_BYTES = 2_000_000
 UNWANTED = {
     "a machine path": re.compile(r"(?<![\w.])/(home|root|tmp|work|Users)/|\b[A-Z]:\\+Users\\"),
@@ -174,6 +176,22 @@ def short(notebook: Notebook) -> Iterator[str]:
             yield f"{name_of(cell)} has {lines} lines, more than {MOST_LINES}"
 
 
+def narrow(notebook: Notebook) -> Iterator[str]:
+    """Code that no page scrolls sideways. (A shell line cannot be broken.)"""
+    for cell in code(notebook):
+        for line in cell.source.splitlines():
+            if len(line) > MOST_COLUMNS and not line.lstrip().startswith("!"):
+                yield f"{name_of(cell)} has a line of {len(line)} columns, more than {MOST_COLUMNS}: {line[:40]}"
+
+
+def brief(notebook: Notebook) -> Iterator[str]:
+    """Text that is read before the next thing happens."""
+    for cell in notebook.cells:
+        words = len(cell.source.split())
+        if cell.cell_type == "markdown" and words > MOST_WORDS:
+            yield f"{name_of(cell)} has {words} words, more than {MOST_WORDS}"
+
+
 def semicolons(notebook: Notebook) -> Iterator[str]:
     """A `;` at the end hides the output for a person, and not for nbval: false failures."""
     for cell in code(notebook):
@@ -219,6 +237,6 @@ RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         *(valid, kernelspec, metadata, ids, executed, tags),
-        *(errors, clean, alt, headings, short, semicolons, solutions),
+        *(errors, clean, alt, headings, short, narrow, brief, semicolons, solutions),
     )
 }

@@ -36,7 +36,7 @@ def without_jupyter() -> None:
     shell, display, widgets = (types.ModuleType(name) for name in ("IPython", "IPython.display", "ipywidgets"))
     shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
     display.display = display.Image = display.HTML = lambda *_, **__: None
-    for name in ("FileUpload", "FloatSlider", "IntSlider", "Text", "Output", "HTML", "Button", "HBox", "VBox"):
+    for name in ("FileUpload", "FloatSlider", "IntSlider", "Text", "Output", "HBox"):
         setattr(widgets, name, Widget)
     widgets.interact = interact
     sys.modules |= {module.__name__: module for module in (shell, display, widgets)}

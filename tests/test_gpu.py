@@ -1,5 +1,6 @@
 """The GPU kit without a GPU: what it would report, the card that it pretends, and that documents say what was tried."""
 
+import contextlib
 import copy
 import csv
 import json
@@ -32,39 +33,35 @@ def card():
         yield torch.device("cuda", 0)
 
 
-# ------------------------------------------------------------------------------------------- the pretended card
-
-
 def test_what_is_made_of_tensors_on_the_card_is_there_too(card):
     x = torch.ones(2, 3, device="cuda")
-    made = [
-        x + 1,
-        x[0],
-        x.view(3, 2),
-        x.T.contiguous(),
-        x.detach(),
-        torch.stack([x, x]),
-        x.new_zeros(2),
-        nn.Parameter(x),
-    ]
-    made += [torch.zeros_like(x), x.max(1).values, x * torch.tensor(2.0), torch.ones(2).to(x), copy.deepcopy(x)]
+    made = [x + 1, x[0], x.view(3, 2), x.T.contiguous(), x.detach(), torch.stack([x, x]), x.new_zeros(2)]
+    made += [nn.Parameter(x), torch.zeros_like(x), x.max(1).values, x * torch.tensor(2.0), torch.ones(2).to(x)]
+    made += [copy.deepcopy(x), x[torch.ones(2) > 0], x[torch.tensor([0])]]
+    with ThreadPoolExecutor() as pool:
+        made += pool.map(lambda t: t, [x])
     assert {t.device for t in made} == {card} and all(t.is_cuda for t in made)
     assert {t.device.type for t in (x.cpu(), x.to("cpu"), torch.ones(2), x.cpu() + 1)} == {"cpu"}
     assert torch.equal(x.cpu() + 1, torch.full((2, 3), 2.0)) and x.sum().item() == 6 and x[0].tolist() == [1, 1, 1]
+    y = torch.ones(2, 3)
+    x[:] = y
+    y.copy_(x)
+    assert x.device == card and y.device.type == "cpu"
+    with pytest.raises(TypeError, match="cpu"):
+        x.numpy()
 
 
 @pytest.mark.parametrize(
     "refused",
     [
         lambda x, y: x + y,
-        lambda x, y: torch.cat([x, y]),
+        lambda x, y: torch.cat([x, torch.tensor(1.0)[None]]),
         lambda x, y: nn.functional.mse_loss(x, y),
         lambda x, y: nn.Linear(3, 2).to("cuda")(y),
         lambda x, y: nn.Linear(3, 2)(x),
         lambda x, y: y[x > 0],
         lambda x, y: x.__setitem__(torch.tensor([0, 1, 0]), y),
         lambda x, y: torch.equal(x, y),
-        lambda x, y: torch.cat([x, torch.tensor(1.0)[None]]),
     ],
 )
 def test_two_devices_do_not_meet(card, refused):
@@ -72,94 +69,50 @@ def test_two_devices_do_not_meet(card, refused):
         refused(torch.ones(3, device="cuda"), torch.ones(3))
 
 
-def test_what_a_card_allows_passes(card):
-    x, y = torch.ones(3, device="cuda"), torch.ones(3)
-    x[:] = y
-    y.copy_(x)
-    assert x.device == card and y.device.type == "cpu"
-    assert x[y > 0].device == card and x[torch.tensor([0])].device == card
-
-
-def test_a_card_has_no_arrays(card):
-    with pytest.raises(TypeError, match="cpu"):
-        torch.ones(3, device="cuda").numpy()
-
-
-def test_threads_have_the_same_card(card):
-    x = torch.ones(3, device="cuda")
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(lambda t: t.device, [x])) == [card]
-
-
-def test_training_stays_on_the_card_and_its_state_is_read_back(card, tmp_path):
-    model = nn.Linear(3, 1).to("cuda")
-    optimizer = torch.optim.Adam(model.parameters())
-    model(torch.ones(2, 3, device="cuda")).sum().backward()
-    optimizer.step()
-    assert model.weight.grad.device == optimizer.state_dict()["state"][0]["exp_avg"].device == card
-    torch.save(model.state_dict(), tmp_path / "x.pt")
-    assert torch.load(tmp_path / "x.pt", map_location="cuda")["weight"].device == card
-    assert torch.load(tmp_path / "x.pt", map_location="cpu")["weight"].device.type == "cpu"
-
-
-def test_after_it_there_is_no_card():
+def test_training_stays_on_the_card_and_its_state_is_read_back(tmp_path):
     with pretended.gpu():
-        x = torch.ones(3, device="cuda")
-    assert x.device.type == "cpu" and not isinstance(torch.autocast, type(lambda: 0))
-
-
-# ------------------------------------------------------------------------------------------- what the kit reports
-
-
-def written(folder: Path, *sources: str) -> Path:
-    cells = [{"cell_type": "code", "id": f"cell-{i}", "source": source} for i, source in enumerate(sources, start=1)]
-    path = folder / "01_x.ipynb"
-    path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x"}, *cells]}))
-    return path
+        model = nn.Linear(3, 1).to("cuda")
+        optimizer = torch.optim.Adam(model.parameters())
+        model(torch.ones(2, 3, device="cuda")).sum().backward()
+        optimizer.step()
+        assert model.weight.grad.is_cuda and optimizer.state_dict()["state"][0]["exp_avg"].is_cuda
+        torch.save(model.state_dict(), tmp_path / "x.pt")
+        assert torch.load(tmp_path / "x.pt", map_location="cuda")["weight"].is_cuda
+        assert not torch.load(tmp_path / "x.pt", map_location="cpu")["weight"].is_cuda
+    assert not model.weight.is_cuda and not isinstance(torch.autocast, type(lambda: 0))  # after it there is no card
 
 
 @pytest.fixture
 def tried(monkeypatch, tmp_path, capsys):
-    """Run cells as the kit does; what it prints."""
+    """Run cells as the kit does; how many faults there were, and what it prints."""
     monkeypatch.chdir(tmp_path)
     for name in ("IPython", "IPython.display", "ipywidgets"):
         monkeypatch.setitem(sys.modules, name, None)  # which a test's end brings back
 
     def run(*sources: str, **how) -> tuple[int, str]:
+        cells = [
+            {"cell_type": "code", "id": f"cell-{n}", "source": source} for n, source in enumerate(sources, start=1)
+        ]
+        (tmp_path / "01_x.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x"}, *cells]}))
         report = gpu.Report("notebooks", {}, **how)
-        gpu.notebook(report, written(tmp_path, *sources))
+        gpu.notebook(report, tmp_path / "01_x.ipynb")
         return report.faults, capsys.readouterr().out
 
     return run
 
 
 def test_a_cell_that_raises_is_reported_with_its_number_and_the_next_ones_run(tried):
-    faults, said = tried(
-        "%run start.py\nif True:\n    !ls\n", "def f():\n    1 / 0\n\nf()", "assert 1 == 2, 'no'", "y = 1"
-    )
-    assert faults == 2
+    cells = ("%run start.py\nif True:\n    !ls\n", "def f():\n    1 / 0\n\nf()", "assert 1 == 2, 'no'", "y = 1")
+    faults, said = tried(*cells)
+    assert faults == 2 and "cell-4" not in said and "code cell 3 (cell-3): AssertionError: no" in said
     assert re.search(r"code cell 2 \(cell-2\): ZeroDivisionError: division by zero .*> cell 2:4 > cell 2:2\]", said)
-    assert "code cell 3 (cell-3): AssertionError: no" in said and "cell-4" not in said
-
-
-def test_a_knob_is_moved_once_and_what_it_shows_can_fail(tried):
-    cell = "from ipywidgets import IntSlider, interact\n_ = interact(lambda x: 1 / x, x=IntSlider({}, min=0))"
-    assert tried(cell.format(3))[0] == 0
-    faults, said = tried(cell.format(0))
-    assert faults == 1 and "ZeroDivisionError" in said
+    knob = "from ipywidgets import IntSlider, interact\n_ = interact(lambda x: 1 / x, x=IntSlider({}, min=0))"
+    assert [tried(knob.format(value))[0] for value in (3, 0)] == [0, 1]  # moved once
 
 
 def test_a_quick_run_trains_some_steps_and_computes_its_asserts(tried):
-    loop = (
-        "count = 0\nfor i in range(100):\n    count += 1\n    if False: loss.backward()\nother = [i for i in range(9)]"
-    )
-    cells = (
-        "TRAIN_STEPS = 2_000  # x",
-        loop,
-        "assert False",
-        "assert no_such_name",
-        "print(1 / (count - TRAIN_STEPS))",
-    )
+    loop = "count = 0\nfor i in range(100):\n    count += 1\n    if False: loss.backward()\nother = list(range(9))"
+    cells = ("TRAIN_STEPS = 2_000  # x", loop, "assert False", "assert no_such_name", "1 / (count - TRAIN_STEPS)")
     faults, said = tried(*cells, quick=True)
     assert faults == 2 and "no_such_name" in said and "cell-5): ZeroDivisionError" in said
 
@@ -213,20 +166,12 @@ def test_the_table_keeps_other_devices_and_grows_as_it_is_measured(tmp_path):
 def test_a_run_goes_on_where_the_precision_is_another(tmp_path):
     """From bfloat16 to float16, whose scaler is then new, and on the CPU, which has none."""
     x, y = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 24, 24)
-    steps = 0
-    for capability in ((8, 0), (7, 5), (7, 5)):
-        steps += 1
+    for steps, capability in enumerate(((8, 0), (7, 5), (7, 5), None), start=1):
         model, plan = models.build("fsrcnn", scale=3), training.Plan(steps, every=1)
-        with pretended.gpu(capability):
-            training.train(model, lambda *_: (x, y), nn.MSELoss(), plan, out=tmp_path, resume=True, progress=False)
-    log = training.train(
-        models.build("fsrcnn", scale=3), lambda *_: (x, y), nn.MSELoss(), training.Plan(4, every=1),
-        out=tmp_path, resume=True, device="cpu", progress=False,
-    )  # fmt: skip
+        how = {"out": tmp_path, "resume": True, "progress": False, "device": None if capability else "cpu"}
+        with pretended.gpu(capability) if capability else contextlib.nullcontext():
+            log = training.train(model, lambda *_: (x, y), nn.MSELoss(), plan, **how)
     assert [row["step"] for row in log] == [1, 2, 3, 4]
-
-
-# ------------------------------------------------------------------------------------------- what documents say
 
 
 def rows(device: str) -> pd.DataFrame:
@@ -257,22 +202,14 @@ def test_without_a_measured_row_the_sentence_stays_and_with_one_it_goes():
     assert "| edsr-x3 | 12 | 12 | 12 | 12 | 12 |" in text and "| edsr-x3 | 0.026 |" in text
     assert "On a GPU (H100): 1.5 minutes, 1.5 minutes" in update_readme.gpu_sentence(rows("H100"))
     assert "Not verified" not in update_readme.gpu_section(rows("Tesla T4"))
-
-
-def test_what_failed_or_did_not_finish_is_said():
     found = rows("H100")
     found.loc[(found["part"] == "training") & (found["measure"] == "faults"), "value"] = 2
     text = update_readme.gpu_section(found[(found["part"] != "files") & (found["name"] != "notebooks")])
     assert "checks failed: training 2; not finished: files, notebooks" in text
 
 
-# ------------------------------------------------------------------------------------------- all of it
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "parts", [("restoring", "training", "files", "timing"), ("02",)], ids=["helpers", "a notebook"]
-)
+@pytest.mark.parametrize("parts", [("restoring", "training", "files", "timing"), ("02",)], ids=["helpers", "notebook"])
 def test_the_course_runs_on_a_pretended_gpu(parts):
     """One notebook for all: the others take minutes, `python tests/gpu.py --device cpu --quick` runs them."""
     command = [sys.executable, "tests/gpu.py", "--device", "cpu", "--quick", "--minutes", "15", *parts]

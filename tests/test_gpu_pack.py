@@ -45,7 +45,7 @@ def pack(monkeypatch, *arguments) -> None:
 
 @pytest.mark.slow
 def test_a_training_from_the_pack_has_the_card_and_the_weights_of_one_here(sets, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_pack.zoo, "commit", lambda: "abc1234+")
+    monkeypatch.setattr(gpu_pack.recipes, "commit", lambda: "abc1234+")
     pack(monkeypatch, "srcnn-955-x2", "--sets", "Small,Lossless", "--out", tmp_path / "pack.tar.gz")
     said = capsys.readouterr().out
     assert "Small: 3 pictures, 0.0 MB" in said and "--sets Small,Lossless --minutes 12" in said

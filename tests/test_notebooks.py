@@ -128,6 +128,8 @@ BROKEN = {
     "a level skipped": ("headings", source(HINT, "### Too deep")),
     "a level skipped in one cell": ("headings", source(TITLE, "# Title\n\n## Section\n\n#### Too deep")),
     "a long cell": ("short", source(PICTURE, "\n".join(["x = 1"] * 26))),
+    "a long line": ("narrow", source(PICTURE, "x = 1  # " + 80 * "-")),
+    "a long text": ("brief", source(HINT, 111 * "word ")),
     "a semicolon at the end": ("semicolons", source(PICTURE, "show(x);")),
     "a semicolon within": ("semicolons", source(PICTURE, "show(x);  \nshow(y)")),
     "a stub without solution": ("solutions", lambda nb: nb.cells.pop(SOLUTION)),
@@ -136,7 +138,7 @@ BROKEN = {
     "a solution without metadata": ("solutions", lambda nb: nb.cells[SOLUTION].update(metadata={})),
     "a solution that fails": ("solutions", lambda nb: nb.cells[SOLUTION].update(outputs=[printed("not yet")])),
     "another setup": ("setup", source(FIRST, "import os")),
-    "a long setup": ("setup", source(FIRST, "\n\n".join(["import sys"] * 7))),
+    "a long setup": ("setup", source(FIRST, "\n\n".join(["import sys"] * 8))),
     "a large file": ("size", shows("image/png", "A" * lint.MOST_BYTES)),
 }
 
@@ -164,6 +166,15 @@ def test_every_rule_is_broken_once():
 def test_a_heading_in_its_place_passes(text, tmp_path):
     notebook = sound()
     source(HINT, text)(notebook)
+    assert lint.problems(stored(notebook, tmp_path), SETUP) == {}
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(PICTURE, "x = 1  # " + 79 * "-"), (PICTURE, "!" + 88 * "x"), (HINT, 110 * "word ")]
+)
+def test_a_cell_at_the_limit_passes(cell, text, tmp_path):
+    notebook = sound()
+    source(cell, text)(notebook)
     assert lint.problems(stored(notebook, tmp_path), SETUP) == {}
 
 

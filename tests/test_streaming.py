@@ -38,7 +38,6 @@ def test_a_batch_is_a_function_of_step_and_rank_however_one_gets_there(shards):
     batches = [straight(step) for step in range(14)]
     for step in (13, 5, 0):
         assert all(torch.equal(a, b) for a, b in zip(batches[step], back(step), strict=True))
-        assert back.names(step) == straight.names(step)
     assert [len({straight.shard(turn) for turn in range(at, at + 4)}) for at in (0, 4, 8)] == [4, 4, 4]
     assert len({tuple(straight.shard(at + k) for k in range(4)) for at in range(0, 40, 4)}) > 1  # an order each epoch
 
@@ -46,7 +45,7 @@ def test_a_batch_is_a_function_of_step_and_rank_however_one_gets_there(shards):
 def test_two_processes_draw_from_different_shards(shards, monkeypatch):
     monkeypatch.setattr(streaming.devices, "world", lambda: 2)
     batches = streaming.Shards(shards, recipe(), stay=3)
-    seen = [{name for step in range(6) for name in batches.names(step, rank)} for rank in (0, 1)]
+    seen = [{name for step in range(6) for name in batches.patches(step, rank).sources} for rank in (0, 1)]
     assert not seen[0] & seen[1]
     assert len(seen[0] | seen[1]) == 8
 

@@ -1,9 +1,13 @@
+"""What a learner moves, tested by the plain functions behind it: knobs, sliders, pictures of one's own."""
+
 import io
 
 import ipywidgets
 import pytest
 import torch
 from builders import photograph
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import images
@@ -12,38 +16,26 @@ from helpers.lesson import widgets
 
 @pytest.fixture
 def shown(monkeypatch):
-    seen = []
+    """What is displayed, and in `knobs` what `interact` was given."""
+    seen = type("Shown", (list,), {"knobs": {}})()
     for module in (widgets, widgets.plots):
         monkeypatch.setattr(module, "display", lambda *what: seen.extend(what))
+    monkeypatch.setattr(ipywidgets, "interact", lambda function, **knobs: seen.knobs.update(knobs, function=function))
     return seen
 
 
-def test_split_view_has_before_left_and_after_right():
-    view = widgets.split_view(torch.zeros(1, 10, 100), torch.ones(3, 10, 100), 0.3)
-    assert view.dtype == torch.uint8
-    assert view.shape == (3, 10, 100)
-    assert (view[..., :29] == 0).all()
-    assert (view[..., 31:] == 255).all()
-    assert view[:, 5, 30].tolist() == list(widgets.HANDLE)
+def displayed(picture) -> torch.Tensor:
+    return images.from_pillow(Image.open(io.BytesIO(picture.data)))
 
 
-@pytest.mark.parametrize(("position", "value"), [(0.0, 255), (1.0, 0)])
-def test_split_view_at_its_ends_shows_one_picture(position, value):
-    view = widgets.split_view(torch.zeros(1, 10, 100), torch.ones(1, 10, 100), position)
-    assert view.shape == (3, 10, 100)
-    assert (view == value).all(0).sum() >= 10 * 98  # but for the line
-
-
-@pytest.mark.parametrize("position", [0.0, 0.5, 1.0])
-def test_split_view_of_one_pixel(position):
-    assert widgets.split_view(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), position).shape == (3, 1, 1)
-
-
-def test_split_view_takes_uint8_and_leaves_its_input():
-    before = images.to_uint8(photograph())
-    copy = before.clone()
-    widgets.split_view(before, photograph(), 1.0)
-    assert torch.equal(before, copy)
+@given(st.floats(0, 1), st.integers(1, 40), st.sampled_from((1, 3)))
+def test_split_view_has_before_left_and_after_right_of_a_line(position, width, channels):
+    before = torch.zeros(1, 3, width)
+    view = widgets.split_view(before, torch.ones(channels, 3, width), position)
+    column = round(position * width)
+    assert view.dtype == torch.uint8 and view.shape == (3, 3, width) and not before.any()
+    assert (view[..., : max(0, column - 1)] == 0).all() and (view[..., column + 1 :] == 255).all()
+    assert view[:, 1, min(column, width - 1)].tolist() == list(widgets.HANDLE)
 
 
 def test_split_view_wants_one_size():
@@ -61,79 +53,42 @@ def test_uploaded_reads_ipywidgets_7_and_8():
 def test_show_displays_a_png_with_alt_text(shown, channels):
     widgets.show(photograph(12, 14, channels), "a cat", width=99)
     (picture,) = shown
-    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "a cat"
-    assert picture.width == 99
-    assert Image.open(io.BytesIO(picture.data)).size == (14, 12)
+    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "a cat" and picture.width == 99
+    assert torch.equal(displayed(picture), images.to_uint8(photograph(12, 14, channels)))
 
 
-def test_before_after_makes_a_slider(monkeypatch):
-    made = {}
-    monkeypatch.setattr(ipywidgets, "interact", lambda function, **controls: made.update(controls, function=function))
-    monkeypatch.setattr(widgets, "show", lambda picture, alt, width: made.update(picture=picture, alt=alt))
+def test_before_after_makes_a_slider(shown):
     widgets.before_after(torch.zeros(1, 8, 8), torch.ones(1, 8, 8), alt="two")
-    made["function"](0.25)
-    assert (made["border"].min, made["border"].max) == (0, 1)
-    assert made["alt"] == "two"
-    assert torch.equal(made["picture"], widgets.split_view(torch.zeros(1, 8, 8), torch.ones(1, 8, 8), 0.25))
+    border = shown.knobs["border"]
+    shown.knobs["function"](0.25)
+    assert (border.min, border.max) == (0, 1) and shown[0].metadata["alt"] == "two"
+    view = widgets.split_view(torch.zeros(1, 8, 8), torch.ones(1, 8, 8), 0.25)
+    assert torch.equal(displayed(shown[0]), view)
 
 
-@pytest.fixture
-def own(tmp_path, shown, monkeypatch):
-    """The path field, the upload button, and what was restored, of a widget whose example is one saved picture."""
-    given = []
-    monkeypatch.setattr(widgets, "before_after", lambda before, after: given.append(after))
-    example = images.save(tmp_path / "example.png", photograph(seed=1))
-    widgets.own_picture(lambda picture: (picture, picture), str(example))
+def test_own_picture_takes_a_path_or_an_upload_and_says_what_is_wrong(shown, tmp_path):
+    given, one, two = [], *(images.save(tmp_path / f"{n}.png", photograph(seed=n)) for n in (1, 2))
+    widgets.own_picture(lambda picture: (given.append(picture) or picture, picture), str(one))
     path, upload = shown[0].children
-    return path, upload, given
-
-
-def test_own_picture_shows_the_example_and_then_the_typed_path(own, tmp_path):
-    path, _, given = own
-    assert torch.equal(given[0], photograph(seed=1))
-    path.value = str(images.save(tmp_path / "mine.png", photograph(seed=2)))
-    assert torch.equal(given[1], photograph(seed=2))
-
-
-def test_own_picture_takes_an_upload(own, tmp_path):
-    """What the browser sends: bytes, not a path."""
-    _, upload, given = own
-    content = images.save(tmp_path / "mine.png", photograph(seed=3)).read_bytes()
-    file = {"name": "mine.png", "type": "image/png", "size": len(content), "content": content,
-            "last_modified": None}  # fmt: skip
-    upload.notify_change({"name": "value", "new": (file,), "old": (), "owner": upload, "type": "change"})
-    assert torch.equal(given[-1], photograph(seed=3))
-
-
-def test_own_picture_says_what_is_wrong_with_a_path(own, capsys):
-    path, _, given = own
+    path.value = str(two)
     path.value = "nowhere.png"
-    assert len(given) == 1
+    for files in (({"content": one.read_bytes()},), ()):  # what the browser sends, and one that is cleared
+        upload.notify_change({"name": "value", "new": files, "old": (), "owner": upload, "type": "change"})
+    assert [torch.equal(picture, photograph(seed=n)) for picture, n in zip(given, (1, 2, 1), strict=True)] == [True] * 3
 
 
-def test_own_picture_survives_an_upload_that_was_cleared(own):
-    _, upload, given = own
-    upload.notify_change({"name": "value", "new": (), "old": (), "owner": upload, "type": "change"})
-    assert len(given) == 1
-
-
-def test_own_codec_has_a_slider_for_the_quality_and_says_the_size(tmp_path, shown, monkeypatch, capsys):
-    made, seen = {}, []
-    monkeypatch.setattr(ipywidgets, "interact", lambda function, **controls: made.update(controls, function=function))
-    monkeypatch.setattr(widgets, "show", lambda picture, alt, width: seen.append((picture, alt)))
+@pytest.mark.parametrize(
+    ("options", "slider"),
+    [
+        ({}, (0, 100, 30, 5, "quality")),
+        ({"setting": "ratio in %", "values": (1, 25, 10)}, (1, 25, 10, 1, "ratio in %")),
+    ],
+)
+def test_own_codec_has_a_slider_for_its_setting_and_says_the_size(tmp_path, shown, capsys, options, slider):
     example = images.save(tmp_path / "example.png", photograph(seed=1))
-    widgets.own_codec(lambda picture, quality: (1 - picture, f"{quality} bytes"), str(example))
-    assert (made["value"].min, made["value"].max, made["value"].description) == (0, 100, "quality")
-    made["function"](70)
-    picture, alt = seen[-1]
-    assert "70 bytes" in alt and "70 bytes" in capsys.readouterr().out
-    assert torch.equal(picture, widgets.split_view(photograph(seed=1), 1 - photograph(seed=1)))
-
-
-def test_own_codec_s_slider_may_be_another_setting(tmp_path, shown, monkeypatch):
-    made = {}
-    monkeypatch.setattr(ipywidgets, "interact", lambda function, **controls: made.update(controls))
-    example = images.save(tmp_path / "example.png", photograph(seed=1))
-    widgets.own_codec(lambda picture, _: (picture, ""), str(example), setting="ratio in %", values=(1, 25, 10))
-    slider = made["value"]
-    assert (slider.min, slider.max, slider.value, slider.step, slider.description) == (1, 25, 10, 1, "ratio in %")
+    widgets.own_codec(lambda picture, value: (1 - picture, f"{value} bytes"), str(example), **options)
+    knob = shown.knobs["value"]
+    assert (knob.min, knob.max, knob.value, knob.step, knob.description) == slider
+    shown.knobs["function"](17)
+    assert "17 bytes" in shown[-1].metadata["alt"] and "17 bytes" in capsys.readouterr().out
+    assert torch.equal(displayed(shown[-1]), widgets.split_view(photograph(seed=1), 1 - photograph(seed=1)))

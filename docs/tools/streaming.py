@@ -78,10 +78,6 @@ class Shards:
         """A batch, as `datasets.Patches` gives it."""
         return self.patches(step, rank)(step, rank)
 
-    def names(self, step: int, rank: int = 0) -> list[str]:
-        """The pictures in a batch."""
-        return self.patches(step, rank).names(step, rank)
-
 
 def measure(shards: list[str], recipe: recipes.Recipe, stay: int) -> None:
     """Print the patches per second that come from shards, and from pictures in memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # as `__main__` has it, which imports this
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,13 @@ def refusal(path: str | os.PathLike) -> str:
     if not os.access(path.parent, os.W_OK):
         return f"the folder {path.parent} may not be written to; name a file in another one"
     return ""
+
+
+def unwritten(why: Exception) -> str:
+    """Why something was not written, and what to do, as the end of a sentence."""
+    if getattr(why, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space"
+    return f"cannot be written ({getattr(why, 'strerror', None) or reason(why)}); mend that"
 
 
 def plain_numbers(about: object) -> None:

@@ -7,40 +7,41 @@ import numpy as np
 import torch
 
 from ... import degradations, images
-from .examine import Wrong, blame, call, compare, exercise, tensor, two
+from .examine import Wrong, blame, call, examined, exercise, tensor, two
 
 Curve = list[tuple[float, float]]  # (bits per pixel, dB), rising
 
+OURS = [(0.06, 31.0), (0.064, 32.0), (0.09, 34.0), (0.15, 36.0), (0.23, 37.0), (0.7, 42.0)]
+THEIRS = [(0.1, 30.0), (0.115, 31.0), (0.15, 33.0), (0.24, 36.0), (0.45, 38.0)]
+RANDOM = torch.Generator().manual_seed(0)
+REFERENCES = [torch.randint(40, 200, (1, side, side + 4), generator=RANDOM, dtype=torch.uint8) for side in (8, 16, 40)]
+ERRORS = [torch.randint(-e, e + 1, r.shape, generator=RANDOM) for e, r in zip((2, 8, 30), REFERENCES, strict=True)]
 
-@exercise("6.1")
-def set_psnr(answer: Callable) -> None:
+
+def _decibels(squares: list[torch.Tensor], peak: float = 255) -> torch.Tensor:
+    return 10 * torch.log10(peak**2 / torch.stack([s.double().mean() for s in squares]))
+
+
+@exercise("6.1", ([(r + e).to(torch.uint8) for r, e in zip(REFERENCES, ERRORS, strict=True)], REFERENCES), within=0.01)
+def set_psnr(pictures: list[torch.Tensor], references: list[torch.Tensor]):
     """my_set_psnr(pictures, references): the mean of the PSNR of each, uint8 pictures (1, H, W) of different size."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(1, side, side + 4) for side in (8, 16, 40)]
-    references = [torch.randint(40, 200, shape, generator=generator) for shape in shapes]
-    errors = [
-        torch.randint(-e, e + 1, r.shape, generator=generator) for e, r in zip((2, 8, 30), references, strict=True)
-    ]
-    pictures = [(r + e).to(torch.uint8) for r, e in zip(references, errors, strict=True)]
-
-    def decibels(errors: list[torch.Tensor], peak: float = 255) -> torch.Tensor:
-        return 10 * torch.log10(peak**2 / torch.stack([e.double().square().mean() for e in errors]))
-
-    each, pooled = decibels(errors), decibels([torch.cat([e.flatten() for e in errors])])
-    worst = -10 * (10 ** (-each / 10)).mean().log10()
-    wrapped = [e.to(torch.uint8).square().double().sqrt() for e in errors]
-    mistakes = {
+    pairs = list(zip(pictures, references, strict=True))
+    squares = [(p.double() - r.double()).square() for p, r in pairs]
+    each = _decibels(squares)
+    yield each.mean()
+    worst, pooled = [torch.stack([s.mean() for s in squares])], [torch.cat([s.flatten() for s in squares])]
+    wrapped = [(p - r).square() for p, r in pairs]
+    yield {
         "That is a number for each picture; the set has one, their mean.": each,
         "That is the sum; the set has the mean.": each.sum(),
-        "That is the PSNR of the mean error: the worst picture decides alone.": worst,
-        "All errors are in one pot: large and bad pictures decide. Each picture counts once.": pooled[0],
-        "The peak of 8-bit pictures is 255.": decibels(errors, peak=1).mean(),
-        "uint8 wraps round: 3 − 5 is 254. Make floats of them first.": decibels(wrapped).mean(),
+        "That is the PSNR of the mean error: the worst picture decides alone.": _decibels(worst)[0],
+        "All errors are in one pot: large and bad pictures decide. Each picture counts once.": _decibels(pooled)[0],
+        "The peak of 8-bit pictures is 255.": _decibels(squares, peak=1).mean(),
+        "uint8 wraps round: 3 − 5 is 254. Make floats of them first.": _decibels(wrapped).mean(),
     }
-    compare(answer, (pictures, [r.to(torch.uint8) for r in references]), each.mean(), mistakes, within=0.01)
 
 
-@exercise("6.2")
+@examined("6.2")
 def copies(answer: Callable) -> None:
     """my_copies(train, test): the places in `test`, uint8 (1, 32, 32) each, of pictures that are in `train`, too."""
     whole = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -55,52 +56,47 @@ def copies(answer: Callable) -> None:
         raise Wrong("Return the places as whole numbers, such as [0, 2].") from None
     truths = len(value) == 6 and all(isinstance(v, bool) for v in value)
     missed, others = min({1, 3} - found, default=None), min(found - {1, 3}, default=None)
-    faults = {
+    blame({
         "Those are truths, one for each picture; return the places of the true ones.": truths,
         "One copy went through JPEG, and no longer has the same bytes. Ask for a small difference.": found == {1},
         "Those are places in `train`; where in `test` are they?": found == {2, 4},
         f"Picture {missed} of the test set is in the training set, too, and was not found.": missed is not None,
         f"Picture {others} is no copy: it differs by far more than a file format would.": others is not None,
-    }
-    blame(faults)
+    })  # fmt: skip
 
 
-def _rates(curves: tuple[Curve, Curve], qualities: np.ndarray, line: Callable = np.log) -> np.ndarray:
-    """Logarithms of both curves' rates, (2, N), where `line` of the rate is straight between the points."""
-    rates = [np.interp(qualities, [q for _, q in c], line([r for r, _ in c])) for c in curves]
-    return np.array(rates) if line is np.log else np.log(rates)
-
-
-@exercise("6.3")
-def bd_rate(answer: Callable) -> None:
+@exercise("6.3", (OURS, THEIRS), within=0.1)
+def bd_rate(curve: Curve, anchor: Curve):
     """my_bd_rate(curve, anchor): Bjøntegaard's delta rate in percent, of (bits per pixel, dB) points that rise."""
-    ours = [(0.06, 31.0), (0.064, 32.0), (0.09, 34.0), (0.15, 36.0), (0.23, 37.0), (0.7, 42.0)]
-    theirs = [(0.1, 30.0), (0.115, 31.0), (0.15, 33.0), (0.24, 36.0), (0.45, 38.0)]
-    shared, either = np.linspace(31, 38, 7001), np.linspace(30, 42, 7001)
+
+    def logs(low: float = 31, high: float = 38, line: Callable = np.log) -> np.ndarray:
+        """Logarithms of both curves' rates, (2, N), where `line` of the rate is straight between the points."""
+        qualities = np.linspace(low, high, 7001)
+        rates = np.array([np.interp(qualities, [q for _, q in c], line([r for r, _ in c])) for c in (curve, anchor)])
+        return rates if line is np.log else np.log(rates)
 
     def percent(first: np.ndarray, second: np.ndarray) -> float:
         return 100 * (np.exp(np.mean(first - second)) - 1)
 
-    first, second = logs = _rates((ours, theirs), shared)
-    linear = _rates((ours, theirs), shared, line=np.array)
-    right, sums = percent(*logs), np.log(np.exp(logs).sum(1))
-    mistakes = {
+    first, second = logs()
+    yield (right := percent(first, second))
+    linear = logs(line=np.array)
+    yield {
         "That is how many more bits the anchor takes; which of the two is asked?": percent(second, first),
         "The sign is wrong: fewer bits than the anchor's are less than 0 %.": -right,
         "That is a share; asked are percent.": right / 100,
         "Those are means of rates; average their *logarithms*.": percent(*np.log(np.exp(linear).mean(1))),
         "That is the mean difference of the logarithms; make percent of it.": np.mean(first - second),
         "Percent of a logarithm are no percent: 100·(exp(…) − 1).": 100 * np.mean(first - second),
-        "Average the *logarithms*; else large files decide.": percent(*sums),
+        "Average the *logarithms*; else large files decide.": percent(*np.log(np.exp(logs()).sum(1))),
         "That is the mean of ratios; average their logarithms, then exp.": 100 * (np.exp(first - second).mean() - 1),
         "The lines are straight in log(rate), not in the rate.": percent(*linear),
-        "Only qualities that both curves reach may count, 31 to 38 dB.": percent(*_rates((ours, theirs), either)),
+        "Only qualities that both curves reach may count, 31 to 38 dB.": percent(*logs(30, 42)),
         "That is the middle alone; it is to be a mean over all qualities.": percent(first[3500], second[3500]),
     }
-    compare(answer, (ours, theirs), right, mistakes, within=0.1)
 
 
-@exercise("6.4")
+@examined("6.4")
 def bootstrap(answer: Callable) -> None:
     """my_bootstrap(differences): the limits between which the mean of (n,) numbers lies with a confidence of 95 %."""
     numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -111,7 +107,7 @@ def bootstrap(answer: Callable) -> None:
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
     width = f"It is {share:.2f} times as wide as it should be"
-    faults = {
+    blame({
         "The lower limit is above the upper one.": low > high,
         f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.": not low < mean < high,
         "It is as wide as the numbers are spread; asked is how surely their *mean* is known.": share > 4,
@@ -120,5 +116,4 @@ def bootstrap(answer: Callable) -> None:
         f"{width}: that are 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
-    }
-    blame(faults)
+    })  # fmt: skip

@@ -7,23 +7,20 @@ from collections.abc import Callable
 import torch
 
 from ... import degradations, images, metrics
-from .examine import Wrong, blame, call, compare, exercise, tensor, two
+from .examine import Wrong, blame, call, examined, exercise, tensor, two
+
+# a clean picture and a noisy one, each channel more than the one before
+CLEAN = torch.linspace(0, 1, 3 * 24 * 32).view(3, 24, 32)
+NOISE = degradations.gaussian_noise(torch.full_like(CLEAN, 0.5), 0.1, seed=1) - 0.5
+NOISY = (CLEAN + torch.tensor([0.4, 1.0, 1.6])[:, None, None] * NOISE).clamp(0, 1)
 
 
-def _pictures() -> tuple[torch.Tensor, torch.Tensor]:
-    """A clean picture to ask about and a noisy one, each channel more than the one before, (3, 24, 32) in [0, 1]."""
-    clean = torch.linspace(0, 1, 3 * 24 * 32).view(3, 24, 32)
-    noise = degradations.gaussian_noise(torch.full_like(clean, 0.5), 0.1, seed=1) - 0.5
-    return clean, (clean + torch.tensor([0.4, 1.0, 1.6])[:, None, None] * noise).clamp(0, 1)
-
-
-@exercise("1.1")
-def luma(answer: Callable) -> None:
+@exercise("1.1", (CLEAN,), within=1e-3)
+def luma(image: torch.Tensor):
     """my_luma(image): (3, H, W) RGB in [0, 1] → (1, H, W), Y of BT.601 in studio range."""
-    image, _ = _pictures()
-    right = images.luma(image)
+    yield (right := images.luma(image))
     modern = (torch.tensor([46.559, 156.629, 15.812]).view(3, 1, 1) * image).sum(0, keepdim=True) / 255 + 16 / 255
-    mistakes = {
+    yield {
         "That is Y in 8-bit numbers, 16 to 235; our pixels are in [0, 1]: divide by 255.": right * 255,
         "That is full-range Y, black is 0. Ours is in studio range, 16/255 to 235/255.": (right - 16 / 255) * 255 / 219,
         "That is the plain mean; the eye sees green brighter than blue.": image.mean(0, keepdim=True),
@@ -31,48 +28,40 @@ def luma(answer: Callable) -> None:
         "Red and blue are swapped: channel 0 is red.": images.luma(image.flip(0)),
         "Those are the weights of BT.709, for HD television; ours are of BT.601.": modern,
         "It has lost the channel axis; keep the channel axis: keepdim=True, or x[0:1].": right[0],
+        "The weights are 65.481, 128.553 and 24.966, each over 255, and black is 16/255.": True,
     }
-    hint = "The weights are 65.481, 128.553 and 24.966, each over 255, and black is 16/255."
-    compare(answer, (image,), right, mistakes, hint, within=1e-3)
 
 
-@exercise("1.2")
-def psnr(answer: Callable) -> None:
+@exercise("1.2", (NOISY, CLEAN, 1.0), (NOISY, CLEAN, 255.0), (CLEAN, CLEAN, 1.0), within=0.01)
+def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
     """my_psnr(a, b, peak): decibels; infinite for equal pictures."""
-    clean, noisy = _pictures()
-    right = metrics.psnr(noisy, clean)
-    mean = sum(metrics.psnr(*pair) for pair in zip(noisy, clean, strict=True)) / 3
-    mistakes = {
+    yield (right := metrics.psnr(a, b, peak))
+    mean = sum(metrics.psnr(*pair, peak) for pair in zip(a, b, strict=True)) / 3
+    equal = {
+        "Two equal pictures make it fail: their error is 0. Return math.inf for them.": Exception,
+        "Two equal pictures have no error at all: return math.inf.": True,
+    }
+    different = {
         "The sign is wrong: a small error is a high PSNR. Divide peak² by the error, not the error by it.": -right,
         "It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.": right / 2,
         "That is the mean of three PSNRs, one for each channel: the mean belongs under the logarithm.": mean,
+        "That is the same as with a peak of 1: use the argument.": metrics.psnr(a, b),
+        "The error is squared, so square the peak.": metrics.psnr(a, b, peak**0.5),
+        "It is 10·log₁₀(peak² / MSE), over all pixels.": True,
     }
-    compare(answer, (noisy, clean, 1.0), right, mistakes, "It is 10·log₁₀(peak² / MSE), over all pixels.", 0.01)
-    mistakes = {
-        "That is the same as with a peak of 1: use the argument.": right,
-        "The error is squared, so square the peak.": right + 10 * math.log10(255),
-    }
-    compare(answer, (noisy, clean, 255.0), metrics.psnr(noisy, clean, 255), mistakes, within=0.01)
-    equal = {"Two equal pictures make it fail: their error is 0. Return math.inf for them.": Exception}
-    compare(answer, (clean, clean, 1.0), math.inf, equal, "Two equal pictures have no error at all: return math.inf.")
+    yield equal if right == math.inf else different
 
 
-def _count(side: int, size: int, stride: int) -> int:
-    return (side - size) // stride + 1
-
-
-@exercise("1.3", course=_count)
-def patch_count(answer: Callable) -> None:
+@exercise("1.3", (10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1))
+def patch_count(side: int, size: int, stride: int):
     """my_count(side, size, stride): how many windows of `size` fit along one side."""
-    for side, size, stride in ((10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1)):
-        right = _count(side, size, stride)
-        mistakes = {
-            "That is one too few; the first window counts, too.": right - 1,
-            "That is one too many; the last of them hangs over the end.": right + 1,
-            "So many fit side by side; these overlap.": side // size,
-            "A part of a window is none.": (side - size) / stride + 1,
-        }
-        compare(answer, (side, size, stride), right, mistakes)
+    yield (right := (side - size) // stride + 1)
+    yield {
+        "That is one too few; the first window counts, too.": right - 1,
+        "That is one too many; the last of them hangs over the end.": right + 1,
+        "So many fit side by side; these overlap.": side // size,
+        "A part of a window is none.": (side - size) / stride + 1,
+    }
 
 
 def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
@@ -81,7 +70,7 @@ def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
     return ways.index(turned.tolist()) if turned.tolist() in ways else None
 
 
-@exercise("1.4")
+@examined("1.4")
 def turn(answer: Callable) -> None:
     """my_turn(x, y, k): input and target, each (C, H, W), brought into orientation k, 0 to 7; k = 0 changes nothing."""
     target = torch.arange(36.0).view(1, 6, 6)
@@ -89,47 +78,40 @@ def turn(answer: Callable) -> None:
     for k in range(8):
         pair = zip(two(call(answer, source, target, k), "pictures"), (source, target), strict=True)
         x, y = (_orientation(tensor(turned, picture), picture) for turned, picture in pair)
-        faults = {
-            "that is not a turned or mirrored picture. torch.rot90(t, k, (1, 2)) keeps channels.": None in (x, y),
-            "input and target were turned differently, so they no longer match.": x != y,
-        }
-        blame({f"k = {k}: {fault}": true for fault, true in faults.items()})
+        fault = f"k = {k}: that is not a turned or mirrored picture. torch.rot90(t, k, (1, 2)) keeps channels."
+        differ = f"k = {k}: input and target were turned differently, so they no longer match."
+        blame({fault: None in (x, y), differ: x != y})
         seen.append(x)
-    count = len(set(seen))
-    faults = {
-        "k = 0 should leave both pictures as they are.": seen[0] > 0,
-        f"Eight values of k give {count} orientations: four turns, each with and without a flip.": count < 8,
-    }
-    blame(faults)
+    few = f"Eight values of k give {len(set(seen))} orientations: four turns, each with and without a flip."
+    blame({"k = 0 should leave both pictures as they are.": seen[0] > 0, few: len(set(seen)) < 8})
 
 
-@exercise("1.5")
-def tiles(answer: Callable) -> None:
+@exercise("1.5", (torch.arange(2 * 8 * 12.0).view(2, 8, 12), 4))
+def tiles(image: torch.Tensor, tile: int):
     """my_tiles(image, tile): (C, H, W) → (N, C, tile, tile), row by row."""
-    image = torch.arange(2 * 8 * 12.0).view(2, 8, 12)
-    unfolded = image.unfold(1, 4, 4).unfold(2, 4, 4)  # (2, 2, 3, 4, 4): channels, rows, columns of tiles
-    right = images.split_tiles(image, 4)  # (6, 2, 4, 4)
-    mistakes = {
+    yield (right := images.split_tiles(image, tile))  # (6, 2, 4, 4)
+    unfolded = image.unfold(1, tile, tile).unfold(2, tile, tile)  # (2, 2, 3, 4, 4): channels, rows, columns of tiles
+    yield {
         "The tiles come column by column; go row by row, as one reads.": unfolded.permute(2, 1, 0, 3, 4).flatten(0, 1),
-        "The pixels are mixed up: a reshape alone cuts across rows.": image.reshape(6, 2, 4, 4),
-        "Channels and tiles are mixed up: unfolded, channels are still in front.": unfolded.reshape(6, 2, 4, 4),
+        "The pixels are mixed up: a reshape alone cuts across rows.": image.reshape(right.shape),
+        "Channels and tiles are mixed up: unfolded, channels are still in front.": unfolded.reshape(right.shape),
         "Each tile lies on its side: its rows have become columns.": right.mT,
+        "In 2 rows of 3 tiles, each is equal to a slice of the picture.": True,
     }
-    compare(answer, (image, 4), right, mistakes, "In 2 rows of 3 tiles, each is equal to a slice of the picture.")
 
 
-@exercise("1.6")
+@examined("1.6")
 def split(answer: Callable) -> None:
     """my_split(sources, held_out): numbers of the patches to train on and to test on, given each patch's photograph."""
     sources = ["cat", "cup", "cat", "rocket", "cup", "cup", "cupboard", "rocket", "moon"]
-    both = two(call(answer, sources, {"cup", "moon"}), "lists")
     try:
+        both = two(call(answer, sources, {"cup", "moon"}), "lists")
         train, test = (sorted(operator.index(i) for i in part) for part in both)
     except TypeError:
         raise Wrong("The lists should hold numbers of patches, 0 to 8, not their photographs.") from None
     right = [0, 2, 3, 6, 7], [1, 4, 5, 8]
     mixed = {sources[i] for i in train if i < 9} & {sources[i] for i in test if i < 9}
-    faults = {
+    blame({
         "There are 9 patches, numbered from 0 to 8.": not {*train, *test} <= {*range(9)},
         "The two lists are swapped: first the numbers to train on.": (test, train) == right,
         "A cupboard is not a cup: compare whole names, not parts of them.": test == [1, 4, 5, 6, 8],
@@ -137,5 +119,4 @@ def split(answer: Callable) -> None:
         f"There are 9 patches, and you returned {len(train + test)} numbers.": len(train + test) != 9,
         f"The test side is {test}; the patches of cup and moon are 1, 4, 5 and 8.": test != right[1],
         f"The training side is {train}; the others are 0, 2, 3, 6 and 7.": train != right[0],
-    }
-    blame(faults)
+    })  # fmt: skip

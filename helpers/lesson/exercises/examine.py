@@ -17,11 +17,31 @@ class NotAttempted(Exception):
     """The stub is untouched: it returned None or an ellipsis."""
 
 
-def exercise(label: str, course: Callable | None = None) -> Callable:
+def exercise(label: str, *cases: tuple, within: float = 1e-4) -> Callable:
+    """Make a generator into a check: for the arguments of a case, it yields what is right and then the usual mistakes.
+
+    What is right is a number or a tensor; an answer may be `within` of it. Mistakes are by their hints: what each
+    returns, the exception that it raises, a test that its value passes, or True for whatever else comes.
+    """
+
+    def decorate(task: Callable) -> Callable:
+        @functools.wraps(task)
+        def examine(answer: Callable) -> None:
+            for case in cases:
+                compare(answer, case, *task(*case), within)
+
+        check = examined(label, course=functools.wraps(task)(lambda *case: next(task(*case))))(examine)
+        check.task, check.cases = task, cases
+        return check
+
+    return decorate
+
+
+def examined(label: str, course: Callable | None = None) -> Callable:
     """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`".
 
-    The check has the `label`, and a `verdict(answer)` that returns the sentence, for whoever grades many answers.
-    course: a right answer, where cells below the exercise call it; see `usable`.
+    The check has the `label`, a `verdict(answer)` that returns the sentence, for whoever grades many answers, and in
+    `course` a right answer; see `usable`.
     """
 
     def decorate(examine: Callable) -> Callable:
@@ -55,28 +75,20 @@ def usable(check: Callable, answer: Callable) -> Callable:
 
 
 def call(function: Callable, *arguments):
-    """Call a learner's function with copies of the arguments; None and ... mean that it was left open.
-
-    Raises NotAttempted, and Wrong where it has changed a tensor that it was given.
-    """
+    """Call a learner's function with copies of the arguments. Raises NotAttempted, Wrong if it changes a tensor."""
     given = copy.deepcopy(arguments)
     value = function(*given)
     if value is None or value is ...:
         raise NotAttempted
     for before, after in zip(arguments, given, strict=True):
-        if isinstance(before, torch.Tensor) and not torch.equal(before.nan_to_num(), after.nan_to_num()):
-            raise Wrong(
-                "It changes what it was given, and others need that, too: x * 2 is a new tensor, x *= 2 the old one."
-            )
+        if isinstance(before, torch.Tensor) and not torch.equal(before, after):
+            said = "others need that, too: x * 2 is a new tensor, x *= 2 the old one."
+            raise Wrong(f"It changes what it was given, and {said}")
     return value
 
 
-def compare(answer: Callable, case: tuple, right, mistakes: dict, otherwise: str = "", within: float = 1e-4) -> None:
-    """Wrong where answer(*case) is further than `within` from what is right, a number or a tensor, or raises.
-
-    mistakes: by its hint, what each usual mistake returns, the exception that it raises, or a test that its value
-    passes; other values hear `otherwise`.
-    """
+def compare(answer: Callable, case: tuple, right, mistakes: dict, within: float) -> None:
+    """Wrong where answer(*case) is further than `within` from what is right, with the first hint that fits."""
     wanted = torch.as_tensor(right, dtype=torch.float64)
     try:
         value = tensor(call(answer, *case), wanted)
@@ -85,16 +97,12 @@ def compare(answer: Callable, case: tuple, right, mistakes: dict, otherwise: str
     except Exception as why:
         value = why
     if not alike(value, wanted, within):
-        otherwise = "" if isinstance(value, Exception) else otherwise
-        hint = next((hint for hint, wrong in mistakes.items() if alike(value, wrong, within)), otherwise)
+        hint = next((hint for hint, wrong in mistakes.items() if alike(value, wrong, within)), "")
         raise Wrong(f"{seen(answer, case, value, wanted)} {hint}".strip())
 
 
 def tensor(value, wanted: torch.Tensor) -> torch.Tensor:
-    """What an answer returned, float64: arrays and lists will do, but for pictures, and one element for a number.
-
-    Raises Wrong for all else.
-    """
+    """What an answer returned, float64: arrays and lists will do, but for pictures, and one element for a number."""
     try:
         if wanted.dim() < 3 or isinstance(value, torch.Tensor):
             found = torch.as_tensor(value, dtype=torch.float64).detach()
@@ -105,11 +113,11 @@ def tensor(value, wanted: torch.Tensor) -> torch.Tensor:
 
 
 def alike(value: torch.Tensor | Exception, other, within: float) -> bool:
-    """Whether a value has the shape and, but for `within`, the numbers of another; or passes it, a test or a type."""
+    """Whether a value has the shape and, but for `within`, the numbers of another; or is one of `exercise`'s others."""
     if isinstance(value, Exception) or isinstance(other, type):
         return isinstance(other, type) and isinstance(value, other)
-    if callable(other) and not isinstance(other, torch.Tensor):
-        return bool(other(value))
+    if callable(other) or isinstance(other, bool):
+        return bool(other(value) if callable(other) else other)
     other = torch.as_tensor(other, dtype=torch.float64)
     return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=within, equal_nan=True)
 
@@ -130,14 +138,12 @@ def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted:
 
 def blame(faults: dict[str, bool]) -> None:
     """Wrong, with the first sentence that is true."""
-    for sentence, true in faults.items():
-        if true:
-            raise Wrong(sentence)
+    if said := next((sentence for sentence, true in faults.items() if true), ""):
+        raise Wrong(said)
 
 
 def two(value, what: str) -> tuple:
     """The two things that a learner's function returned."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        many = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-        raise Wrong(f"It returned {type(value).__name__}{many}; return two {what}, with a comma between them.")
+        raise Wrong(f"It returned {type(value).__name__}; return two {what}, with a comma between them.")
     return tuple(value)

@@ -5,66 +5,69 @@ from collections.abc import Callable
 import torch
 
 from ... import images
-from .examine import Wrong, call, compare, exercise
+from .examine import Wrong, call, compare, examined, exercise
 
 
-@exercise("2.1")
-def parameters(answer: Callable) -> None:
+@exercise("2.1", ((9, 1, 5),), ((9, 5, 5),))
+def parameters(kernels: tuple[int, int, int]):
     """my_parameters(kernels): weights and biases of SRCNN 1→64→32→1 with these kernel sizes."""
-    for kernels in ((9, 1, 5), (9, 5, 5)):
-        layers = list(zip((1, 64, 32), (64, 32, 1), kernels, strict=True))  # inputs, outputs, k
-        right = sum(i * o * k * k + o for i, o, k in layers)
-        mistakes = {
-            "The biases are missing: each layer has one per output channel, 64 + 32 + 1.": right - 97,
-            "A kernel is a square: one of size 9 has 81 weights.": sum(i * o * k + o for i, o, k in layers),
-            "A kernel looks at every channel of the layer below.": sum(o * k * k + o for _, o, k in layers),
-        }
-        compare(answer, (kernels,), right, mistakes, "Each layer has inputs × outputs × k² weights, and biases.")
+    layers = list(zip((1, 64, 32), (64, 32, 1), kernels, strict=True))  # inputs, outputs, k
+    yield (right := sum(i * o * k * k + o for i, o, k in layers))
+    yield {
+        "The biases are missing: each layer has one per output channel, 64 + 32 + 1.": right - 97,
+        "A kernel is a square: one of size 9 has 81 weights.": sum(i * o * k + o for i, o, k in layers),
+        "A kernel looks at every channel of the layer below.": sum(o * k * k + o for _, o, k in layers),
+        "Each layer has inputs × outputs × k² weights, and biases.": True,
+    }
 
 
-@exercise("2.2")
-def receptive_field(answer: Callable) -> None:
+@exercise("2.2", ((9, 1, 5),), ((9, 5, 5),), ((3,),), ((3, 3, 3, 3),))
+def receptive_field(kernels: tuple[int, ...]):
     """my_receptive_field(kernels): side of the square of input pixels that one output pixel sees."""
-    for kernels in ((9, 1, 5), (9, 5, 5), (3,), (3, 3, 3, 3)):
-        right = 1 + sum(k - 1 for k in kernels)
-        mistakes = {
-            "Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.": sum(kernels),
-            "Before any layer, a pixel sees one already: itself.": right - 1,
-            "The second layer looks at pixels each of which has seen a square of the first.": max(kernels),
-            "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
-        }
-        compare(answer, (kernels,), right, mistakes, "Start at 1 and add k − 1 for each layer.")
+    yield (right := 1 + sum(k - 1 for k in kernels))
+    yield {
+        "Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.": sum(kernels),
+        "Before any layer, a pixel sees one already: itself.": right - 1,
+        "The second layer looks at pixels each of which has seen a square of the first.": max(kernels),
+        "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
+        "Start at 1 and add k − 1 for each layer.": True,
+    }
 
 
 def _loss(prediction: torch.Tensor, target: torch.Tensor, border: int) -> torch.Tensor:
-    """The solution of 2.3, for the cells after it."""
     return images.shave(prediction - target, border).square().mean()
 
 
-@exercise("2.3", course=_loss)
+@examined("2.3", course=_loss)
 def loss_border(answer: Callable) -> None:
     """my_loss(prediction, target, border): MSE that leaves out `border` pixels on each side."""
     target, prediction = torch.zeros(1, 1, 12, 12), torch.ones(1, 1, 12, 12)
     prediction[..., 3:-3, 3:-3] = 0.5
-    whole = (prediction - target).square().mean()
-    uncut = {"The border still counts: cut it off before you take the mean.": whole}
-    compare(answer, (prediction, target, 3), 0.25, uncut, "Take the mean of the squares over what remains.", 1e-6)
-    compare(
-        answer, (prediction, target, 0), whole, {}, "A border of 0 must leave everything: x[..., 0:-0] is empty.", 1e-6
-    )
+    whole = _loss(prediction, target, 0)
+    uncut = {
+        "The border still counts: cut it off before you take the mean.": whole,
+        "Take the mean of the squares over what remains.": True,
+    }
+    compare(answer, (prediction, target, 3), 0.25, uncut, 1e-6)
+    empty = {"A border of 0 must leave everything: x[..., 0:-0] is empty.": True}
+    compare(answer, (prediction, target, 0), whole, empty, 1e-6)
     if not getattr(call(answer, prediction.requires_grad_(), target, 3), "requires_grad", False):
         raise Wrong("The number is right, but it carries no gradient, so nothing can be trained by it: no .item().")
 
 
-@exercise("2.4")
-def multiply_adds(answer: Callable) -> None:
+@exercise("2.4", (57_184, 3, False), (57_184, 2, True), (9_000, 3, True))
+def multiply_adds(weights: int, scale: int, small: bool):
     """my_multiply_adds(weights, scale, small): multiply-adds per output pixel of a network with so many weights."""
-    enlarged = {"A network on the enlarged picture runs once for each output pixel: nothing is saved.": 57_184 / 9}
-    compare(answer, (57_184, 3, False), 57_184, enlarged)
-    for weights, scale in ((57_184, 2), (9_000, 3)):
-        small = {
+    yield weights / scale**2 if small else weights
+    enlarged = {
+        "A network on the enlarged picture runs once for each output pixel: nothing is saved.": weights / scale**2
+    }
+    yield (
+        {
             "A network on the small picture runs once per small pixel, which makes scale² output pixels.": weights,
             "The picture shrinks on both sides: divide by scale², not by scale.": weights / scale,
             "Working on the small picture should make it cheaper, not dearer.": weights * scale**2,
         }
-        compare(answer, (weights, scale, True), weights / scale**2, small)
+        if small
+        else enlarged
+    )
