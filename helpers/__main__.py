@@ -305,7 +305,6 @@ def restore(options: argparse.Namespace) -> None:
     scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
     size = tuple(scale * side for side in images.stored_size(options.input))
     _check_output(options.output, options.input)
-    images.check_size(options.output, *size)  # what is written can be read again
     images.check_writable(options.output, size, options.quality)
     device = devices.check_device(options.device)
     model = zoo.load_for(options.model, options.task)

@@ -61,10 +61,8 @@ def load(name: str | os.PathLike) -> models.Restorer:
     Raises CourseError: unknown name (the message lists the names), weights that are missing or not the card's.
     """
     about = card(name)
-    if not about["weights"].is_file():
-        raise CourseError(f"{about['weights']}: the weights are missing; get the file again.")
-    if sha256(about["weights"]) != about["sha256"]:
-        raise CourseError(f"{about['weights']}: its SHA-256 is not the card's; the file is damaged, get it again.")
+    if not about["weights"].is_file() or sha256(about["weights"]) != about["sha256"]:
+        raise CourseError(f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
     try:
         with _no_more_weights_than(about["weights"].stat().st_size):
             model = models.build(**about["network"])

@@ -145,7 +145,7 @@ restore in.png link.png --task sr-x2 | is the input itself
 evaluate sr-x9 --images set | sr-x9 | sr-x2
 evaluate cs --images set | measures no ratio | cs-04
 evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
-evaluate sr-x2 --images weights | weights | no picture
+evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods vgg | vgg | good-x2
 evaluate sr-x2 --images few --methods bicubic, | --methods | 'bicubic,' | empty
 evaluate sr-x2 --images few --out folder | folder: that is a folder

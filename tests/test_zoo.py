@@ -201,7 +201,8 @@ def test_tables_have_every_picture_of_their_set_and_a_row_is_reached_again(path,
         assert list(again["psnr"]) == pytest.approx(list(rows["psnr"].iloc[:2]), abs=0.02)
         assert list(again["ssim"]) == pytest.approx(list(rows["ssim"].iloc[:2]), abs=0.001)
         return
-    picture = datasets.load_uint8(files[0], 1 if task == "codec-gray" else 3)
+    picture = images.load_uint8(files[0])
+    picture = images.luma_uint8(picture) if task == "codec-gray" else picture
     for name in ("jpeg", codec.DEFAULT):
         coder = evaluation.load_method(name, task)
         setting = coder.settings[3]  # one of ten: all would take as many times as long

@@ -56,19 +56,16 @@ def rank() -> int:
 def _number(name: str, least: int) -> int:
     """A variable that torchrun sets; `least` where it is not set. Raises CourseError where it is no such number."""
     text = os.environ.get(name) or str(least)
-    if not (text.isdecimal() and int(text) >= least):
-        raise CourseError(
-            f"{name} is {text!r} where a number from {least} is wanted; begin with torchrun, or unset it."
-        )
-    return int(text)
+    if text.isdecimal() and int(text) >= least:
+        return int(text)
+    raise CourseError(f"{name} is {text!r} where a number from {least} is wanted; begin with torchrun, or unset it.")
 
 
 def join_processes(device: torch.device) -> None:
     """Under torchrun, let the processes find each other, once. Raises CourseError."""
     if world() == 1 or dist.is_initialized():
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         said = f"WORLD_SIZE is {world()}, without {' and '.join(missing)}"
         raise CourseError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

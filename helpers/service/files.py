@@ -3,7 +3,6 @@
 from __future__ import annotations  # as `__main__` has it, which imports this
 
 import errno
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
