@@ -113,6 +113,17 @@ def test_jpeg_is_measured_on_luma_or_on_rgb(tmp_path, task, colour):
     assert torch.equal(images.load_uint8(tmp_path / "one-jpeg.png"), seen.expand(3, -1, -1))
 
 
+def test_compressed_sensing_is_measured_on_the_luma_with_the_numbers_that_it_took(tmp_path):
+    path = images.save(tmp_path / "one.png", photograph(40, 48))
+    table, _ = evaluate("cs-10", [path], ["dct-zonal"], progress=False)
+    y = images.luma_uint8(images.load_uint8(path))
+    pair = degradations.keep_low_frequencies(y, 0.1).float(), y.float()
+    assert table["psnr"][0] == pytest.approx(metrics.psnr(*pair, peak=255))
+    assert table["ssim_uniform"][0] == pytest.approx(metrics.ssim(*pair, peak=255, window="uniform"))
+    counts = degradations.measurement_counts(40, 48, 0.1, degradations.SENSED_BLOCK)
+    assert table["measured"][0] == pytest.approx(counts.sum().item() / (40 * 48))
+
+
 def test_no_panel_takes_the_name_of_another(tmp_path, shelf):
     """Two pictures of one stem, two folders, capitals, cards of one name, a picture that is called as a panel."""
     for name in ("a.png", "a.bmp", "A.tif", "b/a.png", "a-bicubic.png"):

@@ -53,9 +53,7 @@ class ResCSNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Sense and recover (N, 1, 100, 100) in [0, 1]. Raises ValueError for other shapes."""
         if x.shape[1:] != (1, self.SIDE, self.SIDE):
-            raise ValueError(
-                f"ResCSNet takes (N, 1, 100, 100) alone, not {tuple(x.shape)}; ResCSNetAny takes any size."
-            )
+            raise ValueError(f"ResCSNet takes (N, 1, 100, 100) alone, not {tuple(x.shape)}; ResCSNetAny takes any.")
         return self.recover(self.sense(x))
 
     def sense(self, x: torch.Tensor) -> torch.Tensor:
@@ -130,8 +128,8 @@ class ResCSNetAny(nn.Module):
         seen, result = x[inside], x.clone()
         place = (1.2 * torch.rand(len(x)) - 0.1).clamp(0, 1)  # its ends, which have neighbours on one side, more often
         ratios = TOP_RATIO * (LEAST_RATIO / TOP_RATIO) ** place  # evenly in the logarithm
-        counts = [degradations.measurement_counts(*seen.shape[-2:], r, BLOCK, x.device) for r in ratios.tolist()]
-        counts = torch.stack(counts)
+        size, device = seen.shape[-2:], x.device
+        counts = torch.stack([degradations.measurement_counts(*size, r, BLOCK, device) for r in ratios.tolist()])
         result[inside] = self.recover(self.sense(seen, counts), counts)[inside]
         return result
 
@@ -165,10 +163,9 @@ class ResCSNetAny(nn.Module):
         """What recovery goes through: the linear estimate, the picture after each stage made to agree with y."""
         with full_precision(y.device):
             rows, mask = self.rows, self.mask(counts)
-        share = counts[:, None] / len(self.raw_rows)
-        planes = _planes(share, BLOCK * y.shape[-2], BLOCK * y.shape[-1])
-        features = 0
-        x, passed = y.new_zeros(len(y), 1, BLOCK * y.shape[-2], BLOCK * y.shape[-1]), []
+        height, width = (BLOCK * side for side in y.shape[-2:])
+        planes = _planes(counts[:, None] / len(self.raw_rows), height, width)
+        x, features, passed = y.new_zeros(len(y), 1, height, width), 0, []
         missed = self._missed(x, y, mask, rows)
         for stage in self.stages:
             x = x + missed
