@@ -72,6 +72,8 @@ def course_data() -> Path:
 
 def sha256(*paths: Path) -> str:
     """The SHA-256 of a file, or of several, one after the other."""
+    import hashlib  # which `--help` need not wait for
+
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
