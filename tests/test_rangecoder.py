@@ -81,6 +81,14 @@ def test_a_file_takes_few_bytes_more_than_its_symbols_must(count, more):
     assert bits / 8 <= len(coded([(tables, symbols)])) <= bits / 8 + more
 
 
+def test_lanes_hardly_begin_where_there_are_no_bits_for_them():
+    """Each lane that begins as zeros costs twenty bits; these symbols are worth seven, all together."""
+    tables = Tables([frequencies([0, 10**9])])
+    encoder = Encoder(tables)
+    encoder.put(np.zeros(300000, np.int64), np.ones(300000, np.int64))
+    assert len(encoder.finish()) < 60
+
+
 def test_the_coder_is_the_one_of_the_docstring():
     """One lane, in Python's integers, as the proof has it: the same number at the end, and the same bits."""
     tables, symbols = drawn(12, 1)
