@@ -154,9 +154,10 @@ def test_no_doi_occurs_twice():
 
 
 def works(notebook: Path) -> list[str]:
-    """The works of a notebook's last paragraph, "What to read" or "Read": one for each dash or dot."""
-    listed = re.findall(r"(?:\*\*Read\*\*|## What to read)(.*?)(?=\n\n\*\*Next|\Z)", words(notebook), re.DOTALL)[-1]
-    return [" ".join(work.split()) for work in re.split(r"·|\n- ", listed) if work.strip()]
+    """The works of a notebook's reading list: the items of the cells whose names begin with "read"."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    lines = [line for cell in cells if cell.id.startswith("read") for line in cell.source.splitlines()]
+    return [line.removeprefix("- ") for line in lines if line.startswith("- ")]
 
 
 def is_listed(work: str) -> bool:
