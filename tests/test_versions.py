@@ -51,8 +51,8 @@ def test_ci_installs_the_lock_and_a_learner_does_not():
         return subprocess.run(["make", "-nB", "setup", *options], cwd=venvs.ROOT, capture_output=True, text=True).stdout
 
     assert "export LOCK=requirements.lock" in (venvs.ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "-c requirements.lock" in says("LOCK=requirements.lock")
-    assert ".lock" not in says("LOCK=")
+    assert "--lock requirements.lock" in says("LOCK=requirements.lock")
+    assert "--lock" not in says("LOCK=")
 
 
 @pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
