@@ -3,7 +3,10 @@
 An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (gray, luma) or 3 (RGB).
 """
 
+import io
+import math
 import os
+import struct
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -12,9 +15,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from tqdm.auto import tqdm
 
+from .metadata import without_metadata
 from .service.errors import CourseError
 from .service.files import atomic, reason, refusal, unwritten
 
@@ -22,13 +26,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
+FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values: see `_turn`
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
-SCALED = {"L;2": lambda key: 85 * key, "L;4": lambda key: 17 * key, "RGB;16B": lambda key: tuple(k >> 8 for k in key)}
-PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26  # bytes of a text or a profile; Pillow refuses a picture for one of 1 MB
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -38,7 +41,8 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
 
     16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, transparency is laid on white, and the
-    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers.
+    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers. Damaged metadata are
+    left out.
 
     Raises CourseError for what is missing, damaged, not an image, or larger than MAX_SIDE or MAX_PIXELS.
     """
@@ -101,6 +105,9 @@ def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None,
         raise CourseError(f"{path}: {why}.")
     if size:
         check_size(path, *size)
+        if max(size) > FORMAT_SIDES.get(kind, math.inf):
+            limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
+            raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
@@ -119,18 +126,26 @@ def listing(folder: str | os.PathLike) -> list[Path]:
 
 
 def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], Any]) -> Any:
-    """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file."""
+    """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file.
+
+    If that fails, metadata may be why: they are left out then, and it is tried again.
+    """
     name = "the picture" if hasattr(path, "read") else Path(path)
     try:
         # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
         with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
-            with Image.open(file) as picture:
-                check_size(name, *picture.size)
-                if picture.format in PROGRAMS or picture.mode == "F" or _mixed_up(getattr(picture, "tag_v2", {})):
-                    kinds = "programs that draw, floats, signed pixels, and 16 bits in separate planes"
-                    raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
-                return function(picture)
+            try:
+                return _opened(file, name, function)
+            except (CourseError, MemoryError):
+                raise
+            except Exception:
+                file.seek(0)
+                with suppress(LookupError, struct.error):
+                    for bare in without_metadata(file.read()):
+                        with suppress(Exception):
+                            return _opened(io.BytesIO(bare), name, function)
+                raise
     except CourseError:
         raise
     except (MemoryError, Image.DecompressionBombError):
@@ -141,6 +156,15 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
         if isinstance(why, OSError) and why.errno:  # the system's; a decoder's has no number
             fault = f"{why.strerror.lower()}; check the name"
     raise CourseError(f"{name}: {fault}.")
+
+
+def _opened(file: BinaryIO, name: Path | str, function: Callable[[Image.Image], Any]) -> Any:
+    with Image.open(file) as picture:
+        check_size(name, *picture.size)
+        if picture.format in PROGRAMS or picture.mode == "F" or _mixed_up(getattr(picture, "tag_v2", {})):
+            kinds = "programs that draw, floats, signed pixels, and 16 bits in separate planes"
+            raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
+        return function(picture)
 
 
 def _mixed_up(tags: dict) -> bool:
@@ -156,6 +180,7 @@ def _pixels(picture: Image.Image) -> np.ndarray:
     """
     stored = (picture.tile[0][3] if picture.tile else "") or ""  # Pillow's word for the samples, which load() forgets
     stored = stored if isinstance(stored, str) else str(*stored[:1])
+    lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
     picture.load()
     deep, channels, rows = picture.mode in DEEP, _channels(picture, stored), max(1, STRIP // picture.width)
     turns, mirrored = _turn(picture)
@@ -165,15 +190,33 @@ def _pixels(picture: Image.Image) -> np.ndarray:
     if deep:
         as_stored[..., 0] = _deep(picture, stored)
         return result
-    if "transparency" in picture.info and stored in SCALED:  # Pillow brings the pixels alone to 8 bits
-        picture.info["transparency"] = SCALED[stored](picture.info["transparency"])
+    if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
+        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
     for top in range(0, picture.height, rows):
-        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        if strip.has_transparency_data:
-            strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
-            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-        as_stored[top : top + rows] = np.atleast_3d(strip.convert(channels))
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        as_stored[top : top + rows] = _shown(picture.crop(box), channels, lower and lower.crop(box))
     return result
+
+
+def _shown(strip: Image.Image, channels: str, lower: Image.Image | None) -> np.ndarray:
+    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent."""
+    if lower:  # 16 bits: the transparent colour has to agree in both bytes
+        pixels, key = np.array(strip), np.array(strip.info["transparency"])
+        clear = (pixels == key >> 8) & (np.asarray(lower) == key & 255)
+        pixels[clear.all(-1)] = 255
+        return pixels
+    if strip.has_transparency_data:
+        strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+    return np.atleast_3d(strip.convert(channels))
+
+
+def _lower_bytes(picture: Image.Image) -> Image.Image:
+    """The lower bytes of a PNG of 16-bit RGB, of which Pillow keeps the upper ones."""
+    lower = Image.open(picture.fp)
+    lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
+    lower.load()
+    return lower
 
 
 def _turn(picture: Image.Image) -> tuple[int, int]:

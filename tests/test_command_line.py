@@ -43,6 +43,7 @@ def home(tmp_path_factory) -> Path:
     pictures(place / "few", count=1)
     images.save(place / "in.png", photograph(20, 24))
     images.save(place / "long.png", torch.zeros(1, 1, 17_000))
+    images.save(place / "line.png", torch.zeros(1, 1, 8_200))
     (place / "folder").mkdir()
     (place / "loop").symlink_to("loop")
     (place / "link.png").symlink_to("in.png")
@@ -138,6 +139,7 @@ restore in.png out.png --task sr-x2 --quality 90 | out.png | quality | .jpg
 restore in.png out.jpg --task sr-x2 --quality 101 | --quality | from 1 to 100
 restore in.png out.png | --task
 restore long.png out.webp --task sr-x2 | 34000x2 | 30,000
+restore line.png out.webp --task sr-x2 | out.webp | 16400x2 | 16,383 | PNG
 restore in.png out.png --task codec | `compress`
 restore in.png out.png --task cs-10 | `sense` and `recover`
 restore in.png ./in.png --task sr-x2 | is the input itself
