@@ -62,14 +62,14 @@ def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
         originals.load_checkpoint(models.SkylineSRCNN(), path)
 
 
-def npeg_files(folder: Path, model: models.NPEG, protocol: int = 4) -> list[Path]:
+def npeg_files(folder: Path, model: models.NPEG, protocol: int = 4, order: str = "C") -> list[Path]:
     """The two files as np.savez writes a list of kernels and biases, by a new NumPy or an old one."""
     paths = [folder / "encoder.npy", folder / "decoder.npy"]
     for chain, path in zip((model.encoder, model.decoder), paths, strict=True):
         layers = [m for m in chain if isinstance(m, torch.nn.Conv2d)]
         parts = [t.detach() for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]
         array, file = np.empty(len(parts), dtype=object), io.BytesIO()
-        array[:] = [part.numpy() for part in parts]
+        array[:] = [np.array(part.numpy(), order=order) for part in parts]
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("w.npy", file.getvalue() + pickle.dumps(array, protocol))
@@ -83,6 +83,12 @@ def test_npeg_takes_the_weights_of_the_original(tmp_path, protocol):
     found = originals.load_npeg(*npeg_files(tmp_path, model, protocol))
     assert not found.training
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), found.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_npeg_s_numbers_column_by_column_are_refused(tmp_path, protocol):
+    with pytest.raises(CourseError, match="not NPEG's archive"):
+        originals.load_npeg(*npeg_files(tmp_path, models.NPEG(), protocol, order="F"))
 
 
 @pytest.mark.parametrize("content", ["code", "noise", "empty", "swapped", "no w", "bomb", "none"])

@@ -61,9 +61,17 @@ def _pickled_numbers(path: str | Path, sizes: set[int]) -> list[bytes]:
     _check_unpacked(path, MAX_NPEG)
     with zipfile.ZipFile(path) as archive:
         pickled = archive.read("w.npy").partition(b"\n")[2]  # behind NumPy's header, which is a line
-    given = [argument for _, argument, _ in pickletools.genops(pickled)]
-    found = [s for s in given if isinstance(s, bytes)] or [s.encode("latin1") for s in given if isinstance(s, str)]
-    return [numbers for numbers in found if len(numbers) in sizes]
+    operations = [(operation.name, argument) for operation, argument, _ in pickletools.genops(pickled)]
+    kind = bytes if any(isinstance(argument, bytes) for _, argument in operations) else str
+    found, columns_first = [], False
+    for name, argument in operations:
+        if name in ("NEWTRUE", "NEWFALSE"):  # the last thing before an array's numbers tells their order
+            columns_first = name == "NEWTRUE"
+        elif isinstance(argument, kind) and len(argument) in sizes:
+            if columns_first:
+                raise ValueError("an array column by column")
+            found.append(argument if kind is bytes else argument.encode("latin1"))
+    return found
 
 
 def _check_unpacked(path: str | Path, most: int) -> None:
