@@ -84,7 +84,7 @@ def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking
     for command in commands:
         assert command[:4] == [sys.executable, "-m", "pip", "install"]
         assert {word for word in command[4:] if not word.startswith("-")} == {
-            str(needed) for name, needed in runtime().items() if name in lacking
+            str(needed) if name in lacking else f"{name}=={version(name)}" for name, needed in runtime().items()
         }
     if commands:  # and where pip fails, a sentence says so
         done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"

@@ -97,14 +97,17 @@ def _start() -> Finding:
 def complete() -> None:
     """On Colab and Kaggle, install what `helpers` needs and they lack; elsewhere do nothing, and touch no network.
 
-    pip leaves alone what is there and new enough. Raises RuntimeError where it cannot.
+    pip is given the versions of what is there, such as torch==2.11.0+cu128, so that it keeps the host's own builds.
+    Raises RuntimeError where it cannot.
     """
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # by hand: Python 3.10 has no reader of TOML
-    needed = re.findall(r'"(.+)"', re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1])
-    missing = [line for line in needed if not _version(re.match(r"[\w-]+", line)[0])]
+    lines = re.findall(r'"(.+)"', re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1])
+    names = {line: re.match(r"[\w-]+", line)[0] for line in lines}
+    wanted = {line: f"{name}=={found}" if (found := _version(name)) else line for line, name in names.items()}
+    missing = [line for line in lines if wanted[line] == line]
     if not missing or not any(name in os.environ for name in HOSTED):
         return
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *missing]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted.values()]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]
