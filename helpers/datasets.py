@@ -24,6 +24,8 @@ from .service.devices import send
 from .service.errors import CourseError
 from .service.files import CATALOG, DATA, PARTS, course_data, reason
 
+MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
+
 # ----------------------------------------------------------------------------------------------- sets
 
 
@@ -88,7 +90,10 @@ def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
         if download or (place / CIFAR10.base_folder).is_dir() or not parts:
             found = CIFAR10(place, train, download=download).data
         else:
-            found = np.load(parts[0])["images"]
+            with np.load(parts[0]) as archive:
+                if archive.zip.getinfo("images.npy").file_size > MAX_CIFAR10:
+                    raise ValueError(f"{parts[0].name} unpacks to more than {MAX_CIFAR10 >> 20} MB")
+                found = archive["images"]
         if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
             raise ValueError(f"pictures are uint8 (N, 32, 32, 3), not {found.dtype} {found.shape}")
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise

@@ -35,7 +35,7 @@ class About(NamedTuple):
     width: int
     ratio: float  # measurements per pixel that were asked for
     bits: int  # of a measurement
-    checksum: int  # CRC-32 of scales and measurements, for whoever takes them out of the archive, which has its own
+    checksum: int  # CRC-32 of scales and measurements
 
 
 def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.PathLike = DEFAULT) -> bytes:
@@ -59,8 +59,8 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
-    card, checksum = zoo.card(model), zlib.crc32(packed.tobytes(), zlib.crc32(scales.tobytes()))
-    about = About(card["name"], card["sha256"], height, width, ratio, bits, checksum)
+    card = zoo.card(model)
+    about = About(card["name"], card["sha256"], height, width, ratio, bits, _checksum(scales, packed))
     text = json.dumps({"format": FORMAT, "version": VERSION, **about._asdict()}).encode()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.frombuffer(text, np.uint8), scales=scales, measurements=packed)
@@ -92,11 +92,15 @@ def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
             declared = {part.filename.removesuffix(".npy"): part.file_size for part in archive.zip.infolist()}
             about = _about(archive["about"].tobytes() if declared["about"] < 4096 else b"")
             counts = models.ResCSNetAny.geometry(about.height, about.width, about.ratio)[1]
+            if not counts.any():
+                raise ValueError(f"at a ratio of {about.ratio:g} nothing was measured")
             for name, size in zip(ARRAYS, (int(counts.max()), -(-int(counts.sum()) * about.bits // 8)), strict=True):
                 found = archive[name] if declared[name] <= size + 256 else np.empty(0)  # 256: NumPy's own header
                 if found.shape != (size,) or found.dtype != ARRAYS[name]:
                     raise ValueError(f"its {name} are not what size and ratio make them")
                 arrays[name] = found
+            if _checksum(*arrays.values()) != about.checksum:
+                raise ValueError("its checksum is wrong")
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib, JSON and NumPy raise
         raise CourseError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
     return about, arrays
@@ -138,6 +142,10 @@ def _pack(levels: np.ndarray, bits: int) -> np.ndarray:
 def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     planes = np.unpackbits(packed, count=count * bits).reshape(count, bits).astype(np.int32)
     return planes @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32)) - 2 ** (bits - 1)
+
+
+def _checksum(scales: np.ndarray, measurements: np.ndarray) -> int:
+    return zlib.crc32(measurements.tobytes(), zlib.crc32(scales.tobytes()))
 
 
 def _about(text: bytes) -> About:

@@ -98,6 +98,10 @@ def test_cifar10_is_read_from_an_array_file_or_as_torchvision_has_it(sets, monke
         np.savez(sets / part / "CIFAR10_subset" / "some.npz", images=photographs[: 5 if part == "train" else 2])
     assert torch.equal(datasets.cifar10(), torch.from_numpy(photographs).movedim(-1, 1))
     assert len(datasets.cifar10(train=False)) == 2
+    with monkeypatch.context() as little:
+        little.setattr(datasets, "MAX_CIFAR10", photographs.nbytes)  # NumPy's header is more
+        with pytest.raises(CourseError, match="some.npz unpacks to more than"):
+            datasets.cifar10()
     np.savez(sets / "train" / "CIFAR10_subset" / "some.npz", images=photographs[0])
     refused()
     (sets / "cifar-10-batches-py").mkdir()

@@ -132,6 +132,8 @@ BOMB = np.zeros(64 << 20, np.uint8)
         *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
         *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), BOMB)),
         *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
+        {"checksum": 0},
+        {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
         *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
     ],
 )
