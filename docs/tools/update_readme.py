@@ -1,14 +1,15 @@
-"""Write what README, docs/results.md and docs/scaling.md show but do not say themselves: tables and a picture.
+"""Write what README, docs/results.md, docs/scaling.md and cards show of data/results: tables, figures, a picture.
 
     python docs/tools/update_readme.py [--check]
 
 The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in
 italics, from `docs/published.csv`; what is known of GPUs, from `data/results/gpu.csv` (by `make test-gpu`), or that
-nothing is; the picture from a bundled photograph and the shipped networks. `--check` writes
-nothing and exits with 1 where a table is not that which the results give.
+nothing is; the picture from a bundled photograph and the shipped networks. A shipped card's figures are those of its
+tables. `--check` writes nothing and exits with 1 where a table or a card is not that which the results give.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -272,12 +273,32 @@ def picture(path: Path) -> None:
     drawn.save(path, optimize=True)
 
 
+def tabled(name: str, figures: dict[str, dict]) -> dict[str, dict]:
+    """A card's figures, by task and set, as the tables have them now."""
+    from helpers.publishing import publish
+
+    def figure(task: str, dataset: str) -> dict[str, float]:
+        table = pd.read_csv(RESULTS / f"{task}-{dataset}.csv")
+        return publish.figures_of(table[table["method"] == name])
+
+    return {task: {dataset: figure(task, dataset) for dataset in sets} for task, sets in figures.items()}
+
+
 def main() -> int:
     """Write the tables and the picture, or compare them; 1 where they have drifted."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check
+    from helpers import zoo
+
     drifted = []
+    for path in sorted(zoo.WEIGHTS.glob("*.json")):
+        about = zoo.card(path.stem)
+        if about["figures"] != (figures := tabled(about["name"], about["figures"])):
+            drifted += [path.name]
+            if not check:
+                written = json.loads(path.read_text(encoding="utf-8")) | {"figures": figures}
+                path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     tables = [(README, headlines(), "results"), (PAGE, all_tables(), "results")]
     tables += [(README, gpu_sentence(gpu_rows()), "gpu"), (SCALING, gpu_section(gpu_rows()), "gpu")]
     for path, table, name in tables:
