@@ -56,7 +56,7 @@ FILE_FORMATS = {
     "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
 }
 _BITS = struct.Struct("<HHB")
-# a pixel's 128 bits are 16 bytes: xz shall foretell each by those at the same place (lp), not by the one before (lc)
+# a pixel's 128 bits are 16 bytes: xz is to predict each from those at the same place (lp), not by the one before (lc)
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
 
 

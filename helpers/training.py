@@ -397,7 +397,7 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
 
 
 def _numbers(model: nn.Module) -> Iterator[torch.Tensor]:
-    """All that a network has learnt: its weights, and its buffers, such as the means of batch norm."""
+    """All that a network has learned: its weights, and its buffers, such as the means of batch norm."""
     return itertools.chain(model.parameters(), model.buffers())
 
 

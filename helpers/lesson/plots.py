@@ -105,7 +105,7 @@ def curves(
         axis.axhline(level, linestyle="--", color=colour, label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
-    axis.legend(frameon=False)
+    axis.legend(edgecolor="none", framealpha=0.9)  # its words are legible over a line
     show(figure, alt)
 
 
