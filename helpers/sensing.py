@@ -54,7 +54,9 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     height, width = pixels.shape[-2:]
     counts = network.geometry(height, width, ratio)[1][0]
     if not counts.any():
-        raise CourseError(f"nothing is measured of {width}x{height} pixels; take a larger ratio, or a larger picture.")
+        larger = "ratio" if network.geometry(height, width, top)[1].any() else "picture"
+        what = f"{width}x{height} pixels at a ratio of {ratio:g}"
+        raise CourseError(f"nothing is measured of {what}; take a larger {larger}.")
     y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block

@@ -111,7 +111,8 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
         (40, {"ratio": 0.1, "bits": 7.5}, "2 to 16 bits"),
         (40, {"ratio": 0.1, "bits": "8"}, "2 to 16 bits"),
         (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
-        (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels; take a larger ratio"),
+        (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels at a ratio of 0.01; take a larger ratio"),
+        (1, {"ratio": 0.25}, "nothing is measured of 1x1 pixels at a ratio of 0.25; take a larger picture"),
     ],
 )
 def test_what_cannot_be_sensed_is_said(size, options, said):
