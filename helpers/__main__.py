@@ -291,30 +291,74 @@ def benchmark(options: argparse.Namespace) -> None:
     option("--tile", type=whole(16), help="side of the tiles in output pixels, 16 or more (512 or 1024)"),
     option("--half", action="store_true", help="half precision: faster, single pixels off by up to 7 gray levels"),
     option("--quality", type=whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)"),
+    option("--strip", action="store_true", help="leave out EXIF data and resolution"),
+    option("--resume", action="store_true", help="of a folder, leave out the pictures that are in OUT already"),
     MODEL,
     DEVICE,
     QUIET,
 )
-def restore(options: argparse.Namespace) -> None:
-    """Restore one picture of any size."""
+def restore(options: argparse.Namespace) -> int:
+    """Restore a picture of any size, or all pictures of a folder and of the folders in it."""
+    from tqdm.auto import tqdm
+
     from . import degradations, images, zoo
     from .service import devices
 
     if options.task == "codec" or options.task.startswith("cs"):
         degradations.for_task(options.task)  # which says what to do instead
-    scale = degradations.scale_of(options.task)  # what cannot end well is said before any work
-    size = tuple(scale * side for side in images.stored_size(options.input))
-    _check_output(options.output, options.input)
-    images.check_writable(options.output, size, options.quality)
-    device = devices.check_device(options.device)
-    model = zoo.load_for(options.model, options.task)
-    picture = images.load_uint8(options.input)
-    restored = model.to(device).restore(picture, tile=options.tile or 0, progress=not options.quiet, half=options.half)
-    images.save(options.output, restored, options.quality, icc_profile=images.colour_profile(options.input))
+    scale, folder = degradations.scale_of(options.task), options.input.is_dir()
+
+    def check(given: Path, output: Path) -> None:  # what cannot end well is said before any work
+        size = tuple(scale * side for side in images.stored_size(given))
+        if folder:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        _check_output(output, given)
+        images.check_writable(output, size, options.quality)
+
+    pairs = _pairs(options) if folder else [(options.input, options.output)]
+    if not folder:
+        check(*pairs[0])
+    model, failed = zoo.load_for(options.model, options.task).to(devices.check_device(options.device)), 0
+    for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
+        try:
+            if folder:
+                check(given, output)
+            said = _restore_one(model, given, output, options, progress=not (options.quiet or folder))
+        except Exception as why:  # of a folder, the others are restored all the same
+            _tell(why)
+            failed += 1
+    if folder:
+        said = f"{options.output}: {len(pairs) - failed} pictures restored" + f", {failed} failed" * bool(failed)
+    if folder or not failed:
+        print(said)
+    return 2 if failed else 0
+
+
+def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, progress: bool) -> str:
+    """Restore a picture into a file; returns what is to be said of it."""
+    from . import images, zoo
+
+    picture = images.load_uint8(given)
+    restored = model.restore(picture, tile=options.tile or 0, progress=progress, half=options.half)
+    images.save(output, restored, options.quality, **images.attributes(given, options.strip))
     made = f"by {options.model or zoo.for_task(options.task)[0]}"
     if restored.shape == picture.shape and (restored == picture).all():
         made = "nothing changed: no trace of JPEG was found to mend"
-    print(f"{options.output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}")
+    made += "; its transparency lies on white" if images.is_transparent(given) else ""
+    return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}"
+
+
+def _pairs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Each picture of the folder IN with its place in OUT; with --resume those that are not there yet."""
+    from . import images
+
+    inside, out = options.input.resolve(), options.output.resolve()
+    if inside == out or inside in out.parents or out.is_file():
+        what = "a file" if out.is_file() else f"in {options.input}, so that what is restored would be restored again"
+        raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
+    files = images.listing(options.input, deep=True)
+    pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
+    return [pair for pair in pairs if not (options.resume and pair[1].exists())]
 
 
 @command(

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .metadata import without_metadata
+from .metadata import exif_without_pixels, without_metadata
 from .service.errors import CourseError
 from .service.files import atomic, reason, refusal, unwritten
 
@@ -62,10 +62,28 @@ def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
     return _read(path, lambda picture: picture.size)
 
 
-def colour_profile(path: str | os.PathLike) -> bytes | None:
-    """The ICC profile of a gray or RGB picture file, for `save` to store with what is made of it; None without one."""
-    profile = _read(path, lambda picture: picture.mode != "CMYK" and picture.info.get("icc_profile"))
-    return profile if isinstance(profile, bytes) else None
+def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
+    """What a file says besides its pixels, as options of `save`: colour profile, resolution, EXIF data.
+
+    Of the EXIF data, orientation, size and thumbnail are left out: they are those of the stored pixels. `strip`: the
+    profile of a gray or RGB picture alone.
+    """
+
+    def find(picture: Image.Image) -> dict[str, Any]:
+        profile = picture.mode != "CMYK" and picture.info.get("icc_profile")
+        found = {"icc_profile": profile if isinstance(profile, bytes) else None}
+        if not strip:
+            dpi = picture.info.get("dpi", ())
+            sound = all(0 < number < 1 << 16 for number in dpi)  # 1/0 is met, too
+            found |= {"dpi": sound and dpi, "exif": exif_without_pixels(picture)}
+        return {name: value for name, value in found.items() if value}
+
+    return _read(path, find)
+
+
+def is_transparent(path: str | os.PathLike) -> bool:
+    """Whether a picture file has transparency, which `load` lays on white."""
+    return _read(path, lambda picture: "A" in picture.getbands() or "transparency" in picture.info)
 
 
 def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:
@@ -117,9 +135,9 @@ def check_size(path: str | os.PathLike, width: int, height: int) -> None:
         raise CourseError(f"{path}: {width}x{height} pixels is {limits}; crop or shrink the picture first.")
 
 
-def listing(folder: str | os.PathLike) -> list[Path]:
-    """The pictures of a folder, in the order of their names. Raises CourseError where there is none."""
-    files = [p for p in Path(folder).glob("[!.]*") if p.suffix.lower() in SUFFIXES]
+def listing(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
+    """The pictures of a folder, and of those in it if `deep`, by name. Raises CourseError where there is none."""
+    files = [p for p in Path(folder).glob("**/[!.]*" if deep else "[!.]*") if p.suffix.lower() in SUFFIXES]
     if not files:
         raise CourseError(f"{folder}: no folder with pictures in it (looked for {', '.join(SUFFIXES)}).")
     return sorted(files)

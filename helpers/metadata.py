@@ -1,22 +1,32 @@
-"""Picture files without metadata: what `images` reads where a damaged text, profile or EXIF hides the pixels."""
+"""What picture files say besides their pixels: what is kept of it, and files without it, where it hides the pixels."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 
-_TIFF_TAGS = {
-    270,
-    271,
-    272,
-    282,
-    283,
-    296,
-    305,
-    306,
-    315,
-    700,
-}  # texts, resolution, XMP; from 33,000 on they are private
+from PIL import Image
+
+_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 700)  # texts, resolution, XMP; from 33,000 on: private
 _TIFF_PROFILE = 34_675
+_EXIF_TAGS = (270, 271, 272, 305, 306, 315, 33_432)  # description, camera, program, time, artist, copyright
+_EXIF_PARTS = {0x8769: (37_500, 0xA002, 0xA003, 0xA005), 0x8825: ()}  # how (but maker's notes, size), and where
+
+
+def exif_without_pixels(picture: Image.Image) -> bytes:
+    """The EXIF data of a picture on who took it, when, where and how; empty where there are none, or damaged ones.
+
+    Orientation, size and thumbnail are left out: they are those of the stored pixels.
+    """
+    kept = Image.Exif()
+    try:
+        found = picture.getexif()
+        kept.update({tag: found[tag] for tag in _EXIF_TAGS if tag in found})
+        for part, left_out in _EXIF_PARTS.items():
+            inside = {tag: value for tag, value in found.get_ifd(part).items() if tag not in left_out}
+            kept.update({part: inside} if inside else {})
+        return kept.tobytes() if len(kept) else b""
+    except Exception:  # whatever damaged EXIF data make Pillow raise: they never cost the pixels
+        return b""
 
 
 def without_metadata(data: bytes) -> Iterator[bytes]:
