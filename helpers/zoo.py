@@ -120,16 +120,23 @@ def for_task(task: str) -> list[str]:
 
 
 def load_for(name: str | None, task: str) -> models.Restorer:
-    """The named network, if it solves the task; without a name, the task's best. Raises CourseError."""
+    """The named network, if it solves the task; without a name, the task's best. Raises CourseError.
+
+    A name with a "+" behind it is that network's Ensemble of eight orientations.
+    """
     if name is None:
         name = next(iter(for_task(task)), None)
     if name is None:
         raise CourseError(f"there is no network for {task} yet.")
+    name, plus = str(name).removesuffix("+"), str(name).endswith("+")
     solves = card(name)["task"]
     if not degradations.covers(solves, task):
         known = ", ".join(for_task(task)) or "none yet"
         raise CourseError(f"{name!r} solves {solves}, not {task}; there are {known}.")
-    return load(name)
+    network = load(name)
+    if plus and not isinstance(network, models.Restorer):
+        raise CourseError(f"{name!r} is measured in one orientation alone; leave out the +.")
+    return models.Ensemble(network) if plus else network
 
 
 def _psnr(about: dict, task: str) -> float:

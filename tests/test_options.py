@@ -29,7 +29,7 @@ evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels 
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
 benchmark deblock-q20 --out tables
 benchmark deblock-q20 --out tables --spot-check
-restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --quality 90 --device cpu --quiet
+restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --ensemble --quality 90 --device cpu --quiet
 restore few large --task sr-x2 --model fsrcnn-x2 --strip --resume --quiet
 compress few/coffee.png out.bic --rate 0.5 --quiet
 compress few/coffee.png out.bic --quality 20 --model binary-ae

@@ -3,7 +3,7 @@
 from torch import nn
 
 from . import originals
-from .base import Restorer, multiply_adds
+from .base import Ensemble, Restorer, multiply_adds
 from .binary_autoencoder import NPEG, TransformAutoencoder
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .rescsnet import ResCSNet, ResCSNetAny
@@ -32,6 +32,7 @@ __all__ = [
     "KINDS",
     "NPEG",
     "SRCNN",
+    "Ensemble",
     "ResCSNet",
     "ResCSNetAny",
     "Restorer",

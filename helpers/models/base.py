@@ -1,6 +1,7 @@
 """What all networks of the course share: `restore`, which takes any picture, in tiles, colour and 8 bits included."""
 
 import copy
+import itertools
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -76,6 +77,28 @@ class Restorer(nn.Module):
         ycbcr = images.rgb_to_ycbcr(y)
         chroma = degradations.upscale(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
         return images.ycbcr_to_rgb(torch.cat([network(ycbcr[:, :1]), chroma], dim=1))
+
+
+class Ensemble(nn.Module):
+    """A network that is asked about all eight orientations of a picture; its answers are turned back and averaged.
+
+    This self-ensemble (Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016)
+    takes eight times as long. It has the `restore`, the `scale` and the `channels` of a Restorer.
+    """
+
+    def __init__(self, network: Restorer):
+        super().__init__()
+        self.network, self.scale, self.channels = network, network.scale, network.channels
+
+    @torch.no_grad()
+    def restore(self, image: torch.Tensor, *arguments, **options) -> torch.Tensor:
+        """As the network's own `restore`."""
+        total = 0
+        for turns, mirrored in itertools.product(range(4), (False, True)):
+            seen = torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
+            back = torch.rot90(self.network.restore(images.to_float(seen), *arguments, **options), -turns, (-2, -1))
+            total = total + (back.flip(-1) if mirrored else back)
+        return images.to_uint8(total / 8) if image.dtype == torch.uint8 else total / 8
 
 
 def random_features(*convolutions: nn.Conv2d) -> None:
