@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: ready help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark \
-  speed fuzz gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
+  speed fuzz tutor gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ test-floors: ready  ## run the unit tests with the oldest versions allowed, on P
 
 test-newest: ready  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
 	@$(BIN)/python tests/versions.py newest
+
+tutor: ready  ## write AGENTS.md, for an assistant beside a learner, from the checks of the exercises
+	@$(BIN)/python docs/tools/tutor.py
 
 gpu-pack: ready  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)
 	@$(BIN)/python docs/tools/gpu_pack.py $(RECIPES) $(if $(SETS),--sets "$(SETS)") $(if $(MB),--megabytes $(MB)) \

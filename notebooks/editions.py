@@ -4,6 +4,7 @@ python notebooks/editions.py student|solutions [--out DIR] [NOTEBOOK ...]
 
 An exercise is a stub, `def my_x(...): ...` and `check.y(my_x)`, and the next code cell, its solution: it begins with
 `# @title Solution`, defines `solution_x`, and ends with `check.y(solution_x)`. Later cells may call `solution_x`.
+A network to build is a class `MyX`, whose `def forward(...): ...` is left out; its solution is `SolutionX`.
 """
 
 import argparse
@@ -21,7 +22,11 @@ from notebooks import run  # noqa: E402  (found from any folder)
 from notebooks.run import Notebook, NotebookError, code  # noqa: E402
 
 TITLE = "# @title Solution"
-STUB = re.compile(r"^def (my_\w+)\([^)]*\): \.\.\.$", re.MULTILINE)
+STUB = re.compile(
+    r"^(?:def (?P<function>my_\w+)\([^)]*\): \.\.\.$|"
+    r"class (?P<network>My\w+)\(nn\.Module\):\n(?:(?:    .*)?\n)*?    def forward\(.*\): \.\.\.$)",
+    re.MULTILINE,
+)
 BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.MULTILINE)  # it opens the notebook that has the solutions
 GIVEN = """# The cells below call {given}: your function if it passes, else the course's own.
 {given} = check.usable(check.{check}, {mine})"""
@@ -33,8 +38,8 @@ class Exercise:
 
     stub: Notebook
     solution: Notebook
-    mine: str  # my_x
-    given: str  # solution_x
+    mine: str  # my_x or MyX
+    given: str  # solution_x or SolutionX
     check: str  # y
     needed: bool  # whether cells below call solution_x
 
@@ -101,8 +106,7 @@ def solutions(book: Notebook) -> None:
     found = exercises(book)
     for exercise in found:
         inside = "\n".join(exercise.solution.source.splitlines()[1:-1]).strip()  # but for its title and its check
-        before, _, after = STUB.split(exercise.stub.source, maxsplit=1)
-        exercise.stub.source = before + inside + after
+        exercise.stub.source = STUB.sub(lambda _, inside=inside: inside, exercise.stub.source, count=1)
     book.cells = [cell for cell in book.cells if not is_solution(cell)]
     for cell in code(book):
         for exercise in found:
@@ -130,8 +134,9 @@ def exercises(book: Notebook) -> list[Exercise]:
     for cell in cells:
         if is_solution(cell):
             raise NotebookError(f"cell {cell.id}: a solution, but the code cell before it is no stub.")
-        if (function := STUB.search(cell.source)) and (called := run.CHECK.search(cell.source)):
-            found.append(exercise(cell, function[1], called[1], next(cells, None), book))
+        if (stub := STUB.search(cell.source)) and (called := run.CHECK.search(cell.source)):
+            mine = stub["function"] or stub["network"]
+            found.append(exercise(cell, mine, called[1], next(cells, None), book))
     return found
 
 
@@ -139,7 +144,8 @@ def exercise(stub: Notebook, mine: str, check: str, solution: Notebook | None, b
     """A stub and its solution. Raises NotebookError where they do not belong together."""
     if solution is None or not is_solution(solution):
         raise NotebookError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
-    given, kept = re.sub("^my_", "solution_", mine), [cell for cell in code(book) if not is_solution(cell)]
+    given = re.sub("^My", "Solution", re.sub("^my_", "solution_", mine))
+    kept = [cell for cell in code(book) if not is_solution(cell)]
     if given not in defined(solution):
         raise NotebookError(f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
     if solution.source.rstrip().splitlines()[-1] != f"check.{check}({given})":

@@ -70,7 +70,7 @@ def answers_by_lesson() -> dict[str, dict[str, str]]:
 def answers_of(book: Notebook) -> dict[str, str]:
     """The checks of learners' answers in a notebook: `check.psnr(my_psnr)` is {"psnr": "my_psnr"}."""
     calls = [call for cell in run.code(book) for call in run.CHECK.findall(cell.source)]
-    return {check: answer for check, answer in calls if answer.startswith("my_")}
+    return {check: answer for check, answer in calls if re.match("my_|My", answer)}
 
 
 def lesson_of(path: Path, book: Notebook) -> str:

@@ -13,6 +13,7 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image as Pillow
+from torch import nn
 
 from .. import images, metrics
 
@@ -132,3 +133,51 @@ def _title(name: str, image: torch.Tensor, reference: torch.Tensor | None, borde
     pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
     psnr = metrics.psnr(*pair)
     return name if math.isinf(psnr) else f"{name}\n{psnr:.2f} dB"
+
+
+def diagram(
+    steps: Sequence[tuple[str | nn.Module | tuple, torch.Tensor]], alt: str, skips: Sequence[tuple] = ()
+) -> None:
+    """The road of a picture through a network: a bar for each tensor; tall where it is high, wide where it is deep.
+
+    `steps`: what is done (a layer, which its weights describe, words, or a tuple of these), and the tensor that it
+    makes, (N, C, H, W); the first is what comes in. Sizes are those of the tensors and layers: the network's own.
+    `skips`: (step, later step), or (step, later step, words): what the first made is added to what the later one makes.
+    """
+    figure, axis = plt.subplots(figsize=(11, 3.2), layout="constrained")
+    largest, at, middles, tops = max(tensor.shape[-2] for _, tensor in steps), 0.0, [], []
+    for index, (what, tensor) in enumerate(steps):
+        channels, height, width = tensor.shape[-3:]
+        tall, thick = (height / largest) ** 0.5, 0.06 * (1 + math.log2(channels))
+        if index:
+            axis.annotate("", (at + 1.0, 0), (at + 0.05, 0), arrowprops={"arrowstyle": "->", "color": "0.3"})
+            axis.text(at + 0.5, 0.06, describe(what), ha="center", va="bottom", fontsize=9)
+            at += 1.05
+        colour = COLOURS[index and 5]  # what comes in is of the colour of inputs
+        axis.add_patch(Rectangle((at, -tall), thick, 2 * tall, facecolor=colour, edgecolor="0.3", alpha=0.6))
+        axis.text(at + thick / 2, -tall - 0.08, f"{channels} × {height} × {width}", ha="center", va="top", fontsize=9)
+        middles.append(at + thick / 2)
+        tops.append(tall)
+        at += thick
+    for number, (start, end, *words) in enumerate(skips):
+        over = max(tops[start : end + 1]) + 0.2 + 0.15 * (number % 2)
+        axis.plot([middles[start]] * 2, [tops[start], over], color=COLOURS[1])
+        axis.plot([middles[start], middles[end]], [over, over], color=COLOURS[1])
+        tip = {"arrowstyle": "->", "color": COLOURS[1]}
+        axis.annotate("", (middles[end], tops[end]), (middles[end], over), arrowprops=tip)
+        label = " ".join(["+", *words])
+        axis.text((middles[start] + middles[end]) / 2, over + 0.03, label, color=COLOURS[1], ha="center", fontsize=11)
+    axis.set(xlim=(-0.5, at + 0.5), ylim=(-1.35, max(tops) + 0.55))
+    axis.axis("off")
+    show(figure, alt)
+
+
+def describe(what: str | nn.Module | tuple) -> str:
+    """A convolution by its kernel, stride and channels, in short lines; a tuple part by part; words as they are."""
+    if isinstance(what, tuple):
+        return "\n".join(map(describe, what))
+    if isinstance(what, nn.Conv2d | nn.ConvTranspose2d):
+        kind = "transposed\nconv" if isinstance(what, nn.ConvTranspose2d) else "conv"
+        side, stride = what.kernel_size[0], f" / {what.stride[0]}" if what.stride[0] > 1 else ""
+        return f"{kind} {side}×{side}{stride}\n{what.in_channels} → {what.out_channels}"
+    return what if isinstance(what, str) else type(what).__name__

@@ -164,7 +164,7 @@ class ResCSNetAny(nn.Module):
         with full_precision(y.device):
             rows, mask = self.rows, self.mask(counts)
         height, width = (BLOCK * side for side in y.shape[-2:])
-        planes = _planes(counts[:, None] / len(self.raw_rows), height, width)
+        planes = planes_of(counts[:, None] / len(self.raw_rows), height, width)
         x, features, passed = y.new_zeros(len(y), 1, height, width), 0, []
         missed = self._missed(x, y, mask, rows)
         for stage in self.stages:
@@ -214,7 +214,7 @@ def _resized(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return degradations.resize(x.float(), size)
 
 
-def _planes(share: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def planes_of(share: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """What a pixel should know besides the picture, (N, 5, H/2, W/2): how much was measured, its place in the block."""
     half = BLOCK // 2
     share = (share.clamp(min=1e-3).log10() + 1).repeat_interleave(half, -1).repeat_interleave(half, -2)

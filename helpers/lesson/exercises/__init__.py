@@ -5,9 +5,11 @@ A check works offline, is deterministic, and never raises, so a notebook with op
 # ruff: noqa: F401 – the names below are what notebooks call
 
 from .benchmarking import bd_rate, bootstrap, copies, set_psnr
-from .binary_autoencoder import code_length, entropy, largest, thermometer
+from .binary_autoencoder import code_length, entropy, largest, npeg, thermometer
+from .build import weights
 from .data_preparation import luma, patch_count, psnr, split, tiles, turn
 from .examine import usable
-from .jpeg_restorer import blocking, bounded, dct, interval, learning_rate, round_trip
-from .rescsnet import consistent, measurements, quantizer, signed_psnr, similarity
-from .srcnn import loss_border, multiply_adds, parameters, receptive_field
+from .jpeg_restorer import blocking, bounded, conv_units, dct, interval, learning_rate, round_trip, unet
+from .progress import progress
+from .rescsnet import consistent, measurements, quantizer, recovery, signed_psnr, similarity
+from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, parameters, receptive_field

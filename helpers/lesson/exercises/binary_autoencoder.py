@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from .build import built
 from .examine import exercise
 
 BLOCKS = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
@@ -69,3 +70,6 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
         "That is the density at a point, not the share of an interval.": -model.log_prob(level) / math.log(2),
         "How much lies between level ± ½?": True,
     }
+
+
+npeg = built("4.A", "npeg", noisy=True)

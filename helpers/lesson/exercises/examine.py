@@ -2,11 +2,14 @@
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable
 
 import torch
 
 from ...service.files import reason
+
+SEEN: dict[tuple[str, str], int] = {}  # how often a check has said what in this session
 
 
 class Wrong(Exception):
@@ -47,7 +50,7 @@ def examined(label: str, course: Callable | None = None) -> Callable:
     def decorate(examine: Callable) -> Callable:
         @functools.wraps(examine)
         def check(answer) -> None:
-            print(f"Exercise {label}: {check.verdict(answer)}")
+            print(f"Exercise {label}: {in_stages(label, check.verdict(answer), inspect.getdoc(examine))}")
 
         check.label, check.course, check.verdict = label, course, functools.partial(verdict, examine)
         return check
@@ -55,9 +58,18 @@ def examined(label: str, course: Callable | None = None) -> Callable:
     return decorate
 
 
+def in_stages(label: str, said: str, asked: str) -> str:
+    """A verdict; where the same mistake is seen a second time, with what is asked, and then with a way to go on."""
+    if not said.startswith("not yet."):
+        return said
+    times = SEEN[label, said] = SEEN.get((label, said), 0) + 1
+    said += f" Asked is {' '.join(asked.split())}" if times > 1 else ""
+    return said + (" Still the same: work one small case by hand, line by line, on paper." if times > 2 else "")
+
+
 def verdict(examine: Callable, answer) -> str:
     """What is said of an answer, in a line."""
-    name = getattr(answer, "__name__", "your answer")
+    name = getattr(answer, "__name__", type(answer).__name__)
     try:
         examine(answer)
     except NotAttempted:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from .build import built
 from .examine import exercise
 
 K = torch.arange(8.0)
@@ -125,3 +126,6 @@ def interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tens
         "Half a step is half of the *table entry*, not 0.5.": clamp(centre - 0.5, centre + 0.5),
         "Clamp each coefficient between (stored − ½)·table and (stored + ½)·table.": True,
     }
+
+
+conv_units, unet = built("3.A", "conv-units", std=None), built("3.B", "jpeg-blind")

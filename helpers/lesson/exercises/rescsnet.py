@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from .build import built
 from .examine import exercise
 
 Y = torch.linspace(-0.6, 0.5, 64).view(8, 8)  # no picture that reaches black and white
@@ -93,3 +94,6 @@ def quantizer(y: torch.Tensor, largest: float, bits: int):
         f"It has twice as many levels and one: {few}": levels(2 * top + 2),
         "Round to the nearest level.": True,
     }
+
+
+recovery = built("5.A", "rescsnet-any")

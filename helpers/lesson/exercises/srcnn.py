@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ... import images
+from .build import built
 from .examine import Wrong, call, compare, examined, exercise
 
 
@@ -71,3 +72,6 @@ def multiply_adds(weights: int, scale: int, small: bool):
         if small
         else enlarged
     )
+
+
+fsrcnn, edsr = built("2.A", "fsrcnn-x3"), built("2.B", "edsr-x3")

@@ -1,0 +1,106 @@
+"""Write AGENTS.md, for an assistant that sits beside a learner: how to help, and each exercise with its usual mistakes.
+
+    python docs/tools/tutor.py [--check]
+
+Exercises, what they ask and the mistakes that their checks know are read from the notebooks and from
+`helpers/lesson/exercises`; no solution is. `--check` writes nothing and exits with 1 where the file has drifted.
+"""
+
+import argparse
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "AGENTS.md"
+sys.path.insert(0, str(ROOT))
+from helpers.lesson import exercises  # noqa: E402
+from notebooks import run  # noqa: E402
+
+INTRODUCTION = """# For an assistant beside a learner
+
+This repository is a course: six notebooks in `notebooks`, and a package, `helpers`. You help somebody who works through
+it. This page is made by `make tutor` from the course's own checks; it holds no solution. (If you are asked to change
+the course itself, read `CONTRIBUTING.md` instead.)
+
+## How to help
+
+1. **Never write the answer to an exercise or a build**, whole or in part, and do not repeat a cell that begins with
+   `# @title Solution`. The learner can open it alone.
+2. **Ask first** what they expect and what they saw. A paragraph that begins with *Predict* is theirs to answer.
+3. **Give hints in stages**: which idea of the section is meant; then which line to look at, and a small case to work
+   by hand; then, only when asked again, the mistake by its name, from the list below.
+4. **Let the course judge.** `check.psnr(my_psnr)` runs an answer beside the right one, and says what it saw. Ask for
+   that line before you say that something is right.
+5. **A number needs its measurement.** Do not explain a figure from memory: say which cell prints it, or how to run it.
+   An explanation that nobody measured is a guess; call it one.
+6. Where something is broken: `python -m helpers check` says what, and what to do. `python -m helpers --help` lists all
+   commands.
+
+Each check knows the usual mistakes and names the one that it sees. These are they.
+"""
+
+
+def main() -> int:
+    """Write the page, or compare it; 1 where it has drifted."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page has drifted")
+    check, text = options.parse_args().check, page()
+    drifted = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
+    if not check:
+        PAGE.write_text(text, encoding="utf-8")
+    print(f"{PAGE.name}: {'drifted' if drifted else 'up to date'}")
+    return int(check and drifted)
+
+
+def page() -> str:
+    """All of AGENTS.md."""
+    return "\n".join([INTRODUCTION, *map(lesson, run.lessons())])
+
+
+def lesson(path: Path) -> str:
+    """A notebook's part: its title, its sections, and its exercises in their order."""
+    book = run.read(path)
+    headings = [line for cell in book.cells for line in cell.source.splitlines() if re.match(r"##? \d", line)]
+    parts = [f"## {headings[0].removeprefix('# ')}\n", f"`notebooks/{path.name}`. Sections:\n"]
+    parts += [f"- {heading.removeprefix('## ')}" for heading in headings[1:]]
+    for cell in run.code(book):
+        for name, answer in run.CHECK.findall(cell.source):
+            if re.match("my_|My", answer):
+                parts += ["", *exercise(getattr(exercises, name))]
+    return "\n".join(parts) + "\n"
+
+
+def exercise(check) -> list[str]:
+    """Its label, what it asks, and the mistakes that its check names."""
+    if hasattr(check, "network"):
+        like = f"the course's `{check.network}`"
+        return [f"**Build {check.label}**: a class that computes what {like} does. The check says which layer departs."]
+    asked = " ".join(inspect.getdoc(check).split("\n\n")[0].split())
+    return [f"**Exercise {check.label}**: {asked}\n", *(f"- {mistake}" for mistake in mistakes(check))]
+
+
+def mistakes(check) -> list[str]:
+    """The sentences of a check, in their order; … stands for what differs from case to case."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(check))))
+    inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    left_out = inside | {node.body[0].value for node in ast.walk(tree) if _has_docstring(node)}
+    found = (" ".join(_text(node).split()) for node in ast.walk(tree) if node not in left_out)
+    return list(dict.fromkeys(told for told in found if told.endswith((".", "?")) and told.count(" ") > 2))
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

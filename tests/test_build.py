@@ -1,0 +1,162 @@
+"""Networks that learners build: the notebooks' own solutions pass, and each usual mistake is told by its own hint."""
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import degradations, images, models, zoo
+from helpers.lesson import exercises as check
+from notebooks import run
+
+BUILDS = {name: function for name, function in vars(check).items() if hasattr(function, "network")}
+BOOKS = [run.read(path) for path in run.lessons()]
+
+
+def built(name: str, *changes: tuple[str, str]) -> type:
+    """The class of a notebook's solution, with what it needs of the cells above; its text changed."""
+    known = {"torch": torch, "nn": nn, "degradations": degradations, "images": images, "models": models, "SCALE": 3}
+    book = next(b for b in BOOKS if any(f"\ncheck.{name}(" in c.source for c in run.code(b)))
+    for cell in run.code(book):
+        solution = cell.source.startswith("# @title Solution") and f"\ncheck.{name}(" in cell.source
+        if solution:
+            source = cell.source.rpartition("\n")[0]  # without its check
+            for old, new in changes:
+                assert old in source
+                source = source.replace(old, new)
+            exec(source, known)
+            return next(value for key, value in known.items() if key.startswith("Solution"))
+        if cell.id in ("block-parts", "unet-parts", "unit-class", "chain-function", "stage-class", "given-function"):
+            exec("\n".join(part for part in cell.source.split("\n\n\n") if part.startswith(("class", "def"))), known)
+
+
+WRONG = {
+    "fsrcnn": [
+        ("(12, 56, 1)", "(12, 56, 3)", "your next layer is body.12, Conv2d(12, 56, kernel_size=(3, 3)"),
+        (" for _ in range(4)", " for _ in range(3)", "ours is body.10, Conv2d(12, 12"),
+        ("nn.PReLU(convolution.out_channels)", "nn.PReLU()", "your next layer is body.1, PReLU; ours is body.1, PReLU"),
+        ("layers += [convolution, nn.PReLU(convolution.out_channels)]", "layers += [convolution]", "ours is body.1"),
+        ('"padding_mode": "replicate"', '"padding_mode": "zeros"', "makes something else; ours is body.0"),
+        ("return x[..., 6:-6, 6:-6]", "return x", "It has the shape (1, 1, 108, 108), and ours (1, 1, 96, 96)"),
+        ('(2, 2, 2, 2), mode="replicate"', "(2, 2, 2, 2)", "What enters enlarge is not what enters our deconv"),
+        ("x = self.enlarge(x)", "x = x", "calls no more layers; ours goes on with deconv"),
+    ],
+    "edsr": [
+        ("range(6)", "range(5)", "your next layer is tail, Conv2d(64, 9"),
+        ("range(6)", "range(7)", "ours is tail"),
+        ("first + self.blocks(first)", "self.blocks(first)", "A skip is missing: add what leaves head"),
+        ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "A ReLU is too many before it"),
+        (" + degradations.upscale(y, SCALE)", "", "A skip is missing: add the enlarged input"),
+        (
+            "return x + degradations.upscale(y, SCALE)",
+            "return (x + degradations.upscale(y, SCALE)).clamp(0, 1)",
+            "clip",
+        ),
+        ("return x +", "x +", "returns nothing: return the last result"),
+        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "largest difference"),
+        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x", "forward raised, after tail, Conv2d(64, 9"),
+    ],
+    "conv_units": [
+        ("nn.Conv2d(32, 16, 1), nn.PReLU()", "nn.Conv2d(32, 16, 1)", "ours is reduce.1, PReLU"),
+        ("ConvUnit(128, 64)", "ConvUnit(128, 128), ConvUnit(128, 64)", "ours is units.1.first, Conv2d(128, 64"),
+        (
+            "5, padding=2",
+            "5, padding=0",
+            "last, Conv2d(16, 3, kernel_size=(5, 5), stride=(1, 1)) is given what ours is",
+        ),
+        ("return self", "return y + self", "A skip is too many: what the network is given is added"),
+        ("return self.last(self.reduce(self.units(y)))", "return self.reduce(self.units(y))", "ours goes on with last"),
+    ],
+    "unet": [
+        (
+            "x = x + self.up",
+            "x = self.up",
+            "What enters decoder.0.first is not what enters our decoder.0.first. A skip",
+        ),
+        ("return y + ", "return ", "A skip is missing: add what the network is given"),
+        ("x = images.rgb_to_ycbcr(y, studio=False)", "x = y", "What enters head"),
+        ("range(5)", "range(4)", "your next layer is up"),
+        ("self.decoder(x)", "x", "ours is decoder.0.first"),
+        (", offset=False", "", "what your network returns does not"),
+        ("half, quarter, 2, stride=2", "half, quarter, 3, stride=2, padding=1", "ours is down, Conv2d(48, 96"),
+    ],
+    "npeg": [
+        ("x - 0.5", "x", "What enters encoder.0 is not what enters our encoder.0"),
+        ("logits = logits + 15 * torch.randn_like(logits)", "pass", "In training it should draw noise"),
+        ("code = (code > 0.5).float()", "pass", "What enters decoder.0 is not what enters our decoder.0"),
+        ("return torch.sigmoid(self.decoder(code))", "return self.decoder(code)", "what your network returns does not"),
+        ("16, 32, 64, 128)", "16, 32, 128)", "ours is encoder.4, Conv2d(32, 64"),
+        ("if self.training:", "if True:", "What enters decoder.0"),
+    ],
+}
+
+WRONG["recovery"] = [
+    ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),
+    ("z + missed + 0.5", "z + 0.5", "what your network returns does not"),
+    ("range(6)", "range(5)", "ours goes on with stages.5.head"),
+    ("change, features = stage", "change, _ = stage", "What enters stages.1.body.0.first"),
+    ("z = z + change", "z = change", "What enters stages.1.head"),
+    ("            z = z + missed\n", "", "What enters stages.0.head"),
+    ("zonal_rows(32, 256)", "zonal_rows(32, 102)", "forward raised, before any layer"),
+]
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_the_notebooks_own_class_is_ours_and_ours_stands_in_for_one_that_is_not_there(name, capsys):
+    BUILDS[name](built(name))
+    assert capsys.readouterr().out == f"Build {BUILDS[name].label}: passed.\n"
+    assert check.usable(BUILDS[name], built(name)) is not BUILDS[name].course
+
+    class MyStub(nn.Module):
+        def forward(self, x): ...
+
+    assert BUILDS[name].verdict(MyStub) == "not attempted yet. Replace the ... in MyStub."
+    assert check.usable(BUILDS[name], MyStub) is BUILDS[name].course
+    assert BUILDS[name].verdict(BUILDS[name].course) == "passed."
+
+
+@pytest.mark.parametrize(("name", "old", "new", "hint"), [(name, *row) for name in WRONG for row in WRONG[name]])
+def test_a_wrong_build_gets_its_hint(name, old, new, hint):
+    said = BUILDS[name].verdict(built(name, (old, new)))
+    assert said.startswith("not yet. ") and hint in said
+
+
+def test_every_build_is_tested_here():
+    assert set(WRONG) == set(BUILDS)
+
+
+@pytest.mark.parametrize("odd", [lambda: 5, lambda: None, lambda: 1 / 0, 7, None])
+def test_what_is_no_network_is_said(odd):
+    assert check.edsr.verdict(odd).startswith(("not yet. ", "not attempted yet. "))
+
+
+def test_a_network_goes_on_with_our_weights(capsys):
+    mine, ours = built("edsr")(), zoo.load("edsr-x3")
+    assert check.weights(mine, "edsr-x3") is mine
+    assert capsys.readouterr().out == "edsr-x3: your network, our weights: 31.7 dB on the cat's eye, as ours.\n"
+    y = torch.rand(1, 1, 20, 24)
+    with torch.inference_mode():
+        assert torch.allclose(mine(y), ours(y), atol=1e-5)
+    other = check.weights(models.build("fsrcnn", scale=3), "edsr-x3")
+    assert isinstance(other, models.EDSR)
+    assert capsys.readouterr().out.startswith("edsr-x3: not yet. In the order of the calls, your next layer is body.0")
+
+
+def test_two_layers_in_another_order_are_the_same_network():
+    swapped = ("        self.head = nn.Conv2d(1, 64, 3, padding=1)\n", "")
+    last = (
+        "SCALE**2, 3, padding=1)\n",
+        "SCALE**2, 3, padding=1)\n        self.head = nn.Conv2d(1, 64, 3, padding=1)\n",
+    )
+    assert check.edsr.verdict(built("edsr", swapped, last)) == "passed."
+
+
+def test_the_same_mistake_is_told_in_stages(capsys):
+    for _ in range(3):
+        check.npeg(lambda: 5)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert second.startswith(first) and third.startswith(second) and len(first) < len(second) < len(third)
+    assert "Asked is a class that makes a network that computes what npeg does." in second
+    assert "by hand" in third and "by hand" not in second
+    for _ in range(2):
+        check.largest(lambda *_: 5)
+    assert "Asked is my_largest(coefficients, count): all but" in capsys.readouterr().out

@@ -1,0 +1,44 @@
+"""check.progress: what the saved notebooks of a folder say of the learner's answers, and of no solution."""
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from helpers.lesson import exercises as check
+from helpers.lesson import plots
+
+
+def book(*cells: tuple[str, str]):
+    outputs = [(source, [v4.new_output("stream", text=said)] if said else []) for source, said in cells]
+    return v4.new_notebook(cells=[v4.new_code_cell(source, outputs=said) for source, said in outputs])
+
+
+@pytest.fixture
+def told(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt: figures.append((figure, alt)))
+    return figures
+
+
+def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, told, capsys):
+    mine = ("def my_a(x): ...\n\n\ncheck.a(my_a)", "Exercise 1.1: passed.\n")
+    network = ("check.b(MyB)", "Build 1.A: not yet. What enters tail is …\n")
+    solution = ("# @title Solution\ncheck.c(solution_c)", "Exercise 1.3: passed.\n")
+    never_run = ("check.d(my_d)", "")
+    nbformat.write(book(mine, network, solution, never_run), tmp_path / "01_one.ipynb")
+    nbformat.write(
+        book(("check.e(my_e)", "Exercise 2.1: not attempted yet. Replace the ...")), tmp_path / "02_two.ipynb"
+    )
+    nbformat.write(book(mine), tmp_path / "notes.ipynb")
+    check.progress(tmp_path)
+    assert capsys.readouterr().out == "Exercises and builds in the saved notebooks: 1 of 3 have passed, 1 not yet.\n"
+    (figure, alt), *_ = told
+    assert "1 of 3 have passed" in alt
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["01_one", "02_two"]
+    assert [text.get_text() for text in axis.texts] == ["1", "A", "1"]
+
+
+def test_elsewhere_the_courses_own_are_read(tmp_path, told, capsys):
+    check.progress(tmp_path)
+    assert "06_benchmarking" in [label.get_text() for label in told[0][0].axes[0].get_yticklabels()]
