@@ -165,6 +165,8 @@ def errors(
     columns = {}
     for path in files:
         picture = images.load_uint8(path)
+        if min(picture.shape[-2:]) < 2 * _borders(task)[-1] + 11:  # the largest border, and a window of SSIM
+            raise CourseError(f"{path}: {picture.shape[-1]}x{picture.shape[-2]} pixels are too few to tell protocols.")
         found = columns[path.name, len(picture) == 1] = {}
         for key, x, y in pairs(picture, task, wanted, restore):
             found |= {(*key, b): images.shave((x - y).square(), b).mean().item() for b in _borders(task)}

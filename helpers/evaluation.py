@@ -50,7 +50,7 @@ OWN_SETTINGS = (10, 30, 50, 70, 90)  # of a codec that is a mere pair
 MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
-Method = models.Restorer | models.ResCSNetAny | baselines.Classical | own.Function | own.Sensor | own.Made | None
+Method = models.Restorer | models.ResCSNetAny | baselines.Classical | own.Function | own.Sensor | None
 # None is the task's baseline
 
 
@@ -123,7 +123,7 @@ def evaluate(
                     with suppress(ValueError):
                         list(_scored(task, picture[..., :side, :side], model))
                 for scores, shown, label in _scored(task, picture, method, repeats):
-                    scores |= {"seconds": math.nan} if made else {}
+                    scores |= dict.fromkeys(("seconds", "measured"), math.nan) if made else {}
                     if unrounded and task.startswith("sr"):
                         scores["psnr_unrounded"] = unrounded_psnr(task, picture, method)
                     if panels:

@@ -7,11 +7,10 @@ and recover(tensor, (H, W)) → picture.
 """
 
 import importlib.util
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -60,8 +59,8 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
 class Function:
     """A function that restores."""
 
-    def __init__(self, function: Callable, scale: int):
-        self.function, self.scale, self.channels = function, scale, getattr(function, "channels", 1)
+    def __init__(self, function: Callable, scale: int, channels: int = 1):
+        self.function, self.scale, self.channels = function, scale, getattr(function, "channels", channels)
 
     def restore(self, given: torch.Tensor) -> torch.Tensor:
         """(C, H, W), uint8 or float, to the same `scale` times as large; a function of Y takes Cb, Cr from bicubic."""
@@ -93,35 +92,14 @@ class Sensor:
         return None, torch.tensor(self.count)
 
 
-class Made(NamedTuple):
-    """The picture that another program restored."""
-
-    picture: torch.Tensor
-    scale: int
-    channels: int
-
-    def restore(self, given: torch.Tensor, *_) -> torch.Tensor:
-        """That picture, where its size is right."""
-        size = tuple(self.scale * side for side in given.shape[-2:])
-        if self.picture.shape[-2:] != size:
-            raise Fault(f"its picture is {tuple(self.picture.shape[-2:])} where {size} is wanted.")
-        return self.picture
-
-    reconstruct = restore
-
-    def geometry(self, *_) -> tuple[None, torch.Tensor]:
-        """Nobody knows how many numbers were measured."""
-        return None, torch.tensor(math.nan)
-
-
 class Folder:
     """Pictures that another program restored, found by the names of the originals: NAME.png or NAME_x3.png."""
 
-    def __init__(self, folder: Path, scale: int):
-        self.folder, self.files, self.scale = folder, images.listing(folder), scale
+    def __init__(self, folder: Path, task: str):
+        self.folder, self.files, self.task = folder, images.listing(folder), task
 
-    def of(self, path: Path, original: torch.Tensor) -> Made:
-        """What belongs to one original. Raises Fault where that is not one picture."""
+    def of(self, path: Path, original: torch.Tensor) -> Function | Sensor:
+        """A method for one original, which gives its picture. Raises Fault where there is not one."""
         stem = re.escape(path.stem)
         named = [[f for f in self.files if re.fullmatch(end, f.stem)] for end in (stem, rf"{stem}[^0-9A-Za-z].*")]
         found = named[0] or named[1]
@@ -130,25 +108,27 @@ class Folder:
         picture = images.load_uint8(found[0])
         if len(original) == 1 and (picture == picture[:1]).all():  # gray, stored as RGB
             picture = picture[:1]
-        return Made(picture, self.scale, len(picture))
+        if not self.task.startswith(("sr", "jpeg-color")):
+            picture = images.luma_uint8(picture)
+        if self.task.startswith("cs"):
+            return Sensor(lambda *_: torch.empty(0), lambda *_: picture)
+        return Function(lambda _: picture, degradations.scale_of(self.task), len(picture))
 
 
-def method(what: Any, task: str) -> Function | Sensor | Folder | tuple | Any:
-    """What `evaluation` can measure, of a function, a pair, a folder's path or a network; a codec stays a pair.
-
-    Raises CourseError.
-    """
-    scale = degradations.scale_of(task)
-    pair = isinstance(what, tuple) and len(what) == 2 and all(map(callable, what))
-    if hasattr(what, "reconstruct" if task.startswith("cs") else "settings" if task.startswith("codec") else "restore"):
+def method(what: Any, task: str) -> Any:
+    """What `evaluation` measures, of a function, a pair, a folder's path or a network. Raises CourseError."""
+    kind = task.split("-")[0]
+    ready = {"cs": "reconstruct", "codec": "settings"}.get(kind, "restore")
+    if hasattr(what, ready):
         return what
-    if isinstance(what, (str, Path)) and not task.startswith("codec"):
-        return Folder(Path(what), scale)
-    if pair and task.startswith("cs"):
-        return Sensor(*what)
-    if pair and task.startswith("codec"):
-        return tuple(what)
-    if callable(what) and not task.startswith(("cs", "codec")):
-        return Function(what, scale)
-    wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}.get(task.split("-")[0], "a function")
+    if kind in ("cs", "codec"):
+        wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}[kind]
+        if isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
+            return Sensor(*what) if kind == "cs" else what
+    elif callable(what):
+        return Function(what, degradations.scale_of(task))
+    else:
+        wanted = "a function"
+    if isinstance(what, (str, Path)) and kind != "codec":
+        return Folder(Path(what), task)
     raise CourseError(f"{task} wants {wanted}, not {type(what).__name__}.")
