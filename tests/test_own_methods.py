@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import CourseError, baselines, degradations, images, zoo
+from helpers import CourseError, baselines, datasets, degradations, images, zoo
 from helpers import __main__ as command
 from helpers.evaluation import evaluate
 
@@ -197,3 +197,16 @@ def test_a_gray_result_that_was_stored_as_rgb_is_gray(tmp_path):
     pair = (images.to_uint8(photograph(40, 48, 1, seed=s)).double() for s in (0, 1))
     error = (next(pair) - next(pair)).square().mean()
     assert table["psnr"][0] == pytest.approx(10 * math.log10(255**2 / error))
+
+
+@pytest.mark.slow
+def test_the_readme_tells_the_unrounded_psnr_of_our_networks():
+    try:
+        files = datasets.folder("Set5")
+    except CourseError as why:
+        pytest.skip(str(why))
+    readme = (Path(command.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"measured so, ours have ([\d.]+), ([\d.]+) and ([\d.]+) dB", readme).groups()
+    for scale, number in zip((2, 3, 4), told, strict=True):
+        table, _ = evaluate(f"sr-x{scale}", files, [f"edsr-x{scale}"], progress=False, unrounded=True)
+        assert f"{table['psnr_unrounded'].mean():.2f}" == number
