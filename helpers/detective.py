@@ -158,18 +158,32 @@ def pairs(
         yield (made, luma, depth), *((images.quantize(x)[0], images.quantize(y)[0]) if last_8 else (x[0], y[0]))
 
 
+def mean_square(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The mean squared error of two pictures."""
+    return (x - y).square().mean().item()
+
+
 def errors(
-    files: list[Path], task: str, wanted: Container | None = None, restore: Callable | None = None
+    files: list[Path],
+    task: str,
+    wanted: Container | None = None,
+    restore: Callable | None = None,
+    measure: Callable = mean_square,
 ) -> pd.DataFrame:
-    """Mean squared errors: a row per (made, luma, depth, border), a column per (picture, is it gray)."""
+    """Mean squared errors, or another measure: a row per (made, luma, depth, border), a column per (picture, gray).
+
+    `wanted`: of these rows alone. `restore`: of a network instead of bicubic, or behind the JPEG. Raises CourseError.
+    """
     columns = {}
     for path in files:
         picture = images.load_uint8(path)
         if min(picture.shape[-2:]) < 2 * _borders(task)[-1] + 11:  # the largest border, and a window of SSIM
             raise CourseError(f"{path}: {picture.shape[-1]}x{picture.shape[-2]} pixels are too few to tell protocols.")
         found = columns[path.name, len(picture) == 1] = {}
-        for key, x, y in pairs(picture, task, wanted, restore):
-            found |= {(*key, b): images.shave((x - y).square(), b).mean().item() for b in _borders(task)}
+        for key, *pair in pairs(picture, task, wanted and {key[:3] for key in wanted}, restore):
+            for row in ((*key, border) for border in _borders(task)):
+                if wanted is None or row in wanted:
+                    found[row] = measure(*(images.shave(t, row[-1]) for t in pair))
     return pd.DataFrame(columns)
 
 
@@ -220,27 +234,18 @@ def _rarity(task: str, how: Protocol) -> float:
 
 def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame, count: int) -> pd.DataFrame:
     """The candidates of the best `count` ways to measure, once for each window of SSIM, its misfit added."""
-    fields = list(Protocol._fields[:4])
-    keys = list(found[fields].drop_duplicates().head(count).itertuples(index=False, name=None))
-    claims = [claim for claim in claims if claim.ssim]
-    means = {}
-    for claim in claims:
-        scores = {}
-        for path in claim.files:
-            for key, *pair in pairs(images.load_uint8(path), task, {key[:3] for key in keys}):
-                for border in (b for b in _borders(task) if (*key, b) in keys):
-                    for window in metrics.WINDOWS:
-                        score = metrics.ssim(*(images.shave(t, border) for t in pair), window=window)
-                        scores.setdefault((*key, border, window), []).append(score)
-        means |= {(claim.dataset, key): float(np.mean(each)) for key, each in scores.items()}
-    rows = []
-    for row, window in itertools.product(found.to_dict("records"), metrics.WINDOWS):
-        if (key := tuple(row[name] for name in fields)) in keys:
-            ssim = {f"SSIM {claim.dataset}": means[claim.dataset, (*key, window)] for claim in claims}
-            misfit = sum(((ssim[f"SSIM {c.dataset}"] - c.ssim) / SSIM_SPREAD) ** 2 for c in claims) / 2
-            more = min(misfit, 8) + (window != "gaussian")  # other code for SSIM is no reason to doubt the PSNR
-            rows.append(row | {"window": window} | ssim | {"misfit": row["misfit"] + more})
-    return pd.DataFrame(rows).sort_values("misfit", ignore_index=True)
+    rows = pd.MultiIndex.from_frame(found[list(Protocol._fields[:4])])
+    keys, parts = rows.unique()[:count], []
+    for window in metrics.WINDOWS:
+        part, gap = found[rows.isin(keys)].assign(window=window), 0
+        for claim in (c for c in claims if c.ssim):
+            measure = partial(metrics.ssim, window=window)
+            ssim = errors(claim.files, task, list(keys), measure=measure).mean(axis=1)
+            part[f"SSIM {claim.dataset}"] = ssim.loc[rows[rows.isin(keys)]].to_numpy()
+            gap += ((part[f"SSIM {claim.dataset}"] - claim.ssim) / SSIM_SPREAD) ** 2 / 2
+        # at most 8: other code for SSIM is no reason to doubt the PSNR
+        parts.append(part.assign(misfit=part["misfit"] + np.minimum(gap, 8) + (window != "gaussian")))
+    return pd.concat(parts).sort_values("misfit", ignore_index=True)
 
 
 def verdict(found: pd.DataFrame) -> str:
@@ -265,7 +270,7 @@ def convert(task: str, files: list[Path], also: float, theirs: Protocol) -> tupl
         return also, "the same protocol"
     names, known = zoo.for_task(task), []
     for name in (None, *dict.fromkeys((names[0], names[len(names) // 2], names[-1]))):
-        mse = errors(files, task, {theirs[:3], ours[:3]}, name and zoo.load_for(name, task).restore)
+        mse = errors(files, task, {theirs[:4], ours[:4]}, name and zoo.load_for(name, task).restore)
         there, here = (float(decibels(mse, *how[4:])[how[:4]]) for how in (theirs, ours))
         known.append((there, here, name or "the baseline"))
     known.sort()

@@ -15,6 +15,7 @@ from helpers import __main__ as command
 from helpers.detective import Claim, Protocol
 
 BASELINES = pd.read_csv(Path(__file__).resolve().parent.parent / "docs" / "baselines.csv", dtype=str)
+OWN = (Path(__file__).resolve().parent.parent / "docs" / "own.md").read_text(encoding="utf-8")
 STATED = ("made", "luma", "depth", "border", "pictures", "window")
 
 
@@ -35,7 +36,7 @@ def small(tmp_path_factory, files):
 @pytest.mark.parametrize("task", ["sr-x2", "sr-x3", "jpeg-q10", "jpeg-color-q20"])
 def test_the_courses_protocol_is_what_evaluate_measures(small, task):
     how = detective.course_protocol(task)
-    mse = detective.errors(small, task, {how[:3]})
+    mse = detective.errors(small, task, {how[:4]})
     table, _ = evaluation.evaluate(task, small, [evaluation.BASELINES[task.split("-")[0]]], progress=False)
     assert detective.decibels(mse, *how[4:])[how[:4]] == pytest.approx(table["psnr"].mean(), abs=2e-4)
 
@@ -70,7 +71,8 @@ def test_a_protocol_measures_what_its_words_say(small, made, luma, border):
     for depth in ("RGB in 8 bits, Y not", "RGB in 8 bits, then Y"):
         if luma == "RGB" and "then" in depth:
             continue
-        mse = detective.errors(small, "sr-x2", {(made, luma, depth)}).loc[(made, luma, depth, border)]
+        key = made, luma, depth, border
+        mse = detective.errors(small, "sr-x2", {key}).loc[key]
         expected = [by_hand(path, made, luma, border, "then" in depth) for path in small]
         assert mse.to_numpy() == pytest.approx(expected, rel=0.01)
 
@@ -149,7 +151,7 @@ def test_a_second_number_is_converted_by_measuring(small):
     theirs = Protocol("MATLAB, Pillow", "RGB", "RGB in 8 bits, Y not", 0)
     ours, known = detective.course_protocol("sr-x2"), {}
     for name in ("edsr-x2", "fsrcnn-x2"):
-        mse = detective.errors(small, "sr-x2", {theirs[:3], ours[:3]}, detective.zoo.load(name).restore)
+        mse = detective.errors(small, "sr-x2", {theirs[:4], ours[:4]}, detective.zoo.load(name).restore)
         known[name] = [detective.decibels(mse)[how[:4]] for how in (theirs, ours)]
     (there, here), _ = known["edsr-x2"], known["fsrcnn-x2"]
     found, said = detective.convert("sr-x2", small, there, theirs)
@@ -168,9 +170,9 @@ def measured():
     """The errors of each task and set, measured once."""
     known, errors = {}, detective.errors
 
-    def remembered(files, task, wanted=None, restore=None):
+    def remembered(files, task, wanted=None, *more, **options):
         if wanted is not None:
-            return errors(files, task, wanted, restore)
+            return errors(files, task, wanted, *more, **options)
         key = task, files[0].parent
         known[key] = errors(files, task) if key not in known else known[key]
         return known[key]
@@ -205,6 +207,8 @@ def test_published_baselines_lead_to_the_protocol_that_their_source_states(measu
 def test_the_table_of_baselines_holds_what_is_said_of_it():
     places = BASELINES["place"].astype(int)
     assert len(places) >= 12 and (places == 1).sum() >= 10 and places.max() <= 3
+    told = {15: "fifteen", 14: "fourteen times", 1: "third once"}
+    assert told[len(places)] in OWN and told[(places == 1).sum()] in OWN and told[(places == 3).sum()] in OWN
     assert BASELINES["source"].is_unique and BASELINES["known from"].notna().all()
     words = {
         "luma": detective.LUMAS,
@@ -252,3 +256,16 @@ def test_what_cannot_be_answered_is_a_sentence(tmp_path, capsys, monkeypatch, li
         code = end.code
     said = capsys.readouterr().err
     assert code == 2 and said.startswith("error: ") and said.count("\n") == 1 and hint in said
+
+
+def test_published_figures_say_whether_their_luma_was_rounded():
+    """Newer figures have a file of their own, with sources; neither file repeats the other."""
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    old, new = (pd.read_csv(docs / name) for name in ("published.csv", "published_since_2018.csv"))
+    assert set(old["luma"]) == {"rounded", "unrounded", "gray", "not stated"}
+    assert set(new["luma"]) <= {*old["luma"], "RGB", "full range, unrounded"} and new["source"].notna().all()
+    keys = ["task", "method", "dataset"]
+    assert not set(old[keys].itertuples(index=False)) & set(new[keys].itertuples(index=False))
+    assert not new.duplicated([*keys, "bpp"]).any() and new["psnr"].between(20, 45).all()
+    gray = {"Classic5", "Set11"}
+    assert all((table["luma"] == "gray").equals(table["dataset"].isin(gray)) for table in (old, new))

@@ -210,3 +210,11 @@ def test_the_readme_tells_the_unrounded_psnr_of_our_networks():
     for scale, number in zip((2, 3, 4), told, strict=True):
         table, _ = evaluate(f"sr-x{scale}", files, [f"edsr-x{scale}"], progress=False, unrounded=True)
         assert f"{table['psnr_unrounded'].mean():.2f}" == number
+
+
+def test_the_example_of_the_guide_is_bicubic(files):
+    """The function of docs/own.md, run as it stands there at x3."""
+    guide = (Path(command.__file__).parent.parent / "docs" / "own.md").read_text(encoding="utf-8")
+    Path("guide.py").write_text(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    table, failures = evaluate("sr-x3", files[:2], ["bicubic", "guide.py:restore"], progress=False)
+    assert not failures and same(table, "bicubic", "guide.py:restore")
