@@ -99,9 +99,8 @@ def evaluate(
     """
     methods = methods_for(task) if methods is None else methods
     methods = methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
-    loaded = {
-        name: load_method(name, task, what) for name, what in methods.items()
-    }  # what cannot be measured is said before any picture
+    # what cannot be measured is said before any picture
+    loaded = {name: load_method(name, task, what) for name, what in methods.items()}
     for model in loaded.values():
         if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
@@ -122,7 +121,7 @@ def evaluate(
                     warm.add(name)
                     with suppress(ValueError):
                         list(_scored(task, picture[..., :side, :side], model))
-                for scores, shown, label in _scored(task, picture, method, repeats):
+                for scores, shown, label in [*_scored(task, picture, method, repeats)]:  # all of a codec's, or none
                     scores |= dict.fromkeys(("seconds", "measured"), math.nan) if made else {}
                     if unrounded and task.startswith("sr"):
                         scores["psnr_unrounded"] = unrounded_psnr(task, picture, method)
@@ -206,12 +205,12 @@ def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, to
 
 
 def unrounded_psnr(task: str, picture: torch.Tensor, model: Method) -> float:
-    """The PSNR of super-resolution on one clean uint8 picture by BasicSR's protocol."""
+    """The PSNR of super-resolution on one clean uint8 picture by BasicSR's protocol, which reads a gray one as RGB."""
     scale = degradations.scale_of(task)
     clean = images.crop_to_multiple(picture, scale)
     given = degradations.for_task(task)(clean)
     restored = model.restore(given) if model else baseline(given, scale)
-    pair = (images.shave(images.luma(images.to_float(t)), scale) for t in (restored, clean))
+    pair = (images.shave(images.luma(images.as_rgb(images.to_float(t))), scale) for t in (restored, clean))
     return metrics.psnr(*pair)
 
 

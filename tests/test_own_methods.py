@@ -69,6 +69,9 @@ def test_the_unrounded_column_is_that_of_an_rgb_picture_whose_luma_is_not_rounde
         assert found == pytest.approx(10 * math.log10(255**2 / error), abs=2e-3)
     rounded = table.set_index("method")["psnr"]
     assert (table.set_index("method")["psnr_unrounded"] != rounded).all()
+    gray = images.save("gray.png", photograph(48, 56, 1))  # read as RGB there, and so its Y goes from 16 to 235
+    row = evaluate("sr-x2", [gray], ["bicubic"], progress=False, unrounded=True)[0].iloc[0]
+    assert row["psnr_unrounded"] == pytest.approx(row["psnr"] + 20 * math.log10(255 / 219), abs=1e-3)
 
 
 def up(given: torch.Tensor) -> torch.Tensor:
@@ -144,6 +147,12 @@ def test_a_pair_is_a_codec(tmp_path):
     mine, jpeg = (table[table["method"] == name].set_index("setting") for name in ("mine", "jpeg"))
     assert not failures and list(mine.index) == [10, 30, 50, 70, 90]
     assert (mine.loc[[10, 50], ["psnr", "bpp"]] == jpeg.loc[[10, 50], ["psnr", "bpp"]]).all(axis=None)
+
+    def fragile(picture, quality):
+        return pair[0](picture, quality) if quality < 90 else 1 / 0
+
+    table, failures = evaluate("codec", [path], {"fragile": (fragile, pair[1])}, progress=False)
+    assert len(failures) == 1 and "ZeroDivisionError" in failures[0] and table.empty
     wrong = {
         "no bytes": (lambda picture, _: picture, degradations.decode),
         "small": (pair[0], lambda _: up(photograph())),
