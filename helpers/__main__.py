@@ -339,10 +339,11 @@ def detect(options: argparse.Namespace) -> None:
     found = detective.detect(options.task, claims)
     print(found.head(8).round(3).to_string(index=False))
     print(detective.verdict(found))
-    best = detective.Protocol(*found.iloc[0][list(detective.Protocol._fields)])
+    rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
     for psnr in options.also or ():
-        here, how = detective.convert(options.task, files[0], psnr, best)
-        print(f"{psnr:.2f} dB by the first is about {here:.2f} dB by this course's protocol: {how}.")
+        for place, row in enumerate(rows.itertuples(index=False), start=1):
+            here, how = detective.convert(options.task, files[0], psnr, detective.Protocol(*row))
+            print(f"{psnr:.2f} dB by candidate {place} is about {here:.2f} dB by this course's protocol: {how}.")
 
 
 @command(

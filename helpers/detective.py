@@ -248,11 +248,16 @@ def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame, count: int) 
     return pd.concat(parts).sort_values("misfit", ignore_index=True)
 
 
+def likely(found: pd.DataFrame) -> pd.DataFrame:
+    """The candidates of `detect` that cannot be told from the first."""
+    return found[found["misfit"] < found["misfit"].iloc[0] + SURE]
+
+
 def verdict(found: pd.DataFrame) -> str:
     """What the candidates of `detect` tell, in a sentence or two."""
-    best, rivals = found.iloc[0], found[found["misfit"] < found["misfit"].iloc[0] + SURE]
-    if best["distance"] > 5 * SPREAD:
-        return f"None of these is it: the nearest is {best['distance']:.2f} dB away. Are the pictures the same?"
+    nearest, rivals = found["distance"].iloc[0], likely(found)
+    if nearest > 5 * SPREAD:
+        return f"None of these is it: the nearest is {nearest:.2f} dB away. Are the pictures the same?"
     if len(rivals) == 1:
         return "The first is it; the next fits clearly less well."
     fields = [name for name in (*Protocol._fields, "window") if name in found and rivals[name].nunique() > 1]
