@@ -1,9 +1,9 @@
 """Methods of one's own for `evaluation`: a function, a pair of functions, or a folder of pictures made elsewhere.
 
-A restorer is a function of the given uint8 picture (C, H, W), Y alone unless it has an attribute `channels = 3`; for
-`psnr_unrounded` Y comes as float. It returns a uint8 picture, or a float one in [0, 1]. A codec is a pair,
-encode(picture, setting) → bytes and decode(bytes) → picture. Sensing is a pair, too: sense(picture, ratio) → tensor,
-and recover(tensor, (H, W)) → picture.
+A restorer is a function of the given uint8 picture (C, H, W): Y, or RGB if it has an attribute `channels = 3` or the
+task is one of colour. It returns a uint8 picture, or a float one in [0, 1]. (For `psnr_unrounded` Y comes as float.) A
+codec is a pair, encode(picture, setting) → bytes and decode(bytes) → picture. Sensing is a pair, too:
+sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
 """
 
 import importlib.util
@@ -32,8 +32,9 @@ def find(place: str, name: str) -> Any:
         else:
             module = importlib.import_module(place)
         return getattr(module, name)
-    except Exception as why:
-        raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {reason(why)}).") from why
+    except (Exception, SystemExit) as why:
+        said = getattr(why, "strerror", None) or reason(why)
+        raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
 
 
 def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> Any:
@@ -63,7 +64,13 @@ class Function:
         self.function, self.scale, self.channels = function, scale, getattr(function, "channels", channels)
 
     def restore(self, given: torch.Tensor) -> torch.Tensor:
-        """(C, H, W), uint8 or float, to the same `scale` times as large; a function of Y takes Cb, Cr from bicubic."""
+        """(C, H, W), uint8 or float, to the same `scale` times as large.
+
+        A function of Y takes Cb and Cr from bicubic; one of RGB is given a gray picture as R = G = B.
+        """
+        if len(given) == 1 and self.channels == 3:
+            gray = images.to_float(self.restore(images.as_rgb(given).contiguous())).mean(0, keepdim=True)
+            return images.to_uint8(gray) if given.dtype == torch.uint8 else gray
         if len(given) == 3 and self.channels == 1 and self.scale > 1:
             ycbcr = images.rgb_to_ycbcr(images.to_float(given))
             y, chroma = self.restore(ycbcr[:1]), degradations.upscale(ycbcr[1:], self.scale)

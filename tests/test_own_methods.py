@@ -33,6 +33,7 @@ def files(tmp_path, monkeypatch):
     folder = pictures(tmp_path / "set", count=9)
     images.save(folder / "006.png", photograph(48, 60, seed=6))
     (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "script.py").write_text("import sys; sys.exit('usage: script.py')")
     return images.listing(folder)
 
 
@@ -113,7 +114,8 @@ def test_one_picture_that_a_function_fails_on_is_told_with_exit_code_2(files, ca
     ("task", "method", "message"),
     [
         ("sr-x2", "mine.py:absent", "mine.py:absent: it cannot be loaded.*absent"),
-        ("sr-x2", "none.py:restore", "none.py:restore: it cannot be loaded.*none.py"),
+        ("sr-x2", "none.py:restore", r"none.py:restore: it cannot be loaded \(FileNotFoundError: No such file"),
+        ("sr-x2", "script.py:restore", "script.py:restore: it cannot be loaded"),
         ("sr-x2", "no.such.module:restore", "no.such.module:restore: it cannot be loaded"),
         ("sr-x2", "mine.py:zoo", "sr-x2 wants a function, not module"),
         ("codec", "mine.py:restore", r"codec wants a pair \(encode, decode\), not function"),
@@ -135,6 +137,9 @@ def test_a_colour_function_is_given_colour(files):
     restore.channels = 3
     table, failures = evaluate("sr-x2", files[:1], {"colour": restore}, progress=False)
     assert not failures and set(seen) == {3} and len(table) == 1
+    gray = [images.save("gray.png", photograph(48, 56, 1))]
+    table, failures = evaluate("sr-x2", gray, {"colour": restore, "bicubic": None}, progress=False)
+    assert not failures and set(seen) == {3} and same(table, "colour", "bicubic")
 
 
 # ------------------------------------------------------------------------------------- pairs, folders
