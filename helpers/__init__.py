@@ -26,8 +26,10 @@ _MODULES = (  # each imports only what stands before it; three are packages of t
     "codec",
     "sensing",
     "baselines",
+    "own",
     "evaluation",
     "comparison",
+    "detective",
     "lesson",
     "publishing",
 )

@@ -242,7 +242,11 @@ def publish(options: argparse.Namespace) -> None:
 @command(
     option("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, cs-10, …, codec"),
     option("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')"),
-    option("--methods", type=several, help="names separated by commas; by default all that the task has"),
+    option(
+        "--methods", type=several, help="names, cards, file.py:function, …, with commas; by default all of the task"
+    ),
+    option("--results", type=several, metavar="DIR,…", help="folders of pictures that other programs restored"),
+    option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
     option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),
     option("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row"),
     DEVICE,
@@ -257,7 +261,10 @@ def evaluate(options: argparse.Namespace) -> int:
         _check_output(options.out)
     device, files = devices.check_device(options.device), datasets.folder(options.images)
     how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
-    table, failures = evaluation.evaluate(options.task, files, options.methods, device=device, **how)
+    methods = options.methods or (() if options.results else evaluation.methods_for(options.task))
+    methods = dict.fromkeys(methods) | {Path(folder).name: Path(folder) for folder in options.results or ()}
+    how |= {"device": device, "unrounded": options.unrounded}
+    table, failures = evaluation.evaluate(options.task, files, methods, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
@@ -266,6 +273,77 @@ def evaluate(options: argparse.Namespace) -> int:
     if len(table):
         print(comparison.summary(table).to_string())
     return 2 if failures else 0
+
+
+@command(
+    option("tables", nargs="+", type=Path, metavar="FILE.csv", help="what `evaluate --out` wrote, one or more"),
+    option("--score", default="psnr", help="the column to rank by (psnr)"),
+    option("--figure", type=Path, metavar="FILE", help="draw it, too: .png, .svg or .pdf"),
+)
+def rank(options: argparse.Namespace) -> None:
+    """Rank methods by paired differences; those that do not differ for sure share a rank."""
+    import pandas as pd
+
+    from . import comparison
+
+    if options.score not in comparison.SCORES:
+        raise CourseError(f"--score {options.score}: rank by one of {', '.join(comparison.SCORES)}.")
+    if options.figure:
+        _check_output(options.figure)
+        if options.figure.suffix not in (".png", ".svg", ".pdf"):
+            raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
+    tables = {}
+    for path in options.tables:
+        try:
+            tables[str(path)] = pd.read_csv(path)
+        except ValueError:
+            raise CourseError(f"{path}: not a table; give files that `evaluate --out` wrote.") from None
+    ranked = comparison.ranks(comparison.joined(tables, options.score), options.score)
+    print(ranked.to_string())
+    if options.figure:
+        comparison.draw_ranks(ranked, options.figure)
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Finite numbers separated by commas."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(
+            f"{text[:30]!r} where numbers separated by commas are wanted, such as 28.43,26.0"
+        )
+    return found
+
+
+@command(
+    option("task", metavar="TASK", help="sr-x2, sr-x3, sr-x4, jpeg-q10, jpeg-color-q10, …"),
+    option(
+        "--set", required=True, type=several, dest="sets", help="the set, or several with commas; a folder, 'bundled'"
+    ),
+    option("--psnr", required=True, type=numbers, help="what is printed for bicubic, or the JPEG, on each of them"),
+    option("--ssim", type=numbers, help="the SSIM beside it"),
+    option("--also", type=numbers, metavar="PSNR", help="a method's figure on the first set: what would it be here?"),
+)
+def detect(options: argparse.Namespace) -> None:
+    """Say which protocol gave a published baseline, bicubic or the JPEG."""
+    from . import datasets, detective
+
+    ssims = options.ssim or (None,) * len(options.sets)
+    if not len(options.sets) == len(options.psnr) == len(ssims):
+        raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
+    files = [datasets.folder(name) for name in options.sets]
+    names = [Path(name).name for name in options.sets]
+    claims = [detective.Claim(*each) for each in zip(names, files, options.psnr, ssims, strict=True)]
+    found = detective.detect(options.task, claims)
+    print(found.head(8).round(3).to_string(index=False))
+    print(detective.verdict(found))
+    rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
+    for psnr in options.also or ():
+        for place, row in enumerate(rows.itertuples(index=False), start=1):
+            here, how = detective.convert(options.task, files[0], psnr, detective.Protocol(*row))
+            print(f"{psnr:.2f} dB by candidate {place} is about {here:.2f} dB by this course's protocol: {how}.")
 
 
 @command(

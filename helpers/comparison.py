@@ -3,14 +3,26 @@
 A table has a row per task, dataset, picture and method, as `evaluation.evaluate` returns and `data/results` keeps it.
 """
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from . import metrics
+from .service.errors import CourseError
+from .service.files import atomic
 
-SCORES = {"psnr": 2, "ssim": 4, "ssim_uniform": 4, "measured": 4, "psnr_b": 2}  # digits in summaries
+KEYS = ["task", "dataset", "image", "method"]  # of a row, in the columns of a table
+SCORES = {
+    "psnr": 2,
+    "psnr_unrounded": 2,
+    "ssim": 4,
+    "ssim_uniform": 4,
+    "measured": 4,
+    "psnr_b": 2,
+}  # digits in summaries
 SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
 RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
 
@@ -55,6 +67,73 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
         found = bootstrap((differences,), np.mean, n_resamples=10_000, random_state=0)
         low, high = found.confidence_interval
     return Paired(differences.mean(), low, high, int((differences > 0).sum()), len(differences))
+
+
+def joined(tables: dict[str, pd.DataFrame], score: str = "psnr") -> pd.DataFrame:
+    """Tables by file as one. A method of one name and several scores is called "file:method". Raises CourseError."""
+    for name, table in tables.items():
+        if lacks := {*KEYS, score} - set(table.columns):
+            raise CourseError(f"{name}: no table that `evaluate` wrote for this: it lacks {min(lacks)}.")
+        if not pd.api.types.is_numeric_dtype(table[score]):
+            raise CourseError(f"{name}: {score} holds what is no number.")
+        if "setting" in table:
+            raise CourseError(f"{name}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
+    stems = [Path(name).stem for name in tables]
+    labels = stems if len(set(stems)) == len(stems) else tables
+    every = pd.concat([table.assign(table=label) for label, table in zip(labels, tables.values(), strict=True)])
+    every = every.drop_duplicates([*KEYS, score])
+    several = every["method"].isin(every[every.duplicated(KEYS)]["method"])
+    every["method"] = every["method"].mask(several, every["table"] + ":" + every["method"])
+    return every
+
+
+def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
+    """A row per method of each task and set, the best first: rank, mean, and how far it is from the first.
+
+    Only pictures count that all methods have. A method shares the rank of the one that leads it, if 0 lies in the 95 %
+    interval of their paired difference. Raises CourseError for fewer than two such pictures.
+    """
+    rows = []
+    for (task, dataset), part in table.groupby(KEYS[:2], sort=False):
+        scores = part.pivot_table(index="image", columns="method", values=score)
+        shared = scores[np.isfinite(scores).all(axis=1)]
+        part = part[part["image"].isin(shared.index)]
+        means = shared.mean().sort_values(ascending=False)
+        if len(shared) < 2:
+            raise CourseError(f"{task}, {dataset}: the methods share {len(shared)} pictures; at least two are needed.")
+        lead, rank = means.index[0], 1
+        for place, (method, mean) in enumerate(means.items(), start=1):
+            gap = Paired(0.0, 0.0, 0.0, 0, len(shared))
+            if place > 1:
+                gap = paired(part, method, means.index[0], score)
+                if paired(part, lead, method, score).low > 0:
+                    lead, rank = method, place
+            rows.append((task, dataset, rank, method, mean, *gap))
+    columns = ["task", "dataset", "rank", "method", score, "to the first", *Paired._fields[1:]]
+    return pd.DataFrame(rows, columns=columns).set_index(["task", "dataset", "rank"]).round(SCORES[score] + 1)
+
+
+def draw_ranks(ranked: pd.DataFrame, path: str | os.PathLike) -> None:
+    """One figure of `ranks`: for each task and set, how far each method is from the first, with its interval."""
+    from matplotlib.figure import Figure
+
+    parts = [*ranked.groupby(level=["task", "dataset"], sort=False)]
+    figure = Figure(figsize=(7, 1 + 0.35 * len(ranked) + 0.6 * len(parts)), layout="constrained")
+    sizes = [len(part) + 1 for _, part in parts]
+    places = figure.subplots(len(parts), squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
+    for place, ((task, dataset), part) in zip(places, parts, strict=True):
+        part = part.reset_index()
+        gaps, names = part["to the first"], part["rank"].astype(str) + ". " + part["method"]
+        reach = gaps - part["low"], part["high"] - gaps
+        place.errorbar(gaps, range(len(part)), xerr=reach, fmt="o", color="#0072b2", capsize=3)
+        place.axvline(0, color="0.7", zorder=0)
+        place.set(
+            yticks=range(len(part)), yticklabels=names, title=f"{task}, {dataset}, {part['pictures'][0]} pictures"
+        )
+        place.invert_yaxis()
+    places[-1].set_xlabel(f"{ranked.columns[1]} minus that of the first, mean and 95 % interval")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:], dpi=100)
 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,21 +9,26 @@ real size of the file, at several settings each; `header_bpp` is the part of it 
 does the same with Y in 8 bits. Compressed sensing (`cs-01`, … `cs-25`): Y in 8 bits, the whole picture, nothing left
 out; `measured` is the numbers measured per pixel, those of blocks that hang over the edge included, `ssim_uniform` the
 SSIM of that literature's tables. Peak 255 on 8 bits, SSIM 11×11 Gaussian, means over pictures, unweighted.
+`psnr_unrounded`, which super-resolution has on demand, is that of BasicSR and its descendants: the RGB picture is
+reduced and restored in 8 bits, and its Y is not rounded. Methods of your own: see `own`.
 """
 
+import math
 import os
+import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import baselines, codec, degradations, images, metrics, models, sensing, zoo
+from . import baselines, codec, degradations, images, metrics, models, own, sensing, zoo
 from .service.errors import CourseError
 
 COLUMNS = ["task", "dataset", "image", "method", "psnr", "ssim", "bpp", "seconds", "parameters", "psnr_b"]
@@ -41,10 +46,12 @@ TASKS = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", *degradations.JPEG_TASKS, *de
 TASKS += (*degradations.CS_TASKS, "codec", "codec-gray")
 SENSED, SENSED_BITS = "sensed", 6  # measurements as a file: bits of each, the best of those in notebook 5
 SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
+OWN_SETTINGS = (10, 30, 50, 70, 90)  # of a codec that is a mere pair
 MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
-Method = models.Restorer | models.ResCSNetAny | baselines.Classical | None  # None: the task's baseline
+Method = models.Restorer | models.ResCSNetAny | baselines.Classical | own.Function | own.Sensor | None
+# None is the task's baseline
 
 
 class Coder(NamedTuple):
@@ -72,22 +79,28 @@ def methods_for(task: str) -> list[str]:
 def evaluate(
     task: str,
     files: Iterable[os.PathLike],
-    methods: Iterable[str] | None = None,
+    methods: Iterable[str] | Mapping[str, Any] | None = None,
     dataset: str = "",
     progress: bool = True,
     panels: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
     repeats: int = 1,
+    unrounded: bool = False,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Measure methods on pictures. Returns the table, one row per picture and method, and one line per failed picture.
+    """Measure methods on pictures. Returns the table, one row per picture and method, and one line for each failure.
 
-    `methods` are "bicubic", "jpeg", classical ones, names of the zoo, or paths of cards; by default all that the task
-    has. Into the folder `panels` goes a picture for each row: input, restored, original, side by side. Networks run on
-    `device`, by default the CPU. `seconds` are the median of `repeats`, after a warm-up.
+    `methods` are "bicubic", "jpeg", classical ones, names of the zoo, paths of cards, or your own as "module:function"
+    or "file.py:function"; by default all that the task has. A mapping gives names to functions, pairs, networks, or
+    folders of restored pictures; None stands for the method of that name. Into the folder `panels` goes a picture
+    for each row: input, restored, original, side by side. Networks run on `device`, by default the CPU.
+    `seconds` are the median of `repeats`, after a warm-up. `unrounded` adds the column `psnr_unrounded` for
+    super-resolution, which restores each picture once more.
     Raises CourseError.
     """
     methods = methods_for(task) if methods is None else methods
-    loaded = {name: load_method(name, task) for name in methods}  # what cannot be measured is said before any picture
+    methods = methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
+    # what cannot be measured is said before any picture
+    loaded = {name: load_method(name, task, what) for name, what in methods.items()}
     for model in loaded.values():
         if isinstance(model, torch.nn.Module):  # codecs are measured on the CPU, where their files are the same
             model.to(device or "cpu")
@@ -96,21 +109,33 @@ def evaluate(
     files = [Path(path) for path in files]
     rows, failures, warm = [], [], set()
     taken = {path.name.lower() for path in files}  # no picture is written over, nor a panel
+    side = 192 if task.startswith("codec") else 96  # of a first crop: MS-SSIM wants a large one
+    load = lru_cache(1)(images.load_uint8)  # the methods of a picture come one after the other
     for path in tqdm(files, unit="picture", disable=None if progress else True):
-        try:
-            picture = images.load_uint8(path)
-            for name, model in loaded.items():
-                if name not in warm:  # a first picture also waits for what the machine sets up
-                    list(_scored(task, picture[..., :192, :192], model))
+        for name, model in loaded.items():
+            try:
+                picture = load(path)
+                made = isinstance(model, own.Folder)
+                method = model.of(path, picture) if made else model
+                if name not in warm and not made:  # a first picture also waits for what the machine sets up
                     warm.add(name)
-                for scores, shown, label in _scored(task, picture, model, repeats):
+                    with suppress(ValueError):
+                        list(_scored(task, picture[..., :side, :side], model))
+                for scores, shown, label in [*_scored(task, picture, method, repeats)]:  # all of a codec's, or none
+                    scores |= dict.fromkeys(("seconds", "measured"), math.nan) if made else {}
+                    if unrounded and task.startswith("sr"):
+                        scores["psnr_unrounded"] = unrounded_psnr(task, picture, method)
                     if panels:
-                        place = Path(panels) / _free(f"{path.stem}-{Path(name).stem}{label}", taken)
+                        stem = Path(name).stem.replace(":", "-")
+                        place = Path(panels) / _free(f"{path.stem}-{stem}{label}", taken)
                         images.save(place, _strip(shown, luma_of_colour=len(picture) == 3))
                     rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})
-        except ValueError as why:
-            failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
-    return pd.DataFrame(rows, columns=COLUMNS + MORE_COLUMNS.get(task.split("-")[0], [])), failures
+            except own.Fault as why:
+                failures.append(f"{path}: {name}: {why}")
+            except ValueError as why:
+                failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
+    columns = COLUMNS + MORE_COLUMNS.get(task.split("-")[0], []) + ["psnr_unrounded"] * unrounded
+    return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(failures))
 
 
 def _free(stem: str, taken: set[str]) -> str:
@@ -179,6 +204,16 @@ def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, to
     return work, baseline(given, scale), clean
 
 
+def unrounded_psnr(task: str, picture: torch.Tensor, model: Method) -> float:
+    """The PSNR of super-resolution on one clean uint8 picture by BasicSR's protocol, which reads a gray one as RGB."""
+    scale = degradations.scale_of(task)
+    clean = images.crop_to_multiple(picture, scale)
+    given = degradations.for_task(task)(clean)
+    restored = model.restore(given) if model else baseline(given, scale)
+    pair = (images.shave(images.luma(images.as_rgb(images.to_float(t))), scale) for t in (restored, clean))
+    return metrics.psnr(*pair)
+
+
 def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
     """What costs nothing: bicubic interpolation, or the degraded picture itself."""
     return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
@@ -218,19 +253,38 @@ def timed(function: Callable, repeats: int) -> tuple:
 
 def parameters(model) -> int:
     """The number of a network's parameters; what is no network has none."""
+    model = getattr(model, "function", model)
     return sum(p.numel() for p in model.parameters()) if isinstance(model, torch.nn.Module) else 0
 
 
-def load_method(name: str, task: str) -> Method | Coder:
-    """What is measured under a name. Raises CourseError."""
-    known = methods_for(task)
-    if name not in known and not str(name).endswith(".json") and not os.path.isfile(zoo.WEIGHTS / f"{name}.json"):
+def load_method(name: str, task: str, what: Any = None) -> Method | Coder:
+    """What is measured under a name: what the name stands for, or a method of one's own. Raises CourseError."""
+    known, parts = methods_for(task), re.fullmatch(r"(.+):(\w+)", str(name))
+    if what is not None or parts:
+        what = own.method(own.find(*parts.groups()) if what is None else what, task)
+        return _own_coder(*what) if type(what) is tuple else what
+    network = str(name).removesuffix("+")  # which stands for its ensemble
+    if name not in known and not network.endswith(".json") and not os.path.isfile(zoo.WEIGHTS / f"{network}.json"):
         raise CourseError(f"{name!r} is no method for {task}; there are {', '.join(known)}.")
     if task.startswith("codec"):
         return _coder(name)
     if name == known[0]:
         return None
     return baselines.find(name, task) if name in baselines.METHODS else zoo.load_for(name, task)
+
+
+def _own_coder(encode: Callable, decode: Callable) -> Coder:
+    """A pair of functions as a codec, watched."""
+    size = []
+
+    def file_of(picture: torch.Tensor, setting: float) -> bytes:
+        size[:] = picture.shape
+        data = own.watched(encode, picture, setting)
+        if not isinstance(data, bytes):
+            raise own.Fault(f"its encode() returned {type(data).__name__} where bytes are wanted.")
+        return data
+
+    return Coder(OWN_SETTINGS, file_of, lambda data: images.to_uint8(own.watched(decode, data, size=size)))
 
 
 def _coder(name: str) -> Coder:

@@ -150,6 +150,7 @@ evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods vgg | vgg | good-x2
 evaluate sr-x2 --images few --methods bicubic, | --methods | 'bicubic,' | empty
+evaluate sr-x2 --images few --methods mine.py:restore | mine.py:restore: it cannot be loaded
 evaluate sr-x2 --images few --out folder | folder: that is a folder
 evaluate sr-x2 --images few --panels in.png | in.png: file exists
 evaluate sr-x2 | --images
@@ -205,7 +206,8 @@ def test_a_command_that_cannot_be_done_is_refused_in_a_sentence(shared, capsys, 
 
 READING = """restore X out.png --task sr-x2|compress X out.bic|decompress X out.png|sense X out.npz|recover X out.png
 evaluate sr-x2 --images X|publish X|train tiny-x2 --quiet --sets X|train tiny-x2 --quiet --start X
-restore in.png out.png --task sr-x2 --model X""".replace("\n", "|").split("|")
+restore in.png out.png --task sr-x2 --model X|rank X|detect sr-x2 --psnr 30 --set X
+evaluate sr-x2 --images few --quiet --results X""".replace("\n", "|").split("|")
 WRITING = """restore in.png X.png --task sr-x2|compress in.png X.bic|sense in.png X.npz|decompress good.bic X.png
 recover good.npz X.png|evaluate sr-x2 --images few --methods bicubic --quiet --out X.csv
 train tiny-x2 --quiet --out X""".replace("\n", "|").split("|")

@@ -4,7 +4,7 @@ A check works offline, is deterministic, and never raises, so a notebook with op
 """
 # ruff: noqa: F401 – the names below are what notebooks call
 
-from .benchmarking import bd_rate, bootstrap, copies, set_psnr
+from .benchmarking import bd_rate, bootstrap, copies, set_psnr, seven_numbers
 from .binary_autoencoder import code_length, entropy, largest, npeg, thermometer
 from .build import weights
 from .data_preparation import luma, patch_count, psnr, split, tiles, turn

@@ -1,21 +1,39 @@
 """Checks of notebook 6: means, leaks, rates and intervals."""
 
 import operator
+import os
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from ... import degradations, images
+from ... import degradations, detective, images
 from .examine import Wrong, blame, call, examined, exercise, tensor, two
 
 Curve = list[tuple[float, float]]  # (bits per pixel, dB), rising
 
+USUAL = "MATLAB, Pillow", "Y 16-235", "Y in 8 bits", 3
+SEVEN = {  # how seven people measured bicubic at ×3; the rest of a protocol is the usual one
+    "A": USUAL,
+    "B": ("MATLAB, Pillow", "RGB", "RGB in 8 bits, Y not", 0),
+    "C": ("OpenCV, torch", "RGB", "RGB in 8 bits, Y not", 3),
+    "D": (*USUAL, "all", "of PSNRs", "1 on [-1, 1]"),
+    "E": ("MATLAB, Pillow", "Y 0-255", "Y in 8 bits", 3),
+    "F": ("MATLAB, Pillow", "RGB", "RGB in 8 bits, Y not", 0, "all", "of PSNRs", "255 on [0, 1]"),
+    "G": ("OpenCV, torch", "Y 16-235", "RGB in 8 bits, Y not", 3),
+}
 OURS = [(0.06, 31.0), (0.064, 32.0), (0.09, 34.0), (0.15, 36.0), (0.23, 37.0), (0.7, 42.0)]
 THEIRS = [(0.1, 30.0), (0.115, 31.0), (0.15, 33.0), (0.24, 36.0), (0.45, 38.0)]
 RANDOM = torch.Generator().manual_seed(0)
 REFERENCES = [torch.randint(40, 200, (1, side, side + 4), generator=RANDOM, dtype=torch.uint8) for side in (8, 16, 40)]
 ERRORS = [torch.randint(-e, e + 1, r.shape, generator=RANDOM) for e, r in zip((2, 8, 30), REFERENCES, strict=True)]
+
+
+def seven_numbers(path: os.PathLike) -> dict[str, float]:
+    """What seven people, A to G, print as the PSNR of bicubic at ×3 on one picture."""
+    mse = detective.errors([path], "sr-x3")
+    protocols = {name: detective.Protocol(*how) for name, how in SEVEN.items()}
+    return {name: round(float(detective.decibels(mse, *how[4:])[how[:4]]), 2) for name, how in protocols.items()}
 
 
 def _decibels(squares: list[torch.Tensor], peak: float = 255) -> torch.Tensor:

@@ -1,0 +1,141 @@
+"""Methods of one's own for `evaluation`: a function, a pair of functions, or a folder of pictures made elsewhere.
+
+A restorer is a function of the given uint8 picture (C, H, W): Y, or RGB if it has an attribute `channels = 3` or the
+task is one of colour. It returns a uint8 picture, or a float one in [0, 1]. (For `psnr_unrounded` Y comes as float.) A
+codec is a pair, encode(picture, setting) → bytes and decode(bytes) → picture. Sensing is a pair, too:
+sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import degradations, images
+from .service.errors import CourseError
+from .service.files import reason
+
+
+class Fault(CourseError):
+    """What a method of one's own did wrong, as the end of a sentence that begins with its name."""
+
+
+def find(place: str, name: str) -> Any:
+    """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+            spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+        else:
+            module = importlib.import_module(place)
+        return getattr(module, name)
+    except (Exception, SystemExit) as why:
+        said = getattr(why, "strerror", None) or reason(why)
+        raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
+
+
+def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> Any:
+    """What a function makes of tensors and settings; with `size`, (C, H, W), a float picture. Raises Fault."""
+    copies = [value.clone() if isinstance(value, torch.Tensor) else value for value in given]
+    try:
+        made = function(*copies)
+    except Exception as why:
+        raise Fault(f"it raised {type(why).__name__}: {reason(why)}") from why
+    if not all(torch.equal(a, b) for a, b in zip(copies, given, strict=True) if isinstance(a, torch.Tensor)):
+        raise Fault("it changed what it was given; let it work on a copy (given.clone()).")
+    if size is None:
+        return made
+    try:
+        images.check_values(made)
+    except CourseError as why:
+        raise Fault(f"it returned no picture: {why}") from None
+    if tuple(made.shape) != tuple(size):
+        raise Fault(f"it returned a picture of {tuple(made.shape)} where {tuple(size)} is wanted.")
+    return images.to_float(made.detach().cpu()).clamp(0, 1)
+
+
+class Function:
+    """A function that restores."""
+
+    def __init__(self, function: Callable, scale: int, channels: int = 1):
+        self.function, self.scale, self.channels = function, scale, getattr(function, "channels", channels)
+
+    def restore(self, given: torch.Tensor) -> torch.Tensor:
+        """(C, H, W), uint8 or float, to the same `scale` times as large.
+
+        A function of Y takes Cb and Cr from bicubic; one of RGB is given a gray picture as R = G = B.
+        """
+        if len(given) == 1 and self.channels == 3:
+            gray = images.to_float(self.restore(images.as_rgb(given).contiguous())).mean(0, keepdim=True)
+            return images.to_uint8(gray) if given.dtype == torch.uint8 else gray
+        if len(given) == 3 and self.channels == 1 and self.scale > 1:
+            ycbcr = images.rgb_to_ycbcr(images.to_float(given))
+            y, chroma = self.restore(ycbcr[:1]), degradations.upscale(ycbcr[1:], self.scale)
+            return images.to_uint8(images.ycbcr_to_rgb(torch.cat([y, chroma])))
+        size = (len(given), *(self.scale * side for side in given.shape[-2:]))
+        restored = watched(self.function, given, size=size)
+        return images.to_uint8(restored) if given.dtype == torch.uint8 else restored
+
+
+class Sensor:
+    """A pair that senses and recovers."""
+
+    def __init__(self, sense: Callable, recover: Callable):
+        self.sense, self.recover, self.count = sense, recover, 0
+
+    def reconstruct(self, picture: torch.Tensor, ratio: float) -> torch.Tensor:
+        """uint8 (1, H, W) to uint8, through what `sense` measures."""
+        measured = watched(self.sense, picture, ratio)
+        if not isinstance(measured, torch.Tensor):
+            raise Fault(f"its sense() returned {type(measured).__name__} where a tensor is wanted.")
+        self.count = measured.numel()
+        return images.to_uint8(watched(self.recover, measured, tuple(picture.shape[-2:]), size=picture.shape))
+
+    def geometry(self, *_) -> tuple[None, torch.Tensor]:
+        """As that of a network, of the picture before: how many numbers were measured."""
+        return None, torch.tensor(self.count)
+
+
+class Folder:
+    """Pictures that another program restored, found by the names of the originals: NAME.png or NAME_x3.png."""
+
+    def __init__(self, folder: Path, task: str):
+        self.folder, self.files, self.task = folder, images.listing(folder), task
+
+    def of(self, path: Path, original: torch.Tensor) -> Function | Sensor:
+        """A method for one original, which gives its picture. Raises Fault where there is not one."""
+        stem = re.escape(path.stem)
+        named = [[f for f in self.files if re.fullmatch(end, f.stem)] for end in (stem, rf"{stem}[^0-9A-Za-z].*")]
+        found = named[0] or named[1]
+        if len(found) != 1:
+            raise Fault(f"{len(found) or 'no'} pictures in {self.folder} are called {path.stem}, and one is wanted.")
+        picture = images.load_uint8(found[0])
+        if len(original) == 1 and (picture == picture[:1]).all():  # gray, stored as RGB
+            picture = picture[:1]
+        if not self.task.startswith(("sr", "jpeg-color")):
+            picture = images.luma_uint8(picture)
+        if self.task.startswith("cs"):
+            return Sensor(lambda *_: torch.empty(0), lambda *_: picture)
+        return Function(lambda _: picture, degradations.scale_of(self.task), len(picture))
+
+
+def method(what: Any, task: str) -> Any:
+    """What `evaluation` measures, of a function, a pair, a folder's path or a network. Raises CourseError."""
+    kind = task.split("-")[0]
+    ready = {"cs": "reconstruct", "codec": "settings"}.get(kind, "restore")
+    if hasattr(what, ready):
+        return what
+    if kind in ("cs", "codec"):
+        wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}[kind]
+        if isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
+            return Sensor(*what) if kind == "cs" else what
+    elif callable(what):
+        return Function(what, degradations.scale_of(task))
+    else:
+        wanted = "a function"
+    if isinstance(what, (str, Path)) and kind != "codec":
+        return Folder(Path(what), task)
+    raise CourseError(f"{task} wants {wanted}, not {type(what).__name__}.")

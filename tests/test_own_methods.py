@@ -1,0 +1,234 @@
+"""Methods of a learner's own in `evaluate`: the same rows as built-in ones, and one sentence for each thing amiss."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from builders import photograph, pictures, recipe, shipped
+
+from helpers import CourseError, baselines, datasets, degradations, images, zoo
+from helpers import __main__ as command
+from helpers.evaluation import evaluate
+
+FILE = """
+from helpers import images, zoo
+
+def restore(given):
+    return zoo.load("good-x2").restore(given)
+
+def fussy(given):
+    if given.shape[-1] == 30:
+        raise KeyError("no such picture\\nat all")
+    return restore(given)
+"""
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Nine pictures, of which the seventh has another size; a small zoo; a file of functions."""
+    monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", recipe("good-x2")))
+    monkeypatch.chdir(tmp_path)
+    folder = pictures(tmp_path / "set", count=9)
+    images.save(folder / "006.png", photograph(48, 60, seed=6))
+    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "script.py").write_text("import sys; sys.exit('usage: script.py')")
+    return images.listing(folder)
+
+
+def same(table, one: str, other: str) -> bool:
+    """Whether two methods have the same scores, to the last digit."""
+    rows = [table[table["method"] == name].drop(columns=["method", "seconds", "parameters"]) for name in (one, other)]
+    return len(rows[0]) > 0 and rows[0].reset_index(drop=True).equals(rows[1].reset_index(drop=True))
+
+
+@pytest.mark.parametrize("unrounded", [False, True])
+def test_a_function_gives_the_row_of_the_network_that_does_the_same(files, unrounded):
+    network = zoo.load("good-x2")
+    float_one = lambda given: network.restore(images.to_float(given))  # noqa: E731
+    methods = {"good-x2": None, "mine": network.restore, "float": float_one, "network": network}
+    table, failures = evaluate("sr-x2", files[:2], methods, progress=False, unrounded=unrounded)
+    if unrounded:  # a function's Y is clipped before colours are added, which a network's is not
+        column = table.pop("psnr_unrounded").to_numpy().reshape(2, 4)
+        assert column == pytest.approx(column[:, :1].repeat(4, 1), abs=0.05)
+    assert failures == [] and all(same(table, "good-x2", name) for name in ("mine", "float", "network"))
+    table, _ = evaluate("sr-x2", files[:2], ["good-x2", "mine.py:restore"], progress=False)
+    assert same(table, "good-x2", "mine.py:restore") and "psnr_unrounded" not in table
+
+
+def test_the_unrounded_column_is_that_of_an_rgb_picture_whose_luma_is_not_rounded(files):
+    table, _ = evaluate("sr-x2", files[:1], ["good-x2", "bicubic"], progress=False, unrounded=True)
+    clean = images.load_uint8(files[0]).double()
+    small = degradations.downscale(clean, 2).clamp(0, 255).round()
+    large = {"bicubic": degradations.upscale(small, 2).clamp(0, 255).round()}
+    large["good-x2"] = zoo.load("good-x2").restore(small.to(torch.uint8)).double()
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.double) / 255
+    for method, picture in large.items():
+        error = torch.einsum("c,chw->hw", weights, picture - clean)[2:-2, 2:-2].square().mean()
+        found = table.set_index("method").loc[method, "psnr_unrounded"]
+        assert found == pytest.approx(10 * math.log10(255**2 / error), abs=2e-3)
+    rounded = table.set_index("method")["psnr"]
+    assert (table.set_index("method")["psnr_unrounded"] != rounded).all()
+    gray = images.save("gray.png", photograph(48, 56, 1))  # read as RGB there, and so its Y goes from 16 to 235
+    row = evaluate("sr-x2", [gray], ["bicubic"], progress=False, unrounded=True)[0].iloc[0]
+    assert row["psnr_unrounded"] == pytest.approx(row["psnr"] + 20 * math.log10(255 / 219), abs=1e-3)
+
+
+def up(given: torch.Tensor) -> torch.Tensor:
+    return degradations.upscale(images.to_float(given), 2).clamp(0, 1)
+
+
+WRONG = {
+    "size": (lambda given: images.to_float(given), r"a picture of \(1, 24, 28\) where \(1, 48, 56\) is wanted"),
+    "range": (lambda given: 255 * up(given), r"has values in \[0, 1\], and this one has"),
+    "NaN": (lambda given: up(given) * math.nan, "nan to nan"),
+    "array": (lambda given: up(given).numpy(), "a picture is a tensor"),
+    "integers": (lambda given: (255 * up(given)).int(), r"float in \[0, 1\] or uint8, not torch.int32"),
+    "nothing": (lambda given: None, "a picture is a tensor"),
+    "changes": (lambda given: (up(given), given.zero_())[0], r"it changed what it was given.*given.clone\(\)"),
+    "raises": (lambda given: up(given)[9], "it raised IndexError: index 9 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_function_does_wrong_is_a_sentence_and_the_rest_is_measured(files, name):
+    function, message = WRONG[name]
+    table, failures = evaluate("sr-x2", files[:2], {"wrong": function, "bicubic": None}, progress=False)
+    assert list(table["method"]) == ["bicubic"] * 2 and len(failures) == 2
+    for path, line in zip(files, failures, strict=False):
+        assert line.startswith(f"{path}: wrong: it ") and "\n" not in line
+        assert re.search(message, line)
+
+
+def test_one_picture_that_a_function_fails_on_is_told_with_exit_code_2(files, capsys):
+    line = "evaluate sr-x2 --images set --methods bicubic,mine.py:fussy --out out.csv --quiet"
+    assert command.main(line.split()) == 2
+    said = capsys.readouterr()
+    assert said.err == "skipped: " + "set/006.png: mine.py:fussy: it raised KeyError: 'no such picture\\nat all'\n"
+    rows = open("out.csv").read()
+    assert rows.count("mine.py:fussy") == 8 and rows.count("bicubic") == 9
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "message"),
+    [
+        ("sr-x2", "mine.py:absent", "mine.py:absent: it cannot be loaded.*absent"),
+        ("sr-x2", "none.py:restore", r"none.py:restore: it cannot be loaded \(FileNotFoundError: No such file"),
+        ("sr-x2", "script.py:restore", "script.py:restore: it cannot be loaded"),
+        ("sr-x2", "no.such.module:restore", "no.such.module:restore: it cannot be loaded"),
+        ("sr-x2", "mine.py:zoo", "sr-x2 wants a function, not module"),
+        ("codec", "mine.py:restore", r"codec wants a pair \(encode, decode\), not function"),
+        ("cs-10", "mine.py:restore", r"cs-10 wants a pair \(sense, recover\), not function"),
+    ],
+)
+def test_what_cannot_be_a_method_is_refused_before_any_picture(files, task, method, message):
+    with pytest.raises(CourseError, match=message):
+        evaluate(task, files, [method], progress=False)
+
+
+def test_a_colour_function_is_given_colour(files):
+    seen = []
+
+    def restore(given):
+        seen.append(len(given))
+        return up(given)
+
+    restore.channels = 3
+    table, failures = evaluate("sr-x2", files[:1], {"colour": restore}, progress=False)
+    assert not failures and set(seen) == {3} and len(table) == 1
+    gray = [images.save("gray.png", photograph(48, 56, 1))]
+    table, failures = evaluate("sr-x2", gray, {"colour": restore, "bicubic": None}, progress=False)
+    assert not failures and set(seen) == {3} and same(table, "colour", "bicubic")
+
+
+# ------------------------------------------------------------------------------------- pairs, folders
+
+
+def test_a_pair_is_a_codec(tmp_path):
+    path = images.save(tmp_path / "one.png", photograph(180, 190))
+    pair = (lambda picture, quality: baselines.file_bytes(picture, "jpeg", quality), degradations.decode)
+    table, failures = evaluate("codec", [path], {"mine": pair, "jpeg": None}, progress=False)
+    mine, jpeg = (table[table["method"] == name].set_index("setting") for name in ("mine", "jpeg"))
+    assert not failures and list(mine.index) == [10, 30, 50, 70, 90]
+    assert (mine.loc[[10, 50], ["psnr", "bpp"]] == jpeg.loc[[10, 50], ["psnr", "bpp"]]).all(axis=None)
+
+    def fragile(picture, quality):
+        return pair[0](picture, quality) if quality < 90 else 1 / 0
+
+    table, failures = evaluate("codec", [path], {"fragile": (fragile, pair[1])}, progress=False)
+    assert len(failures) == 1 and "ZeroDivisionError" in failures[0] and table.empty
+    wrong = {
+        "no bytes": (lambda picture, _: picture, degradations.decode),
+        "small": (pair[0], lambda _: up(photograph())),
+    }
+    _, failures = evaluate("codec", [path], wrong, progress=False)
+    assert "no bytes: its encode() returned Tensor where bytes are wanted" in failures[0]
+    assert "small: it returned a picture of" in failures[1]
+
+
+def test_a_pair_senses(tmp_path):
+    path = images.save(tmp_path / "one.png", photograph(40, 48, 1))
+    pair = lambda x, ratio: x[:, ::4, ::3].clone(), lambda y, size: up(images.to_float(y))[..., :1, :1].expand(1, *size)  # noqa: E731
+    table, failures = evaluate("cs-10", [path], {"mine": pair}, progress=False)
+    assert not failures and table["measured"][0] == pytest.approx(10 * 16 / (40 * 48))
+    _, failures = evaluate("cs-10", [path], {"mine": (lambda x, ratio: b"", pair[1])}, progress=False)
+    assert "its sense() returned bytes where a tensor is wanted" in failures[0]
+
+
+def test_a_folder_of_restored_pictures_is_a_method(files, capsys):
+    """By the same name or one that begins with it; one that is missing, doubled or of another size is told."""
+    network = zoo.load("good-x2")
+    Path("made").mkdir()
+    for place, path in enumerate(files[1:6]):
+        restored = network.restore(degradations.for_task("sr-x2")(images.load_uint8(path)))
+        images.save(f"made/{path.stem}{'_x2' * (place % 2)}.png", restored)
+
+    def restore(given):
+        return network.restore(given)
+
+    restore.channels = 3
+    rows, failures = evaluate("sr-x2", files[1:6], {"made": Path("made"), "same": restore}, progress=False)
+    assert not failures and same(rows, "made", "same") and rows["seconds"].isna().sum() == 5
+    images.save("made/006.png", photograph(20, 20))
+    images.save("made/007_a.png", photograph(48, 56)), images.save("made/007_b.png", photograph(48, 56))
+    assert command.main("evaluate sr-x2 --images set --results made --quiet".split()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    told = [
+        "no pictures in made are called 000",
+        "it returned a picture of (3, 20, 20) where (3, 48, 60)",
+        "2 pictures in made",
+        "no",
+    ]
+    assert len(lines) == 4 and all(f"made: {words}" in line for words, line in zip(told, lines, strict=True))
+
+
+def test_a_gray_result_that_was_stored_as_rgb_is_gray(tmp_path):
+    path = images.save(tmp_path / "one.png", photograph(40, 48, 1))
+    (tmp_path / "made").mkdir()
+    images.save(tmp_path / "made" / "one.png", photograph(40, 48, 1, seed=1).expand(3, -1, -1))
+    table, _ = evaluate("jpeg-q10", [path], {"made": tmp_path / "made"}, progress=False)
+    pair = (images.to_uint8(photograph(40, 48, 1, seed=s)).double() for s in (0, 1))
+    error = (next(pair) - next(pair)).square().mean()
+    assert table["psnr"][0] == pytest.approx(10 * math.log10(255**2 / error))
+
+
+@pytest.mark.slow
+def test_the_readme_tells_the_unrounded_psnr_of_our_networks():
+    try:
+        files = datasets.folder("Set5")
+    except CourseError as why:
+        pytest.skip(str(why))
+    readme = (Path(command.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"measured so, ours have ([\d.]+), ([\d.]+) and ([\d.]+) dB", readme).groups()
+    for scale, number in zip((2, 3, 4), told, strict=True):
+        table, _ = evaluate(f"sr-x{scale}", files, [f"edsr-x{scale}"], progress=False, unrounded=True)
+        assert f"{table['psnr_unrounded'].mean():.2f}" == number
+
+
+def test_the_example_of_the_guide_is_bicubic(files):
+    """The function of docs/own.md, run as it stands there at x3."""
+    guide = (Path(command.__file__).parent.parent / "docs" / "own.md").read_text(encoding="utf-8")
+    Path("guide.py").write_text(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    table, failures = evaluate("sr-x3", files[:2], ["bicubic", "guide.py:restore"], progress=False)
+    assert not failures and same(table, "bicubic", "guide.py:restore")
