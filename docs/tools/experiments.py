@@ -8,7 +8,7 @@
     python docs/tools/experiments.py classical     # strengths of classical methods, tuned for each task; 10 minutes
     python docs/tools/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
     python docs/tools/experiments.py conv-units    # notebook 3's original network by two schedules; 7 minutes
-    python docs/tools/experiments.py jpeg-loss     # notebook 3's own training with L1 and the squared error; 3 minutes
+    python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
 Each writes `data/experiments/NAME.csv`. All but the last two want COURSE_DATA: the recipes' training sets, Set11,
@@ -219,7 +219,7 @@ def notebook_3():
 
 
 def jpeg_loss_table(steps: int) -> pd.DataFrame:
-    """A row per loss: mean luma PSNR of the held-out photographs after the training of notebook 3's section 3.7."""
+    """A row per loss: mean luma PSNR of the held-out photographs after a training as in notebook 3, section 3.7."""
     clean, degrade, held_out = notebook_3()
     sharp = [images.quantize(images.luma(picture)) for picture in held_out]
     pairs = [(degradations.jpeg(picture, 10), picture) for picture in sharp]
