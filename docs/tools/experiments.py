@@ -11,8 +11,8 @@
     python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
-Each writes `data/experiments/NAME.csv`. All but the last two want COURSE_DATA: the recipes' training sets, Set11,
-ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
+Each writes `data/experiments/NAME.csv`. All but conv-units and jpeg-loss want COURSE_DATA: the recipes' training sets,
+Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
 """
 
 import argparse
