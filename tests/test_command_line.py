@@ -302,18 +302,6 @@ def test_restore_writes_the_networks_picture(place, capsys, suffix, more):
     assert (images.load_uint8(f"out{suffix}").int() - expected.int()).abs().max() <= 1
 
 
-def test_restore_turns_a_photograph_as_its_exif_says(place):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    images.save("turned.jpg", photograph(20, 24), exif=exif)
-    assert run("restore", "turned.jpg", "out.png", "--task", "sr-x2", "--quiet") == 0
-    with Image.open("turned.jpg") as stored:
-        upright = stored.transpose(Image.Transpose.ROTATE_270)
-    assert torch.equal(images.load_uint8("out.png"), zoo.load("good-x2").restore(images.from_pillow(upright)))
-    with Image.open("out.png") as written:
-        assert written.size == (40, 48) and written.getexif().get(0x0112, 1) == 1  # turned once, and no more
-
-
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 def test_restore_keeps_the_colour_profile(place, suffix):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -348,14 +336,6 @@ def test_evaluate_writes_a_table_and_reports_a_bad_picture(place, capsys):
     assert f"{float(rows[0]['psnr']):.2f}" in said.out and not list(place.glob(".*"))
 
 
-def test_check_tells_by_its_code(capsys, monkeypatch, tmp_path):
-    monkeypatch.delenv("COURSE_DATA", raising=False)
-    assert run("check") == 0
-    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "none"))
-    assert run("check") == 1
-    assert "set COURSE_DATA to a folder" in capsys.readouterr().out
-
-
 # ----------------------------------------------------------------------------------------------- train
 
 
@@ -373,12 +353,19 @@ def card(name: str, out: str = "run") -> dict:
 
 def test_train_stop_resume_restore(place, capsys):
     """Stopped after a step and resumed, the weights are those of an unbroken training; then they restore."""
+
+    def said(more: str, line: str = "train tiny-x2 --out run --quiet") -> str:
+        return refused(place, capsys, *f"{line} {more}".split())
+
     assert train("tiny-x2", out="whole") == 0
     Path("run").mkdir()
     Path("run", "stop").touch()
     assert train("tiny-x2") == 0
     assert "stopped at step 1 of 4; go on with --resume --out run" in capsys.readouterr().out
-    assert "stopped at step 1 of 4" in refused(place, capsys, "publish", "run")
+    assert "stopped at step 1 of 4" in said("", "publish run")
+    assert all(hint in said("") for hint in ("run/last.pt: a run is there already", "--resume", "--overwrite", "--out"))
+    for more, hint in (("--batch 3", "batch 2"), ("--seed 7", "seed 0"), ("--lr 0.1", "learning_rate 0.001")):
+        assert f"last.pt: this run began with {hint}" in said(f"--resume {more}")
     assert train("tiny-x2", "--resume") == 0
     assert weights("tiny-x2", "run") == weights("tiny-x2", "whole")
     about = card("tiny-x2")
@@ -390,22 +377,6 @@ def test_train_stop_resume_restore(place, capsys):
     for name in ("tiny-x2.json", "tiny-x2.safetensors"):  # copied into the zoo by hand, it has no figures
         shutil.copy(Path("run", name), "weights")
     assert run(*"restore in.png again.png --task sr-x2 --quiet".split()) == 0
-
-
-def test_a_run_that_is_there_is_kept_unless_told(place, capsys):
-    def said(more: str, name: str = "tiny-x2") -> str:
-        return refused(place, capsys, *f"train {name} --out run --quiet {more}".split())
-
-    assert train("tiny-x2") == 0
-    line = said("")
-    assert all(hint in line for hint in ("run/last.pt: a run is there already", "--resume", "--overwrite", "--out"))
-    for more, hint in (("--batch 3", "batch 2"), ("--seed 7", "seed 0"), ("--lr 0.1", "learning_rate 0.001")):
-        assert f"last.pt: this run began with {hint}" in said(f"--resume {more}")
-    assert "last.pt" in said("--resume", "other-x2")
-    assert train("tiny-x2", "--overwrite", "--steps", 3) == 0
-    assert sorted(path.name[5:12] for path in Path("run").glob("step-*")) == ["0000001", "0000002", "0000003"]
-    Path("run", "last.pt").write_bytes(b"no checkpoint")
-    assert "last.pt" in said("--resume")
 
 
 def test_train_begins_with_the_weights_that_it_is_told(place, capsys):
