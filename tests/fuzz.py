@@ -53,18 +53,8 @@ def cases(loader, count: int, seed: int) -> Iterator[tuple[str, dict]]:
 
 PROCESSES = ("os.system", "subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork", "os.forkpty", "socket.connect")
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
-READABLE = (
-    str(ROOT),
-    sys.prefix,
-    sys.base_prefix,
-    "/usr",
-    "/lib",
-    "/etc",
-    "/proc",
-    "/sys",
-    "/dev/null",
-    "/dev/urandom",
-)
+READABLE = (str(ROOT), sys.prefix, sys.base_prefix)
+READABLE += ("/usr", "/lib", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 
 
 class Watch:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from helpers import losses, models, recipes, training
-from helpers.entropy import laplace_bits
+from helpers.entropy import checkerboard, laplace_bits
 from helpers.models.binary_autoencoder import BLOCK, Coded, NoisyCode, dct_basis, nominal_step
 from helpers.training import Plan
 
@@ -66,6 +66,7 @@ def test_the_basis_and_back_are_inverse_errors_count_alike_in_rgb_and_groups_go_
     gray = there.sum(1).flatten(1).norm(dim=1) > 0.5  # colour has no gray in it
     assert groups[:4] == [1, 2, 2, 4] and sum(groups) == 384 and gray.sum() == 256
     assert all(kind.all() or not kind.any() for kind in gray.split(groups))
+    assert checkerboard(torch.zeros(1, 3, 2, 3)).tolist() == [[True, False, True], [False, True, False]]
 
 
 def test_a_flat_picture_is_one_code_and_codes_and_back_are_the_picture_but_for_fine_colour(codec):

@@ -7,32 +7,27 @@ import zlib
 
 import pytest
 import torch
-from builders import photograph
+from builders import fresh, photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import CourseError, baselines, codec, datasets, entropy, images, metrics, models, recipes, zoo
+from helpers import CourseError, baselines, codec, datasets, entropy, images, metrics, zoo
 from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
 from helpers.models.binary_autoencoder import BLOCK, TransformAutoencoder
-from helpers.training import Plan
 
-
-def made(name: str, **changes) -> recipes.Recipe:
-    network = {"kind": "transform", "hidden": 4, **changes}
-    return recipes.Recipe(name, "codec", network, plan=Plan(4, 1e-3), loss="rate-distortion")
+NAMES = ("tiny", "other", "bits")
 
 
 @pytest.fixture(scope="module")
 def tiny_zoo(tmp_path_factory):
     """A zoo with fresh codecs, whose context models are random: any of them must do for the bitstream."""
-    folder = tmp_path_factory.mktemp("zoo")
-    for index, (name, changes) in enumerate({"tiny": {}, "other": {}, "bits": {"binary": True}}.items()):
-        torch.manual_seed(index)
-        model = models.build(**made(name, **changes).network)
+
+    def random(model):
         for network in model.context.networks:
             torch.nn.init.normal_(network[-1].weight, std=0.05)
-        recipes.write(made(name, **changes), model, folder)
-    return folder
+
+    made = {name: ("codec", {"kind": "transform", "hidden": 4, "binary": name == "bits"}) for name in NAMES}
+    return fresh(tmp_path_factory.mktemp("zoo"), made, random)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import photograph, pictures, png_header, recipe, shipped
+from builders import fresh, photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
 
 from helpers import __main__ as command
@@ -36,8 +36,7 @@ def home(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     shipped(place / "weights", recipe("good-x2"), recipe("one-x3", 3))
-    for name, (task, network) in FRESH.items():
-        recipes.write(recipes.Recipe(name, task, network, Plan(4)), models.build(**network), place / "weights")
+    fresh(place / "weights", FRESH)
     pictures(place / "set", count=24, height=32, width=36)
     pictures(place / "few", count=1)
     images.save(place / "in.png", photograph(20, 24))
