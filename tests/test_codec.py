@@ -135,50 +135,6 @@ def test_the_file_is_as_long_as_the_context_model_says(model):
 # ------------------------------------------------------------------------------------ exact contexts
 
 
-def test_exact_contexts_are_the_float_ones_nearly(model):
-    torch.manual_seed(0)
-    levels = torch.randint(-2, 3, (384, 6, 7))
-    steps, rate = model.exact_steps(2.5), 2.5
-    with torch.no_grad():
-        means, scales = model.context((levels * steps).float()[None], torch.tensor([rate]))
-    exact = ExactContext(model.context)
-    passes = iter(contexts(exact, levels, steps, rate))
-    white = entropy.checkerboard(levels)
-    for start, end in exact.groups:
-        for squares in (white, ~white):
-            mean, scale = next(passes)
-            expected = means[0, start:end, squares] / steps[start:end, 0]
-            assert torch.allclose(mean.double() / 64, expected.double(), atol=0.02)
-            expected = scales[0, start:end, squares] / steps[start:end, 0]
-            assert torch.allclose((scale.double() / 16).exp(), expected.double(), rtol=0.05)
-
-
-def contexts(exact, levels, steps, rate, shown=None):
-    """Means and scales of each pass, of levels that become known in the order of the file; before, they are `shown`."""
-    known, seen = (levels if shown is None else shown).clone(), []
-    left = {index: levels[start:end] for index, (start, end) in enumerate(exact.groups)}
-    white = entropy.checkerboard(levels)
-
-    def code(_, means, scales):
-        index, second = divmod(len(seen), 2)
-        seen.append((means.clone(), scales.clone()))
-        return left[index][:, ~white if second else white]
-
-    exact.walk(known, steps, rate, code)
-    assert torch.equal(known, levels)
-    return seen
-
-
-def test_exact_contexts_look_at_nothing_that_is_not_decoded_yet(model):
-    torch.manual_seed(0)
-    levels = torch.randint(-2, 3, (384, 6, 7))
-    steps, exact = model.exact_steps(2.5), ExactContext(model.context)
-    given = contexts(exact, levels, steps, 2.5)
-    found = contexts(exact, levels, steps, 2.5, shown=levels + 5)
-    assert len(given) == 2 * len(exact.groups)
-    assert all(torch.equal(a, b) for x, y in zip(given, found, strict=True) for a, b in zip(x, y, strict=True))
-
-
 def test_float_contexts_look_at_nothing_that_is_not_decoded_yet(model):
     torch.manual_seed(0)
     codes, rate = torch.randn(1, 384, 6, 8) * 40, torch.tensor([3.0])

@@ -173,13 +173,6 @@ def test_no_output_depends_on_more_than_the_halo(name):
     assert 0 < distance <= reach
 
 
-@pytest.mark.parametrize("kind", ["srcnn", "edsr", "fsrcnn", "arcnn"])
-def test_the_halo_is_not_without_need(kind, monkeypatch):
-    model, x = randomized(models.build(kind)), photograph(45, 61, 1)
-    monkeypatch.setattr(model, "halo", -REACH)
-    assert (model.restore(x, tile=16 * model.scale) - model.restore(x, tile=None)).abs().max() > 1e-3
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(list(NETWORKS)), st.sampled_from((1, 3)), st.integers(1, 14), st.integers(1, 14))
 def test_restore_takes_any_size_and_type_and_a_batch_is_its_pictures(name, channels, height, width):
