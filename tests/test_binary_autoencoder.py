@@ -72,7 +72,7 @@ def test_the_basis_and_back_are_inverse_errors_count_alike_in_rgb_and_groups_go_
 def test_a_flat_picture_is_one_code_and_codes_and_back_are_the_picture_but_for_fine_colour(codec):
     steps = torch.ones(384, 1, 1)
     levels = codec.encode(torch.full((1, 3, BLOCK, BLOCK), 0.75), steps)
-    assert levels[0, 0].item() == pytest.approx(255 * 0.25 * BLOCK - 0.1, rel=1e-4)
+    assert levels[0, 0].item() == pytest.approx(255 * 0.25 * BLOCK - 0.1, abs=0.02)
     assert levels[0, 1:].abs().max() < 0.05
     x = photograph(3 * BLOCK, 4 * BLOCK, 1).expand(1, 3, -1, -1).contiguous()
     codec.dead_zone.data.zero_()
