@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import random
 import zipfile
 
@@ -103,52 +104,44 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     assert sensing.recover(data, path).shape == (1, 40, 50)
 
 
-@pytest.mark.parametrize(
-    ("size", "options", "said"),
-    [
-        (40, {"ratio": 0.3}, "above 0 and at most 0.25"),
-        (40, {"ratio": float("nan")}, "not nan"),
-        (40, {"ratio": 0.1, "bits": 1}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "bits": 7.5}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "bits": "8"}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
-        (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels; take a larger ratio"),
-    ],
-)
+UNSENSED = [
+    *((40, {"ratio": ratio}, "above 0 and at most 0.25") for ratio in (0.3, math.nan)),
+    *((40, {"ratio": 0.1, "bits": bits}, "2 to 16 bits") for bits in (1, 7.5, "8")),
+    (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
+    (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels; take a larger ratio"),
+]
+
+
+@pytest.mark.parametrize(("size", "options", "said"), UNSENSED)
 def test_what_cannot_be_sensed_is_said(size, options, said):
     with pytest.raises(CourseError, match=said):
         sensing.sense(photograph(size, size, 1), **options)
-
-
-BOMB = np.zeros(64 << 20, np.uint8)
 
 
 NPZ = io.BytesIO()
 np.savez(NPZ, a=np.zeros(3))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"height": value} for value in (0, 40.0, True, 41, 10**9)),
-        *({"bits": value} for value in (1, 9, 10**9)),
-        *({"ratio": value} for value in (2.0, 0.25, float("nan"))),
-        *({"model": value} for value in (7, "../rescsnet-any", "x" * 3000, "elsewhere.json", "other", "none")),
-        *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
-        *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), BOMB)),
-        *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
-        *({name: body} for name in ("about", "scales", "measurements") for body in (None, NPZ.getvalue())),
-        {"checksum": 0},
-        {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
-        *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
-    ],
-)
+CHANGES = [
+    *({"height": value} for value in (0, 40.0, True, 41, 10**9)),
+    *({"bits": value} for value in (1, 9, 10**9)),
+    *({"ratio": value} for value in (2.0, 0.25, math.nan)),
+    *({"model": value} for value in (7, "../rescsnet-any", "x" * 3000, "elsewhere.json", "other", "none")),
+    *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
+    *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), np.zeros(64 << 20, np.uint8))),
+    *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
+    *({name: body} for name in ("about", "scales", "measurements") for body in (None, NPZ.getvalue())),
+    {"checksum": 0},
+    {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
+    *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
+]
+SENTENCES = r"^(not a whole file of measurements \(|the file was written|no network)[^\n]*$"
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_a_file_that_makes_no_sense_is_refused_in_one_line(data, changes):
-    with pytest.raises(
-        CourseError, match=r"^(not a whole file of measurements \(|the file was written|no network)"
-    ) as why:
+    with pytest.raises(CourseError, match=SENTENCES):
         sensing.recover(rewritten(data, changes))
-    assert "\n" not in str(why.value)
 
 
 @given(seed=st.integers(0, 10**6), cut=st.booleans(), content=st.binary(max_size=400))
