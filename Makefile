@@ -64,12 +64,7 @@ benchmark: ready  ## measure all tables of data/results that are not up to date,
 	@$(BIN)/python docs/tools/update_readme.py
 
 speed: ready  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
-	@$(BIN)/python tests/benchmark_training.py
-	@$(BIN)/python tests/benchmark_processes.py
-	@$(BIN)/python tests/benchmark_memory.py
-	@$(BIN)/python tests/benchmark_restoring.py
-	@$(BIN)/python tests/benchmark_codec.py
-	@$(BIN)/python tests/benchmark_dw_ssim.py
+	@$(BIN)/python tests/benchmark.py
 
 test-colab: ready  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)
 	@$(BIN)/python tests/colab.py

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,18 +51,13 @@ FAULTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
         if (cell.model.executionCount === null) faults.push('it did not run');
         return faults.map(fault => `code cell ${index + 1}: ${fault}`);
     })"""
-CHANGED = """([box, before]) => {
-    const picture = box.querySelector('.widget-output img');
+CHANGED = """([area, before]) => {
+    const picture = [...area.querySelectorAll('.widget-output img')].pop();
     return picture && picture.src && picture.src !== before;
 }"""
 ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback (most recent')"
 BOXES = ".jp-NotebookPanel .widget-interact:has(.noUi-handle):has(.widget-output img)"
 UPLOADS = ".jp-NotebookPanel .widget-upload"
-LAST_CHANGED = """([area, before]) => {
-    const pictures = area.querySelectorAll('.widget-output img');
-    const picture = pictures[pictures.length - 1];
-    return picture && picture.src && picture.src !== before;
-}"""
 CHOICES = ".jp-NotebookPanel .jp-OutputArea details"
 
 
@@ -81,15 +76,35 @@ class Missing(Exception):
 def lab(root: Path, patience: float) -> Iterator[str]:
     """The address of a JupyterLab on `root`, with settings of its own."""
     with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as folder:
-        home, port = Path(folder), free_port()
+        home = Path(folder)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         command = [sys.executable, "-m", "jupyterlab", *LAB_OPTIONS, f"--port={port}", f"--ServerApp.root_dir={root}"]
         with open(home / "lab.log", "w", encoding="utf-8") as log:
             server = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + patience
         try:
-            wait_for(f"http://127.0.0.1:{port}", server, home / "lab.log", patience)
-            yield f"http://127.0.0.1:{port}"
+            while not answers(url):
+                if time.monotonic() > end or server.poll() is not None:
+                    raise Missing("JupyterLab did not start: " + (home / "lab.log").read_text(encoding="utf-8")[-500:])
+                time.sleep(0.25)
+            yield url
         finally:
-            stop(server)
+            server.terminate()  # asked politely, it ends its kernels
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url + "/api/status", timeout=5).close()
+        return True
+    except OSError:
+        return False
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -100,38 +115,8 @@ def environment(home: Path) -> dict[str, str]:
     (config / "page_config.json").write_text(json.dumps(news), encoding="utf-8")
     windowing = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
     (config / "default_setting_overrides.json").write_text(json.dumps(windowing), encoding="utf-8")
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run"}
-    folders["IPYTHONDIR"] = "ipython"
-    threads = {"OMP_WAIT_POLICY": "PASSIVE"}
-    return os.environ | threads | {name: str(home / folder) for name, folder in folders.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url: str, server: subprocess.Popen, log: Path, patience: float) -> None:
-    """Until JupyterLab answers."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            urllib.request.urlopen(url + "/api/status", timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.25)
-    raise Missing("JupyterLab did not start: " + log.read_text(encoding="utf-8")[-500:])
-
-
-def stop(server: subprocess.Popen) -> None:
-    """JupyterLab ends its kernels when it is asked politely."""
-    server.terminate()
-    try:
-        server.wait(30)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    folders = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data", "runtime")}
+    return os.environ | folders | {"IPYTHONDIR": str(home / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 # ------------------------------------------------------------------------------------------- browser
@@ -176,42 +161,41 @@ def assert_sound(page) -> None:
         raise Failure("; ".join(faults))
 
 
-def move_slider(page, box) -> str:
-    """Press the arrow key on the box's first slider; its new value. Raises Failure where the picture stays the same."""
+def change(page, area, act: Callable[[], object], said: str) -> None:
+    """Act, and wait for another picture in the area. Raises Failure where the old one stays."""
     from playwright.sync_api import TimeoutError as TooLong
 
-    before = box.locator(".widget-output img").first.get_attribute("src")
+    before = area.locator(".widget-output img").last.get_attribute("src")
+    act()
+    try:
+        page.wait_for_function(CHANGED, arg=[area.element_handle(), before], timeout=120_000)
+    except TooLong:
+        assert_sound(page)  # an error in the widget says more
+        raise Failure(f"{said}, and the picture stays the same") from None
+    page.wait_for_function(READY)
+
+
+def move_slider(page, box) -> str:
+    """Press the arrow key on the box's first slider; its new value."""
     handle = box.locator(".noUi-handle").first
     handle.scroll_into_view_if_needed()
     handle.focus()
-    value = handle.get_attribute("aria-valuetext")
-    at_the_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-    handle.press("ArrowLeft" if at_the_end else "ArrowRight")
-    try:
-        page.wait_for_function(CHANGED, arg=[box.element_handle(), before], timeout=60_000)
-    except TooLong:
-        assert_sound(page)  # an error in the widget says more
-        raise Failure("the slider was moved, and the picture stays the same") from None
-    page.wait_for_function(READY)
+    value, now, end = (handle.get_attribute(f"aria-value{part}") for part in ("text", "now", "max"))
+    change(page, box, lambda: handle.press("ArrowLeft" if now == end else "ArrowRight"), "the slider was moved")
     return f"{value} → {handle.get_attribute('aria-valuetext')}"
 
 
 def upload(page, picture: Path) -> str:
-    """Give the notebook's last cell for one's own picture a file. Raises Failure where it shows the old picture."""
-    from playwright.sync_api import TimeoutError as TooLong
-
+    """Give the notebook's last cell for one's own picture a file."""
     button = page.locator(UPLOADS).last
     area = button.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea ')]").last
-    before = area.locator(".widget-output img").last.get_attribute("src")
-    with page.expect_file_chooser() as chooser:
-        button.click()
-    chooser.value.set_files(picture)
-    try:
-        page.wait_for_function(LAST_CHANGED, arg=[area.element_handle(), before], timeout=120_000)
-    except TooLong:
-        assert_sound(page)
-        raise Failure("a picture was uploaded, and the old one is still shown") from None
-    page.wait_for_function(READY)
+
+    def choose() -> None:
+        with page.expect_file_chooser() as chooser:
+            button.click()
+        chooser.value.set_files(picture)
+
+    change(page, area, choose, "a picture was uploaded")
     return "uploaded a picture"
 
 

@@ -68,6 +68,16 @@ def shipped(folder: Path, *made: recipes.Recipe, psnr: float = 30.0) -> Path:
     return folder
 
 
+def fresh(folder: Path, networks: dict[str, tuple[str, dict]], change=lambda model: None) -> Path:
+    """A zoo folder of networks without training, (task, network) by name, each changed before it is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, (name, (task, network)) in enumerate(networks.items()):
+        torch.manual_seed(index)
+        change(model := models.build(**network))
+        recipes.write(recipes.Recipe(name, task, network, Plan(4, 1e-3)), model, folder)
+    return folder
+
+
 def png_header(width: int, height: int, mode_byte: int = 2) -> bytes:
     """The start of a PNG file that declares a size, and holds next to no pixels."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, mode_byte, 0, 0, 0))

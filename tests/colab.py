@@ -77,9 +77,8 @@ def click(python: Path, path: Path, folder: Path, origin: Path) -> bool:
     content = folder / path.stem
     content.mkdir()
     book = json.loads(path.read_text(encoding="utf-8").replace('\\"/content\\"', f'\\"{content}\\"'))
-    book["cells"].append(
-        {"cell_type": "code", "id": "probe", "metadata": {}, "execution_count": None, "outputs": [], "source": PROBE}
-    )
+    cell = {"id": "probe", "metadata": {}, "execution_count": None, "outputs": [], "source": PROBE}
+    book["cells"].append(cell | {"cell_type": "code"})
     (content / path.name).write_text(json.dumps(book), encoding="utf-8")
     runner = [str(python), str(ROOT / "notebooks" / "run.py"), "--in-place", str(content / path.name)]
     done = subprocess.run(runner, env=surroundings(folder, origin), cwd=content)
@@ -109,18 +108,10 @@ def surroundings(folder: Path, origin: Path) -> dict[str, str]:
     package = folder / "site" / "google" / "colab"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").touch()
-    given = {
-        "COLAB_RELEASE_TAG": "faked",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "PYTHONPATH": str(package.parent.parent),
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    address = f"https://github.com/{badges.said().repository}.git"
-    given |= {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
-        "GIT_CONFIG_VALUE_0": address,
-    }
+    given = {"COLAB_RELEASE_TAG": "faked", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    given |= {"PYTHONPATH": str(package.parent.parent), "GIT_CONFIG_COUNT": "1"}
+    given |= {"GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf"}
+    given |= {"GIT_CONFIG_VALUE_0": f"https://github.com/{badges.said().repository}.git"}
     return {name: value for name, value in os.environ.items() if name != "COURSE_DATA"} | given
 
 

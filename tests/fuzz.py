@@ -6,24 +6,24 @@
 A case is a folder of files. It passes if the loader returns something valid, or raises its own error with a message of
 one line that names the file. It fails with any other exception, a crash, more than LIMIT seconds, more memory than
 the loader is allowed, a process begun, or a file opened outside of the case's folder. Cases are tried in a
-process of their own, so that a crash is counted and not the end. What fails is kept under build/fuzz. Linux only.
+process of their own; a crash ends those of its loader alone. What fails is kept under build/fuzz. Linux only.
 """
 
 import argparse
+import contextlib
 import importlib
-import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 # slow machine, too, that clears two gigabytes page by page for the largest pictures allowed.
 LIMIT = 60
 FILE = 64 << 20  # bytes that a case may write
-TRIES = 12  # children that may die of one loader before the rest of its cases is given up
+
 HUNG = (-signal.SIGPROF, -signal.SIGALRM)  # exit statuses of a child whose time is up
 FAILED = ("wrong", "crashed", "hung")
 
@@ -53,18 +53,8 @@ def cases(loader, count: int, seed: int) -> Iterator[tuple[str, dict]]:
 
 PROCESSES = ("os.system", "subprocess.Popen", "os.posix_spawn", "os.exec", "os.fork", "os.forkpty", "socket.connect")
 CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
-READABLE = (
-    str(ROOT),
-    sys.prefix,
-    sys.base_prefix,
-    "/usr",
-    "/lib",
-    "/etc",
-    "/proc",
-    "/sys",
-    "/dev/null",
-    "/dev/urandom",
-)
+READABLE = (str(ROOT), sys.prefix, sys.base_prefix)
+READABLE += ("/usr", "/lib", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 
 
 class Watch:
@@ -96,12 +86,13 @@ def loaders(module: str = "fuzz_loaders") -> dict:
     return importlib.import_module(module).LOADERS
 
 
-def child(module: str, names: list, count: int | None, share: int, seed: int, first: dict, folder: str) -> None:
-    """Try the cases of loaders; two lines of JSON for each on the real stdout, which the parent reads."""
-    report, sys.stdout = sys.stdout, sys.stderr
+def child(names: list[str], module: str, count: int | None, share: int, seed: int, limits: tuple, pipe) -> None:
+    """Try the cases of loaders in a folder; the parent hears of each before it is loaded and after."""
+    folder, seconds, errors = limits
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)  # what libraries print
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
-    box, zoo = Path(folder) / "box", Path(folder) / "zoo"
+    box, zoo = folder / "box", folder / "zoo"
     watch = Watch(box, zoo)
     for name in names:
         loader = loaders(module)[name]
@@ -109,21 +100,17 @@ def child(module: str, names: list, count: int | None, share: int, seed: int, fi
         put(loader.good()[0], box)
         loader.load(box)  # so that what is imported and cached on the way is there before anything is counted
         for index, (which, case) in enumerate(cases(loader, loader.cases // share if count is None else count, seed)):
-            if index < first.get(name, 0):
-                continue
             put(case, box)
             base = forget_peak()
-            print(json.dumps({"loader": name, "index": index, "case": which}), file=report, flush=True)
+            pipe.send({"loader": name, "index": index, "case": which})
             start = time.process_time()
-            outcome, said = attempt(loader, box, watch)
+            outcome, said = attempt(loader, box, watch, seconds)
             if outcome != {"good": "accepted", "nasty:": "refused"}.get(which.split()[0], outcome):
                 outcome, said = "wrong", f"was {outcome} {said}"
             facts = {"outcome": outcome, "said": said, "seconds": time.process_time() - start, "peak": peak() - base}
-            if outcome in FAILED:
-                put(case, box)  # as it was before it was loaded
-                keep({"loader": name, "index": index} | facts, box)
-            print(json.dumps(facts), file=report, flush=True)
-        print(json.dumps({"loader": name, "end": True}), file=report, flush=True)
+            put(case, box)  # as it was before it was loaded
+            pipe.send(facts)
+            pipe.recv()  # it is kept, if need be
 
 
 def put(case: dict[str, bytes], box: Path) -> None:
@@ -135,11 +122,11 @@ def put(case: dict[str, bytes], box: Path) -> None:
         (box / name).write_bytes(data)
 
 
-def attempt(loader, box: Path, watch: Watch) -> tuple[str, str]:
+def attempt(loader, box: Path, watch: Watch, seconds: int) -> tuple[str, str]:
     """("accepted" | "refused" | "wrong", what was said)."""
     os.chdir(box)
     watch.seen.clear()
-    limit(loader.memory)
+    limit(loader.memory, seconds)
     try:
         watch.armed = True
         loader.load(box)
@@ -165,14 +152,14 @@ def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
     return "refused", said
 
 
-def limit(more: int | None) -> None:
-    """Allow so much more memory than there is now, files of FILE bytes, LIMIT seconds; None: as much as there is."""
+def limit(more: int | None, seconds: int = 0) -> None:
+    """Allow so much more memory than there is now, files of FILE bytes, some seconds; None: as much as there is."""
     pages, endless = int(Path("/proc/self/statm").read_text().split()[0]), resource.RLIM_INFINITY
     memory = endless if more is None else pages * resource.getpagesize() + more
     resource.setrlimit(resource.RLIMIT_AS, (memory, endless))
     resource.setrlimit(resource.RLIMIT_FSIZE, (endless if more is None else FILE, endless))
-    signal.setitimer(signal.ITIMER_PROF, 0 if more is None else LIMIT)  # it ends the process, whatever that is at
-    signal.setitimer(signal.ITIMER_REAL, 0 if more is None else 10 * LIMIT)
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # it ends the process, whatever that is at
+    signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
 
 
 def forget_peak() -> int:
@@ -190,63 +177,47 @@ def peak() -> int:
 
 
 def run(
-    names: list[str],
-    count: int | None = None,
-    seed: int = 0,
-    *,
-    share: int = 1,
-    module: str = "fuzz_loaders",
-    tell: Callable[[str, list[dict]], None] = lambda name, found: None,
-) -> dict[str, list[dict]]:
-    """All outcomes by loader, of `count` cases each or a share of what a full run has.
+    names: list[str], count: int | None = None, seed: int = 0, share: int = 1, module: str = "fuzz_loaders"
+) -> Iterator[tuple[str, list[dict]]]:
+    """Each loader's name and outcomes, of `count` cases or a share of what a full run has.
 
-    A child that dies or hangs is followed by another, from the next case. `tell` hears of each loader that is done.
+    A case that kills its child ends its loader; those that are left have another child.
     """
-    results: dict[str, list[dict]] = {name: [] for name in names}
-    left, first, deaths = list(names), {}, 0
-    while left:
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            order = {"module": module, "names": left, "count": count, "share": share, "seed": seed, "first": first}
-            ended = supervise(order | {"folder": folder}, results, tell)
-        left, deaths = [name for name in left if name not in ended], 0 if ended else deaths + 1
-        if left and (deaths > TRIES or not results[left[0]]):
-            raise SystemExit(f"fuzz: {left[0]} kills every child; look at {KEPT}")
-        first = {name: results[name][-1]["index"] + 1 for name in left[:1]}
-    return results
-
-
-def supervise(order: dict, results: dict[str, list[dict]], tell: Callable[[str, list[dict]], None]) -> set[str]:
-    """One child to its end; returns the loaders that it finished."""
+    left, context = list(names), get_context("spawn")
     KEPT.mkdir(parents=True, exist_ok=True)
-    said = f"fuzz.KEPT, fuzz.LIMIT = fuzz.Path({str(KEPT)!r}), {LIMIT}; fuzz.child(**{order!r})"
-    command = [sys.executable, "-c", f"import sys; sys.path.append({str(ROOT / 'tests')!r}); import fuzz; {said}"]
-    errors = (KEPT / "stderr.txt").open("w")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-    ended, begun = set(), None
-    for line in process.stdout:
-        said = json.loads(line)
-        if "end" in said:
-            ended.add(said["loader"])
-            tell(said["loader"], results[said["loader"]])
-        elif "case" in said:
-            begun = said
-        else:
-            results[begun["loader"]].append(begun | said)
-            begun = None
-    status = process.wait()
-    if begun:  # the child died in this case
-        outcome = "hung" if status in HUNG else "crashed"
-        begun |= {"outcome": outcome, "said": f"exit status {status}", "seconds": 0, "peak": 0}
-        results[begun["loader"]].append(begun)
-        keep(begun, Path(order["folder"]) / "box")
-    return ended
+    while left:
+        found, said = {name: [] for name in left}, {}
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            here, there = context.Pipe()
+            order = (left, module, count, share, seed, (Path(folder), LIMIT, KEPT / "stderr.txt"), there)
+            process = context.Process(target=child, args=order)
+            process.start()
+            there.close()  # so that its end is heard of
+            with contextlib.suppress(EOFError):
+                while True:
+                    said = here.recv()
+                    said |= here.recv()
+                    found[said["loader"]].append(said)
+                    keep(said, Path(folder) / "box")
+                    here.send(None)
+            process.join()
+            if process.exitcode:  # it died in this case
+                if "outcome" in said or not said:
+                    raise SystemExit(f"fuzz: no case of {left[0]} is begun; look at {KEPT / 'stderr.txt'}")
+                outcome = "hung" if process.exitcode in HUNG else "crashed"
+                said |= {"outcome": outcome, "said": f"exit status {process.exitcode}", "seconds": 0, "peak": 0}
+                found[said["loader"]].append(said)
+                keep(said, Path(folder) / "box")
+        done = left[: left.index(said["loader"]) + 1]
+        yield from ((name, found[name]) for name in done)
+        left = left[len(done) :]
 
 
 def keep(result: dict, box: Path) -> None:
-    """Copy the files of a failed case; of a fault that is known three are enough."""
+    """Copy the files of a case if it failed; of a fault that is known three are enough."""
     known = KEPT / result["loader"]
     same = [path for path in known.glob("*/said.txt") if path.read_text() == result["said"]]
-    if len(same) < 3:
+    if result["outcome"] in FAILED and len(same) < 3:
         target = known / f"{result['index']}"
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(box, target, symlinks=True)
@@ -302,14 +273,13 @@ def main() -> int:
         repeat(options.loaders[0], options.repeat.resolve())
         return 0
 
-    def tell(name: str, found: list[dict]) -> None:
+    bad = {}
+    for name, found in run(options.loaders or list(loaders()), options.cases, options.seed):
         print(row(name, found), flush=True)
         if options.write:
             write(name, found)
-
-    results = run(options.loaders or list(loaders()), options.cases, options.seed, tell=tell)
-    bad = [one for found in results.values() for one in found if one["outcome"] in FAILED]
-    for one in {(one["loader"], one["said"]): one for one in reversed(bad)}.values():
+        bad |= {(name, one["said"]): one for one in reversed(found) if one["outcome"] in FAILED}
+    for one in bad.values():
         print(f"{one['loader']}, {one['case']}: {one['outcome']}: {one['said']}")
         print(f"    python tests/fuzz.py {one['loader']} --repeat build/fuzz/{one['loader']}/{one['index']}")
     return 1 if bad else 0

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from builders import photograph, png_chunk, png_header, recipe
+from builders import fresh, photograph, png_chunk, png_header
 from PIL import Image
 
 from helpers import CourseError, codec, datasets, images, models, recipes, sensing, training, zoo
@@ -467,16 +467,14 @@ LOADERS["resume"] = Loader(
 
 def _tiny_zoo(folder: Path) -> None:
     """Networks with few weights that the files of codec and sensing name."""
-    folder.mkdir(exist_ok=True)
-    torch.manual_seed(0)
-    plan, coder = training.Plan(4, 1e-3), models.build("transform", hidden=4)
-    for part in coder.context.networks:
-        torch.nn.init.normal_(part[-1].weight, std=0.05)
-    recipes.write(recipes.Recipe("tiny", "codec", {"kind": "transform", "hidden": 4}, plan=plan), coder, folder)
-    network = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
-    recipes.write(recipes.Recipe("rescsnet-any", "cs", network, plan=plan), models.build(**network), folder)
-    recipes.write(recipe("tiny-x2"), _model(), folder)
-    zoo.WEIGHTS = folder
+
+    def random(model: torch.nn.Module) -> None:
+        for part in getattr(getattr(model, "context", None), "networks", []):
+            torch.nn.init.normal_(part[-1].weight, std=0.05)
+
+    any_ratio = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
+    made = {"tiny": ("codec", {"kind": "transform", "hidden": 4}), "rescsnet-any": ("cs", any_ratio)}
+    zoo.WEIGHTS = fresh(folder, made | {"tiny-x2": ("sr-x2", SMALL)}, random)
     codec.load.cache_clear()
 
 

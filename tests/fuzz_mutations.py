@@ -19,56 +19,40 @@ VALUES = (None, True, 0, -1, 1, 3.5, 1e308, float("nan"), 10**12, 10**30, "", "x
 def damage(data: bytes, rng: random.Random, other: bytes = b"") -> bytes:
     """One to three blind faults: flipped bits, lost, doubled or strange bytes, lying numbers, a splice with `other`."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        data = rng.choice(_BLIND)(data, rng, other)
+        at, new, lost = _fault(rng.choice(FAULTS), data, rng, other)
+        data = data[:at] + new + data[at + lost :]
     return data
 
 
-def _at(data: bytes, rng: random.Random) -> int:
-    """A place in a file; headers, which say what follows, are small and come first."""
-    return rng.randrange(min(len(data), 128) if rng.random() < 0.5 else len(data)) if data else 0
+FAULTS = ("flip", "overwrite", "truncate", "insert", "remove", "double", "lie", "lie", "splice")
 
 
-def _flip(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    at = _at(data, rng)
-    return data[:at] + bytes(byte ^ 1 << rng.randrange(8) for byte in data[at : at + 1]) + data[at + 1 :]
+def _fault(kind: str, data: bytes, rng: random.Random, other: bytes) -> tuple[int, bytes, int]:
+    """Where, which bytes come there, and how many go."""
 
+    def place(data: bytes) -> int:
+        """Headers, which say what follows, are small and come first."""
+        return rng.randrange(min(len(data), 128) if rng.random() < 0.5 else len(data)) if data else 0
 
-def _overwrite(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    at, new = _at(data, rng), rng.randbytes(rng.randint(1, 8))
-    return data[:at] + new + data[at + len(new) :]
-
-
-def _truncate(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    return data[: rng.randrange(len(data) + 1)]
-
-
-def _insert(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    at = _at(data, rng)
-    return data[:at] + rng.choice((rng.randbytes(rng.randint(1, 40)), bytes(rng.randint(1, 300)))) + data[at:]
-
-
-def _remove(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    at = _at(data, rng)
-    return data[:at] + data[at + rng.randint(1, 64) :]
-
-
-def _double(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    at, length = _at(data, rng), rng.randint(1, 200)
-    return data[: at + length] + data[at:]
-
-
-def _lie(data: bytes, rng: random.Random, _: bytes) -> bytes:
-    """A number of 1, 2, 4 or 8 bytes, of either order, that says too little or too much."""
-    at, kind = _at(data, rng), rng.choice(("B", "<H", ">H", "<I", ">I", "<I", ">I", "<Q", ">Q"))
-    new = struct.pack(kind, rng.choice(LIES) % 256 ** struct.calcsize(kind))
-    return data[:at] + new + data[at + len(new) :]
-
-
-def _splice(data: bytes, rng: random.Random, other: bytes) -> bytes:
-    return data[: _at(data, rng)] + other[_at(other, rng) :]
-
-
-_BLIND = (_flip, _overwrite, _truncate, _insert, _remove, _double, _lie, _lie, _splice)
+    if kind == "truncate":
+        return rng.randrange(len(data) + 1), b"", len(data)
+    at = place(data)
+    if kind == "flip":
+        return at, bytes(byte ^ 1 << rng.randrange(8) for byte in data[at : at + 1]), 1
+    if kind == "insert":
+        return at, rng.choice((rng.randbytes(rng.randint(1, 40)), bytes(rng.randint(1, 300)))), 0
+    if kind == "remove":
+        return at, b"", rng.randint(1, 64)
+    if kind == "double":
+        return at, data[at : at + rng.randint(1, 200)], 0
+    if kind == "splice":
+        return at, other[place(other) :], len(data)
+    if kind == "overwrite":
+        new = rng.randbytes(rng.randint(1, 8))
+    else:  # a number of 1, 2, 4 or 8 bytes, of either order, that says too little or too much
+        layout = rng.choice(("B", "<H", ">H", "<I", ">I", "<I", ">I", "<Q", ">Q"))
+        new = struct.pack(layout, rng.choice(LIES) % 256 ** struct.calcsize(layout))
+    return at, new, len(new)
 
 
 # ------------------------------------------------------------------------------------- with a fitting seal

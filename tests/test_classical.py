@@ -7,18 +7,17 @@ from builders import photograph
 
 from helpers import CourseError, baselines, degradations, evaluation, images, metrics
 
+SETTINGS = {
+    "unsharp": {"radius": 1, "amount": 0.5}, "total-variation": {"weight": 0.05}, "wavelet": {"sigma": 0.05},
+    "non-local-means": {"h": 0.05}, "bilateral": {"sigma_color": 0.1, "sigma_spatial": 1.5},
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("name", baselines.METHODS)
 def test_denoisers_remove_noise_and_the_mask_sharpens(name):
     clean = images.luma(photograph(64, 80))
-    settings = {
-        "unsharp": {"radius": 1, "amount": 0.5},
-        "total-variation": {"weight": 0.05},
-        "wavelet": {"sigma": 0.05},
-    }
-    settings |= {"non-local-means": {"h": 0.05}, "bilateral": {"sigma_color": 0.1, "sigma_spatial": 1.5}}
     poor = degradations.gaussian_blur(clean, 0.7) if name == "unsharp" else degradations.gaussian_noise(clean, 0.05)
-    better = baselines.Classical(name, settings[name]).restore(poor)
+    better = baselines.Classical(name, SETTINGS[name]).restore(poor)
     assert better.shape == clean.shape and better.dtype == torch.float32
     assert metrics.psnr(better, clean) > metrics.psnr(poor, clean)
 

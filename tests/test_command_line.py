@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import photograph, pictures, png_header, recipe, shipped
+from builders import fresh, photograph, pictures, png_header, recipe, shipped
 from PIL import Image, ImageCms
-from safetensors.torch import load_file
 
 from helpers import __main__ as command
 from helpers import baselines, codec, images, models, recipes, sensing, zoo
@@ -37,8 +36,7 @@ def home(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     shipped(place / "weights", recipe("good-x2"), recipe("one-x3", 3))
-    for name, (task, network) in FRESH.items():
-        recipes.write(recipes.Recipe(name, task, network, Plan(4)), models.build(**network), place / "weights")
+    fresh(place / "weights", FRESH)
     pictures(place / "set", count=24, height=32, width=36)
     pictures(place / "few", count=1)
     images.save(place / "in.png", photograph(20, 24))
@@ -285,35 +283,24 @@ def test_a_process_ends_with_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".jpg", ".webp"])
-@pytest.mark.parametrize("quality", [None, 30])
-def test_restore_writes_the_networks_picture(place, capsys, suffix, quality):
+@pytest.mark.parametrize("more", ["--tile 16", "--quality 30"])
+def test_restore_writes_the_networks_picture(place, capsys, suffix, more):
     """Lossy formats at a high quality, JPEG with its colours in full, or as the caller says."""
-    if quality and suffix not in (".jpg", ".webp"):
+    kind = {".jpg": "JPEG", ".webp": "WEBP"}.get(suffix)
+    if "quality" in more and not kind:
         pytest.skip("this format has no quality")
     before = set(tree(place))
-    more = ["--quality", quality] if quality else ["--tile", 16]
-    assert run("restore", "in.png", f"out{suffix}", "--task", "sr-x2", "--quiet", *more) == 0
+    assert run("restore", "in.png", f"out{suffix}", "--task", "sr-x2", "--quiet", *more.split()) == 0
     said = capsys.readouterr()
     assert said.err == "" and "48x40 pixels, by good-x2" in said.out
     assert set(tree(place)) - before == {f"out{suffix}"}
     expected = zoo.load("good-x2").restore(images.load_uint8("in.png"))
-    if suffix in (".jpg", ".webp"):
-        kind, options = ("JPEG", {"subsampling": "4:4:4"}) if suffix == ".jpg" else ("WEBP", {})
-        images.to_pillow(expected).save(buffer := io.BytesIO(), kind, quality=quality or 95, **options)
+    if kind:
+        options = {"subsampling": "4:4:4"} if kind == "JPEG" else {}
+        quality = 30 if "quality" in more else 95
+        images.to_pillow(expected).save(buffer := io.BytesIO(), kind, quality=quality, **options)
         expected = images.from_pillow(Image.open(buffer))
     assert (images.load_uint8(f"out{suffix}").int() - expected.int()).abs().max() <= 1
-
-
-def test_restore_turns_a_photograph_as_its_exif_says(place):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    images.save("turned.jpg", photograph(20, 24), exif=exif)
-    assert run("restore", "turned.jpg", "out.png", "--task", "sr-x2", "--quiet") == 0
-    with Image.open("turned.jpg") as stored:
-        upright = stored.transpose(Image.Transpose.ROTATE_270)
-    assert torch.equal(images.load_uint8("out.png"), zoo.load("good-x2").restore(images.from_pillow(upright)))
-    with Image.open("out.png") as written:
-        assert written.size == (40, 48) and written.getexif().get(0x0112, 1) == 1  # turned once, and no more
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
@@ -350,14 +337,6 @@ def test_evaluate_writes_a_table_and_reports_a_bad_picture(place, capsys):
     assert f"{float(rows[0]['psnr']):.2f}" in said.out and not list(place.glob(".*"))
 
 
-def test_check_tells_by_its_code(capsys, monkeypatch, tmp_path):
-    monkeypatch.delenv("COURSE_DATA", raising=False)
-    assert run("check") == 0
-    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "none"))
-    assert run("check") == 1
-    assert "set COURSE_DATA to a folder" in capsys.readouterr().out
-
-
 # ----------------------------------------------------------------------------------------------- train
 
 
@@ -375,12 +354,19 @@ def card(name: str, out: str = "run") -> dict:
 
 def test_train_stop_resume_restore(place, capsys):
     """Stopped after a step and resumed, the weights are those of an unbroken training; then they restore."""
+
+    def said(more: str, line: str = "train tiny-x2 --out run --quiet") -> str:
+        return refused(place, capsys, *f"{line} {more}".split())
+
     assert train("tiny-x2", out="whole") == 0
     Path("run").mkdir()
     Path("run", "stop").touch()
     assert train("tiny-x2") == 0
     assert "stopped at step 1 of 4; go on with --resume --out run" in capsys.readouterr().out
-    assert "stopped at step 1 of 4" in refused(place, capsys, "publish", "run")
+    assert "stopped at step 1 of 4" in said("", "publish run")
+    assert all(hint in said("") for hint in ("run/last.pt: a run is there already", "--resume", "--overwrite", "--out"))
+    for more, hint in (("--batch 3", "batch 2"), ("--seed 7", "seed 0"), ("--lr 0.1", "learning_rate 0.001")):
+        assert f"last.pt: this run began with {hint}" in said(f"--resume {more}")
     assert train("tiny-x2", "--resume") == 0
     assert weights("tiny-x2", "run") == weights("tiny-x2", "whole")
     about = card("tiny-x2")
@@ -392,22 +378,6 @@ def test_train_stop_resume_restore(place, capsys):
     for name in ("tiny-x2.json", "tiny-x2.safetensors"):  # copied into the zoo by hand, it has no figures
         shutil.copy(Path("run", name), "weights")
     assert run(*"restore in.png again.png --task sr-x2 --quiet".split()) == 0
-
-
-def test_a_run_that_is_there_is_kept_unless_told(place, capsys):
-    assert train("tiny-x2") == 0
-    line = refused(place, capsys, *"train tiny-x2 --out run --quiet".split())
-    assert all(hint in line for hint in ("run/last.pt: a run is there already", "--resume", "--overwrite", "--out"))
-    for more, hint in (("--batch 3", "batch 2"), ("--seed 7", "seed 0"), ("--lr 0.1", "learning_rate 0.001")):
-        line = refused(place, capsys, *f"train tiny-x2 --out run --resume --quiet {more}".split())
-        assert f"last.pt: this run began with {hint}" in line
-    assert "last.pt" in refused(place, capsys, *"train other-x2 --out run --resume --quiet".split())
-    assert train("tiny-x2", "--overwrite", "--steps", "3") == 0
-    assert {path.name for path in Path("run").glob("step-*")} == {
-        f"step-000000{step}.safetensors" for step in (1, 2, 3)
-    }
-    Path("run", "last.pt").write_bytes(b"no checkpoint")
-    assert "last.pt" in refused(place, capsys, *"train tiny-x2 --out run --resume --quiet".split())
 
 
 def test_train_begins_with_the_weights_that_it_is_told(place, capsys):
@@ -426,8 +396,7 @@ def test_train_begins_with_the_weights_that_it_is_told(place, capsys):
 def test_train_shares_a_global_batch(place, capsys, monkeypatch):
     """What one process makes of it is what --batch makes; it must divide among the processes."""
     assert train("tiny-x2", "--global-batch", "4") == train("tiny-x2", "--batch", "4", out="second") == 0
-    one, two = (load_file(Path(name, "tiny-x2.safetensors")) for name in ("run", "second"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert weights("tiny-x2", "run") == weights("tiny-x2", "second")
     for size, hint in (("3", "4 patches per step cannot be shared equally by 3 processes"), ("x", "WORLD_SIZE is 'x'")):
         monkeypatch.setenv("WORLD_SIZE", size)
         assert hint in refused(place, capsys, *"train tiny-x2 --global-batch 4 --out third --quiet".split())
@@ -453,35 +422,33 @@ def test_the_original_trains_in_two_stages(place):
     assert about["recipe"]["loss"] == "frobenius-dw-ssim" and about["validation"][0]["psnr"] > 0
 
 
-def queue(*more) -> int:
-    return run("train", "tiny-x2", "other-x2", "--device", "cpu", "--quiet", *more)
-
-
 def test_several_recipes_train_one_after_another_as_each_alone_however_often_they_are_stopped(
     place, capsys, monkeypatch
 ):
-    assert queue("--out", "whole") == 0
-    for name in ("tiny-x2", "other-x2"):
+    names = ("tiny-x2", "other-x2")
+    queue = f"train {' '.join(names)} --device cpu --quiet".split()
+    assert run(*queue, "--out", "whole") == 0
+    for name in names:
         assert train(name, out=f"alone-{name}") == 0
         assert weights(name, f"whole/{name}") == weights(name, f"alone-{name}")
     clock = itertools.count(step=20)
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
-    assert queue("--minutes", "1") == 0
+    assert run(*queue, "--minutes", 1) == 0
     said = capsys.readouterr().out
     assert "of 4; go on with --resume --out runs/tiny-x2" in said and "not begun: other-x2; go on with --resume" in said
     assert not Path("runs/other-x2").exists()
     assert run(*"train tiny-x2 nonsense --minutes 1 --resume --quiet".split()) == 2
     for _ in range(8):
-        assert queue("--minutes", "1", "--resume") == 0
+        assert run(*queue, "--minutes", 1, "--resume") == 0
     assert "tiny-x2: finished before, in runs/tiny-x2" in capsys.readouterr().out
-    for name in ("tiny-x2", "other-x2"):
+    for name in names:
         assert weights(name, f"runs/{name}") == weights(name, f"whole/{name}")
 
 
 def test_a_stop_ends_the_queue_and_a_recipe_that_fails_does_not(place, capsys):
     Path("runs/tiny-x2").mkdir(parents=True)
     Path("runs/tiny-x2/stop").touch()
-    assert queue() == 0
+    assert run(*"train tiny-x2 other-x2 --device cpu --quiet".split()) == 0
     assert "not begun: other-x2; go on with --resume" in capsys.readouterr().out
     assert "runs/tiny-x2/last.pt: a run is there" in refused(place, capsys, *"train other-x2 tiny-x2 --quiet".split())
     assert run(*"train wide-x2 other-x2 --device cpu --quiet".split()) == 2
@@ -492,14 +459,21 @@ def test_a_stop_ends_the_queue_and_a_recipe_that_fails_does_not(place, capsys):
 # ------------------------------------------------------------------- compress, decompress, sense, recover
 
 
-@pytest.mark.parametrize("how", [[], ["--quality", 80], ["--rate", 6], ["--model", codec.DEFAULT]])
-def test_compress_and_decompress(place, capsys, how):
-    assert run("compress", "in.png", "out.bic", *how) == 0
-    said, size = capsys.readouterr().out, Path("out.bic").stat().st_size
-    assert f"{size:,} bytes, {8 * size / 480:.3f} bits per pixel" in said
-    assert run("decompress", "out.bic", "back.png") == 0
+CODED = [("compress in.png out.bic", how) for how in ("", "--quality 80", "--rate 6", f"--model {codec.DEFAULT}")]
+CODED += [("sense in.png out.npz", how) for how in ("", "--ratio 0.25", "--bits 12", f"--model {sensing.DEFAULT}")]
+
+
+@pytest.mark.parametrize(("line", "how"), CODED)
+def test_what_is_compressed_or_sensed_comes_back(place, capsys, line, how):
+    assert run(*line.split(), *how.split()) == 0
+    path = Path(line.split()[-1])
+    said, data = capsys.readouterr().out, path.read_bytes()
+    assert f"{len(data):,} bytes, {8 * len(data) / 480:.3f} bits per pixel" in said
+    assert ("its luma alone" in said) == (path.suffix == ".npz")
+    assert run("decompress" if path.suffix == ".bic" else "recover", path, "back.png") == 0
     assert "24x20 pixels" in capsys.readouterr().out
-    assert torch.equal(images.load_uint8("back.png"), codec.decompress_uint8(Path("out.bic").read_bytes()))
+    expected = codec.decompress_uint8(data) if path.suffix == ".bic" else images.to_uint8(sensing.recover(data))
+    assert torch.equal(images.load_uint8("back.png"), expected)
 
 
 def test_a_rate_that_the_network_cannot_use_is_told(place, capsys):
@@ -509,17 +483,6 @@ def test_a_rate_that_the_network_cannot_use_is_told(place, capsys):
     for how in (["--rate", 0.95 * rate], ["--quality", 100]):
         assert run("compress", "in.png", "out.bic", *how) == 0
         assert "the most" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("how", [[], ["--ratio", 0.25], ["--bits", 12], ["--model", sensing.DEFAULT]])
-def test_sense_and_recover(place, capsys, how):
-    assert run("sense", "in.png", "out.npz", *how) == 0
-    said, size = capsys.readouterr().out, Path("out.npz").stat().st_size
-    assert f"{size:,} bytes, {8 * size / 480:.3f} bits per pixel, its luma alone" in said
-    assert run("recover", "out.npz", "back.png") == 0
-    assert "24x20 pixels" in capsys.readouterr().out
-    expected = images.to_uint8(sensing.recover(Path("out.npz").read_bytes()))
-    assert torch.equal(images.load_uint8("back.png"), expected)
 
 
 # ---------------------------------------------------------------------------------------------- memory

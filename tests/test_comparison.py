@@ -1,10 +1,8 @@
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import comparison, metrics
+from helpers import comparison
 
 
 def rows(method: str, scores: list[float], dataset: str = "mine") -> pd.DataFrame:
@@ -16,15 +14,9 @@ def curve_rows(method: str, shift: float, images: tuple[str, ...] = ("a", "b")) 
     """A codec whose quality is 30 dB + 6·log₂ of its rate, at `shift` times the bits."""
     settings = np.array([1, 2, 3, 4, 5])
     rates = 0.1 * 1.7**settings
-    parts = [
-        pd.DataFrame(
-            {"task": "codec", "dataset": "mine", "image": image, "method": method, "setting": settings}
-        ).assign(
-            bpp=shift * rates, psnr=30 + 6 * np.log2(rates), ms_ssim=0.9, header_bpp=0.0, seconds=0.1, parameters=0
-        )
-        for image in images
-    ]
-    return pd.concat(parts)
+    same = {"task": "codec", "dataset": "mine", "method": method, "setting": settings, "bpp": shift * rates}
+    same |= {"psnr": 30 + 6 * np.log2(rates), "ms_ssim": 0.9, "header_bpp": 0.0, "seconds": 0.1, "parameters": 0}
+    return pd.concat([pd.DataFrame(same | {"image": image}) for image in images])
 
 
 def test_paired_differences_are_far_surer_than_the_pictures_are_alike():
@@ -38,15 +30,11 @@ def test_paired_differences_are_far_surer_than_the_pictures_are_alike():
     assert back.mean == pytest.approx(-found.mean) and back.wins == 40 - found.wins
 
 
-def test_an_interval_holds_zero_where_nothing_is_known():
+def test_an_interval_holds_zero_where_nothing_is_known_and_is_nothing_of_equal_scores():
     table = pd.concat([rows("old", [30, 31, 32, 33, 30, 31]), rows("new", [31, 30, 33, 32, 31, 30])])
     found = comparison.paired(table, "new", "old")
     assert found.low < 0 < found.high and found.wins == 3
-
-
-def test_equal_scores_differ_by_nothing():
-    table = pd.concat([rows("old", [30, 31, 32]), rows("new", [30, 31, 32])])
-    assert comparison.paired(table, "new", "old") == (0, 0, 0, 0, 3)
+    assert comparison.paired(pd.concat([rows("old", [30, 31]), rows("new", [30, 31])]), "new", "old") == (0, 0, 0, 0, 2)
 
 
 @pytest.mark.parametrize("other", ["none", "short"])
@@ -64,13 +52,6 @@ def test_bd_rates_of_curves_that_are_known():
     assert found.loc["half", "BD-PSNR"] == pytest.approx(6, abs=0.1)  # half the bits: 6 · log₂ 2 dB
     each = comparison.bd_rates(table, "half")
     assert list(each.index) == ["a", "b"] and each.tolist() == pytest.approx([-50, -50], abs=0.5)
-
-
-def test_bd_psnr_of_curves_that_do_not_meet_is_nothing():
-    left, right = [(0.1, 30.0), (0.2, 32.0)], [(0.5, 30.0), (0.9, 32.0)]
-    assert math.isnan(metrics.bd_psnr(left, right, 0.1, 1.0))
-    assert math.isnan(metrics.bd_psnr(left, right[:1], 0.1, 1.0))
-    assert metrics.bd_psnr(left, left, 0.1, 1.0) == 0
 
 
 def test_more_bits_for_no_more_quality_are_no_point_of_a_curve():

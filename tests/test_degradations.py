@@ -7,7 +7,7 @@ from builders import photograph
 from PIL import Image
 from scipy import ndimage
 
-from helpers import CourseError, datasets, degradations, evaluation, images, metrics
+from helpers import CourseError, datasets, degradations, evaluation, images
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -41,11 +41,8 @@ def test_flat_pictures_stay_themselves_and_planes_inside(scale):
     plane = torch.linspace(0, 1, 48).expand(1, 48, 48)
     back = degradations.upscale(degradations.downscale(plane, scale), scale)
     assert torch.allclose(back[..., 16:-16], plane[..., 16:-16], atol=1e-5)  # no shift by half a pixel
-
-
-def test_downscale_wants_a_multiple():
-    with pytest.raises(ValueError, match="40x31"):
-        degradations.downscale(torch.zeros(1, 31, 40), 2)
+    with pytest.raises(ValueError, match="36x25"):
+        degradations.downscale(torch.zeros(1, 25, 36), scale)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.3])
@@ -78,12 +75,6 @@ def test_jpeg_is_pillows(channels, quality):
     data = degradations.jpeg_bytes(x, quality)
     assert len(data) <= len(buffer.getvalue())  # optimised tables
     assert torch.equal(images.to_float(degradations.decode(data)), got)
-
-
-def test_jpeg_worsens_with_its_quality():
-    x = photograph(64, 64) + 0.05 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    scores = [metrics.psnr(degradations.jpeg(x, q), images.quantize(x)) for q in (5, 20, 60, 95)]
-    assert scores == sorted(scores)
 
 
 FUNCTIONS = {
@@ -127,8 +118,9 @@ def test_a_network_for_any_quality_or_ratio_covers_each():
     others = [("jpeg-q10", "jpeg-q20"), ("jpeg", "deblock-q20"), ("jpeg-q10", "jpeg"), ("cs", "codec")]
     assert all(degradations.covers(*two) for two in covered) and not any(degradations.covers(*two) for two in others)
     assert degradations.ratio_of("cs-04") == 0.04
-    with pytest.raises(CourseError, match="measures no ratio"):
-        degradations.ratio_of("cs")
+    for task in ("cs", "cs-00", "cs-26", "cs-4", "sr-x2"):
+        with pytest.raises(CourseError):
+            degradations.ratio_of(task)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -149,28 +141,20 @@ def coded(batch: torch.Tensor, seed: int = 0, **options) -> torch.Tensor:
     return degradations.RandomJPEG(**options)(batch, np.random.default_rng(seed))
 
 
-def test_random_jpeg_without_chance_is_jpeg_and_twice_is_worse():
-    batch = batch_of(32)
-    made = coded(batch, quality=30, shifted=0, twice=0, untouched=0)
+def test_random_jpeg_without_chance_is_jpeg_twice_is_worse_some_are_left_alone_and_gray_stays_gray():
+    batch, sure = batch_of(32), {"shifted": 0, "twice": 0, "untouched": 0}
+    made = coded(batch, quality=30, **sure)
     choices = [[images.to_uint8(degradations.jpeg(images.to_float(x), 30, s)) for s in ("4:2:0", "4:2:2", "4:4:4")]
                for x in batch]  # fmt: skip
     assert all(any(torch.equal(y, c) for c in three) for y, three in zip(made, choices, strict=True))
-    twice = coded(batch, quality=30, shifted=0, twice=1, untouched=0)
+    twice = coded(batch, quality=30, **sure | {"twice": 1})
     assert (twice - batch.float()).square().mean() > (made - batch.float()).square().mean()
-
-
-def test_random_jpeg_leaves_some_alone_and_codes_the_others():
     batch = batch_of(200, 16)
-    same = (coded(batch, untouched=0.3) == batch).all(dim=(1, 2, 3)).float().mean()
-    assert 0.2 < same < 0.4
-    assert torch.equal(coded(batch, untouched=1.0), batch)
-
-
-def test_gray_patches_stay_gray():
-    gray = batch_of(8)[:, :1].expand(-1, 3, -1, -1)
+    assert 0.2 < (coded(batch, untouched=0.3) == batch).all(dim=(1, 2, 3)).float().mean() < 0.4
+    gray = batch[:8, :1].expand(-1, 3, -1, -1)
     made = coded(gray, quality=10)
     assert torch.equal(made, made[:, :1].expand(-1, 3, -1, -1))
-    alone = coded(gray, quality=10, shifted=0, twice=0, untouched=0)
+    alone = coded(gray, quality=10, **sure)
     assert torch.equal(alone[0, :1], degradations.for_task("jpeg-q10")(gray[0, :1]))
 
 
@@ -211,7 +195,7 @@ def test_jpeg_leaves_its_steps(top, left, quality, scale):
 def test_coarse_jpeg_is_noticed_and_none_or_a_fine_one_is_not(path):
     clean = images.load_uint8(path)
     assert degradations.without_jpeg_grid(clean)
-    for quality in (5, 10, 40, 75, 88, 95, 98, 100):
+    for quality in (5, 40, 88, 95, 100):
         poor = degradations.for_task(f"jpeg-color-q{quality}")(clean)
         assert degradations.without_jpeg_grid(poor) == (quality > 92), quality
 

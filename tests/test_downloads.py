@@ -1,14 +1,12 @@
 import hashlib
 import http.server
-import io
 import json
 import random
 import re
+import shutil
 import signal
-import tarfile
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -126,9 +124,8 @@ def test_the_next_call_goes_on(server, path):
     assert int(asked[6:-1]) > 0 and path.read_bytes() == BODY and left(path) == ["file.bin"]
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads on this system")
 def test_ctrl_c_keeps_what_came(server, path):
-    if not hasattr(signal, "pthread_kill"):
-        pytest.skip("no signals to threads on this system")
     part = path.with_name("file.bin.part")
 
     def press():
@@ -171,26 +168,18 @@ def test_what_cannot_be_had_or_kept_is_said(server, path, tmp_path):
 # -------------------------------------------------------------------------------------------------- sets
 
 
-def archive(kind: str, members: dict[str, bytes]) -> bytes:
-    box = io.BytesIO()
-    with zipfile.ZipFile(box, "w") if kind == "zip" else tarfile.open(fileobj=box, mode="w:gz") as file:
-        for name, body in members.items():
-            if kind == "zip":
-                file.writestr(name, body)
-            else:
-                head = tarfile.TarInfo(name)
-                head.size = len(body)
-                file.addfile(head, io.BytesIO(body))
-    return box.getvalue()
-
-
 @pytest.fixture(params=["zip", "tgz"])
 def shop(request, server, tmp_path, monkeypatch):
     """A catalogue of a set in an archive, `boxed`, and one of single pictures, `single`; image sets in data/."""
     files = {path.name: path.read_bytes() for path in sorted(pictures(tmp_path / "source", 6).iterdir())}
     inside = {f"top/a/{name}": body for name, body in files.items()} | {"top/b/0.png": files["000.png"], "top/c": b""}
     server.files = {f"/single/{name}": body for name, body in files.items()}
-    server.files[f"/x.{request.param}"] = body = archive(request.param, inside)
+    for name, body in inside.items():
+        (path := tmp_path / "inside" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+    kind = {"zip": "zip", "tgz": "gztar"}[request.param]
+    body = Path(shutil.make_archive(str(tmp_path / "x"), kind, tmp_path / "inside", "top")).read_bytes()
+    server.files[f"/x.{request.param}"] = body
     about = {"title": "t", "page": "https://example.org", "licence": "free", "citation": "c", "megabytes": 1}
     about["groups"] = ["standard"]
     boxed = {"train/A": {"inside": "top/a", "leave_out": ["003.png"]}, "test/B": {"inside": "top/b"}}
@@ -273,8 +262,10 @@ def test_each_entry_is_complete(name):
     entry = REAL[name]
     assert all(len(entry[key]) > 2 for key in ("title", "licence", "citation", "not_tried"))
     assert set(entry["groups"]) <= {"standard", "training"}
-    digests = [entry["sha256"]] if "url" in entry else []
-    addresses = [entry["page"], *([entry["url"]] if "url" in entry else [])]
+    digests, addresses = (
+        [entry[k] for k in ("sha256",) if k in entry],
+        [entry[k] for k in ("page", "url") if k in entry],
+    )
     for folder, about in entry["folders"].items():
         assert re.fullmatch(r"(train|validation|test)/\w+", folder)
         if "files" in about:
@@ -282,8 +273,7 @@ def test_each_entry_is_complete(name):
             addresses.append(about["url"])
             assert len({Path(file).name for file in about["files"]}) == len(about["files"])
     assert all(address.startswith("https://") for address in addresses)
-    assert digests
-    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+    assert digests and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
 
 
 def test_each_set_of_a_recipe_and_of_a_table_can_be_had():

@@ -45,17 +45,6 @@ def test_psnr_by_hand():
     assert metrics.psnr(photograph(), photograph()) == math.inf
 
 
-def test_ssim_by_its_formula_in_one_window():
-    noisy, clean = (t[:, :11, :11].double() for t in pair(1))
-    offsets = torch.arange(-5, 6).double()
-    weights = torch.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
-    weights /= weights.sum()
-    x, y = ((weights * t).sum() for t in (noisy, clean))
-    xx, yy, xy = ((weights * a * b).sum() for a, b in ((noisy, noisy), (clean, clean), (noisy, clean)))
-    score = (2 * x * y + 1e-4) * (2 * (xy - x * y) + 9e-4) / ((x**2 + y**2 + 1e-4) * (xx - x**2 + yy - y**2 + 9e-4))
-    assert metrics.ssim(noisy, clean) == pytest.approx(score.item(), abs=1e-9)
-
-
 def test_a_batch_has_the_mean_of_its_ssims_and_the_psnr_of_the_joint_error():
     pairs = [pair(seed=seed) for seed in range(3)]
     batch = [torch.stack(part) for part in zip(*pairs, strict=True)]
@@ -109,8 +98,7 @@ def test_ms_ssim_is_one_for_equals_falls_with_noise_and_forgives_it_when_fine():
 
 def test_bits_per_pixel_of_a_size_bytes_and_a_file(tmp_path):
     (tmp_path / "x").write_bytes(bytes(50))
-    for size in (50, bytes(50), tmp_path / "x"):
-        assert metrics.bits_per_pixel(size, torch.zeros(3, 10, 20)) == 2.0
+    assert all(metrics.bits_per_pixel(s, torch.zeros(3, 10, 20)) == 2.0 for s in (50, bytes(50), tmp_path / "x"))
 
 
 # --------------------------------------------------------------------------------------------- PSNR-B
@@ -120,24 +108,17 @@ def test_psnr_b_by_hand():
     """Vertical stripes of 8 pixels, 0 and 0.2: every step of 0.2 lies on a block border, 3 in each of 16 rows."""
     x = (torch.arange(32) // 8 % 2 * 0.2).expand(1, 16, 32).clone()
     border = 3 * 16 * 0.04 / (3 * 16 + 1 * 32)  # vertical borders of 16 pixels, one horizontal of 32
-    factor = math.log2(8) / math.log2(16) * border
     mse = 0.02  # half of the pixels are wrong by 0.2
-    assert metrics.psnr_b(x, torch.zeros_like(x)) == pytest.approx(10 * math.log10(1 / (mse + factor)), abs=1e-4)
+    expected = pytest.approx(10 * math.log10(1 / (mse + math.log2(8) / math.log2(16) * border)), abs=1e-4)
+    for peak in (1, 255):
+        for pictured in (peak * x, peak * x.mT):
+            assert metrics.psnr_b(pictured, torch.zeros_like(pictured), peak) == expected
+    shifted, clean = x.roll(4, dims=-1), torch.zeros_like(x)  # blocks that do not begin in the corner go unseen
+    assert metrics.psnr_b(shifted, clean) == pytest.approx(metrics.psnr(shifted, clean), abs=0.01)
     ramp = torch.linspace(0, 1, 64).expand(1, 40, 64)  # every step alike: no excess at the borders of blocks
     assert metrics.psnr_b(ramp, ramp + 0.1) == pytest.approx(metrics.psnr(ramp, ramp + 0.1), abs=0.01)
     with pytest.raises(ValueError, match="8x20"):
         metrics.psnr_b(torch.zeros(1, 20, 8), torch.zeros(1, 20, 8))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_psnr_b_falls_with_the_blocks_and_not_with_their_place(channels):
-    clean = photograph(96, 104, channels)
-    coded = degradations.jpeg(clean, 8)
-    assert metrics.psnr_b(coded, clean) < metrics.psnr(coded, clean) - 0.1
-    shifted = [t[..., 4:, 4:] for t in (coded, clean)]  # blocks that do not begin in the corner go unseen
-    seen, unseen = (metrics.psnr(*p) - metrics.psnr_b(*p) for p in ([coded, clean], shifted))
-    assert 0 <= unseen < 0.7 * seen
-    assert metrics.psnr_b(255 * coded, 255 * clean, peak=255) == pytest.approx(metrics.psnr_b(coded, clean), abs=1e-3)
 
 
 class OnApple(torch.Tensor):
@@ -191,7 +172,7 @@ def test_bd_rate_looks_only_where_it_is_told():
     assert math.isnan(metrics.bd_psnr(line(3, 40)[:1], anchor, 0.15, 0.6))
 
 
-@pytest.mark.parametrize("rate", [0.18427734375, 0.1, 0.3, 1 / 3, 0.7])
+@pytest.mark.parametrize("rate", [0.18427734375, 1 / 3])
 def test_a_curve_reaches_its_own_ends(rate):
     """As on a NumPy whose vector logarithm differs from Python's in the last digit."""
     curve = [(rate, 24.0), (2 * rate, 27.0), (3 * rate, 29.0)]

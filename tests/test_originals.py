@@ -79,16 +79,13 @@ def npeg_files(folder: Path, model: models.NPEG, protocol: int = 4, order: str =
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_npeg_takes_the_weights_of_the_original(tmp_path, protocol):
+    """Row by row; column by column they are refused."""
     model = randomized(models.NPEG())
     found = originals.load_npeg(*npeg_files(tmp_path, model, protocol))
     assert not found.training
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), found.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_npeg_s_numbers_column_by_column_are_refused(tmp_path, protocol):
     with pytest.raises(CourseError, match="not NPEG's archive"):
-        originals.load_npeg(*npeg_files(tmp_path, models.NPEG(), protocol, order="F"))
+        originals.load_npeg(*npeg_files(tmp_path, model, protocol, order="F"))
 
 
 @pytest.mark.parametrize("content", ["code", "noise", "empty", "swapped", "no w", "bomb", "none"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import CourseError, datasets, degradations, images, losses, metrics, models, wavelets, zoo
+from helpers import datasets, degradations, images, losses, metrics, models, wavelets, zoo
 from helpers.degradations import SENSED_BLOCK as BLOCK
 
 TABLE = {0.25: 26_418_984, 0.20: 21_418_484, 0.15: 16_417_984, 0.10: 11_417_484, 0.04: 5_416_884, 0.01: 2_416_584}
@@ -40,10 +40,10 @@ def test_the_original_maps_pictures_to_pictures_and_learns():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.dim() > 1)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 96, 100), (1, 3, 100, 100)])
-def test_the_original_refuses_other_shapes(shape):
-    with pytest.raises(ValueError, match=r"takes \(N, 1, 100, 100\) alone"):
-        models.ResCSNet(0.01)(torch.zeros(shape))
+def test_the_original_refuses_other_shapes():
+    for shape in ((1, 1, 96, 100), (1, 3, 100, 100)):
+        with pytest.raises(ValueError, match=r"takes \(N, 1, 100, 100\) alone"):
+            models.ResCSNet(0.01)(torch.zeros(shape))
 
 
 def test_counts_follow_the_pixels_of_a_block():
@@ -62,13 +62,6 @@ def test_the_adjoint_is_the_transpose():
     x, y = torch.randn(2, 1, 64, 96, generator=generator), torch.randn(2, 256, 2, 3, generator=generator)
     left = (degradations.block_sense(x, rows) * y).sum()
     assert left.item() == pytest.approx((x * degradations.block_adjoint(y, rows)).sum().item(), rel=1e-4)
-
-
-def test_low_frequencies_give_a_smooth_picture_back():
-    picture = images.to_uint8(photograph(90, 70, 1))
-    found = [degradations.keep_low_frequencies(picture, ratio) for ratio in (0.01, 0.1, 0.25)]
-    values = [metrics.psnr(one.float(), picture.float(), 255) for one in found]
-    assert values == sorted(values) and values[-1] > 25
 
 
 def test_the_first_rows_stay_what_they_were_whatever_follows():
@@ -109,10 +102,10 @@ def test_at_low_ratios_a_picture_is_sensed_at_half_its_size(size):
     assert torch.allclose(whole, model.reconstruct(x, 0.01), atol=1e-5)
 
 
-@pytest.mark.slow
 def test_half_the_size_pays_where_little_is_measured(monkeypatch):
-    """Half a decibel at a ratio of 0.01, as notebook 5 says, with the shipped weights."""
-    network, pictures, means = zoo.load("rescsnet-any"), datasets.load_all(datasets.bundled()), []
+    """Half a decibel at a ratio of 0.01, as notebook 5 says, with the shipped weights, on 256 × 256 pixels of each."""
+    network, means = zoo.load("rescsnet-any"), []
+    pictures = [y[:, :256, :256] for y in datasets.load_all(datasets.bundled())]
     for far in (models.rescsnet.FAR, 0):  # 0: never at half the size
         monkeypatch.setattr(models.rescsnet, "FAR", far)
         scores = [metrics.psnr(network.reconstruct(y, 0.01).float(), y.float(), 255) for y in pictures]
@@ -149,16 +142,6 @@ def test_tiles_equal_the_whole(monkeypatch):
     assert torch.allclose(tiled, whole, atol=1e-5)
     eight = model.reconstruct(images.to_uint8(x), 0.1)
     assert eight.dtype == torch.uint8 and eight.shape == x.shape
-
-
-def test_tasks_name_their_ratio():
-    assert degradations.ratio_of("cs-04") == 0.04 and degradations.covers("cs", "cs-04")
-    assert not degradations.covers("cs", "codec")
-    for task in ("cs", "cs-00", "cs-26", "cs-4", "sr-x2"):
-        with pytest.raises(CourseError):
-            degradations.ratio_of(task)
-    with pytest.raises(CourseError, match="`sense` and `recover`"):
-        degradations.for_task("cs-10")
 
 
 def test_the_second_stage_s_loss_is_the_documented_one():

@@ -2,18 +2,18 @@
 
 import io
 import json
+import math
 import random
 import zipfile
 
 import numpy as np
 import pytest
 import torch
-from builders import photograph
-from hypothesis import given, settings
+from builders import fresh, photograph
+from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import CourseError, images, metrics, models, recipes, sensing, zoo
-from helpers.training import Plan
+from helpers import CourseError, images, sensing, zoo
 
 NETWORK = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
 SRCNN = {"kind": "srcnn", "scale": 2, "kernels": (3, 1, 3)}
@@ -21,13 +21,12 @@ SRCNN = {"kind": "srcnn", "scale": 2, "kernels": (3, 1, 3)}
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_zoo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("zoo")
-    for name in ("rescsnet-any", "other"):
-        torch.manual_seed(len(name))
-        model = models.build(**NETWORK)
-        torch.nn.init.normal_(model.stages[0].head.weight, std=0.02)
-        recipes.write(recipes.Recipe(name, "cs", NETWORK, plan=Plan(4)), model, folder)
-    recipes.write(recipes.Recipe("srcnn", "sr-x2", SRCNN, plan=Plan(4)), models.build(**SRCNN), folder)
+    def random(model):
+        if stages := getattr(model, "stages", None):
+            torch.nn.init.normal_(stages[0].head.weight, std=0.02)
+
+    made = {"rescsnet-any": ("cs", NETWORK), "other": ("cs", NETWORK), "srcnn": ("sr-x2", SRCNN)}
+    folder = fresh(tmp_path_factory.mktemp("zoo"), made, random)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(zoo, "WEIGHTS", folder)
         yield folder
@@ -39,22 +38,31 @@ def data() -> bytes:
 
 
 def rewritten(data: bytes, changes: dict) -> bytes:
-    """The file with other arrays, or with other values in `about`."""
+    """The file with other arrays, none or an archive in their place, or with other values in `about`."""
     with np.load(io.BytesIO(data)) as archive:
         arrays = dict(archive)
     about = json.loads(arrays["about"].tobytes()) | {key: value for key, value in changes.items() if key not in arrays}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays | {key: value for key, value in changes.items() if key in arrays})
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in (arrays | {key: value for key, value in changes.items() if key in arrays}).items():
+            body = io.BytesIO(array if isinstance(array, bytes) else b"")
+            if isinstance(array, np.ndarray):
+                np.save(body, array)
+            if array is not None:
+                file.writestr(f"{name}.npy", body.getvalue())
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize(("size", "ratio"), [((11, 11), 0.25), ((33, 65), 0.04), ((100, 100), 0.25), ((1, 90), 0.04)])
-def test_any_size_comes_back(size, ratio):
-    picture = photograph(*size, 1)
-    recovered = sensing.recover(sensing.sense(picture, ratio, bits=16))
-    direct = zoo.load("rescsnet-any").reconstruct(images.quantize(picture), ratio)
-    assert recovered.shape == picture.shape and torch.allclose(recovered, direct, atol=5e-3)
+def test_any_size_comes_back_and_nearer_with_more_bits(size, ratio):
+    picture, network = photograph(*size, 1), zoo.load("rescsnet-any")
+    direct, off = network.reconstruct(images.quantize(picture), ratio), []
+    for bits in (4, 8, 16):
+        recovered = sensing.recover(sensing.sense(picture, ratio, bits))
+        assert recovered.shape == picture.shape
+        off.append((recovered - direct).abs().max().item())
+    assert off == sorted(off, reverse=True) and off[-1] < 5e-3
 
 
 @given(bits=st.integers(2, 16), seed=st.integers(0, 99))
@@ -87,12 +95,6 @@ def test_of_colour_the_luma_is_sensed_in_full_range():
         assert back[..., :24].float().mean() < 3 and back[..., 40:].float().mean() > 252
 
 
-def test_quality_rises_with_the_bits():
-    picture = photograph(96, 96, 1)
-    values = [metrics.psnr(sensing.recover(sensing.sense(picture, 0.25, bits)), picture) for bits in (3, 5, 8)]
-    assert values == sorted(values) and values[2] > values[0] + 3
-
-
 def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     path = tiny_zoo / "other.json"
     data = sensing.sense(photograph(40, 50, 1), 0.1, model=path)
@@ -102,78 +104,58 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     assert sensing.recover(data, path).shape == (1, 40, 50)
 
 
-@pytest.mark.parametrize(
-    ("size", "options", "said"),
-    [
-        (40, {"ratio": 0.3}, "above 0 and at most 0.25"),
-        (40, {"ratio": float("nan")}, "not nan"),
-        (40, {"ratio": 0.1, "bits": 1}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "bits": 7.5}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "bits": "8"}, "2 to 16 bits"),
-        (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
-        (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels at a ratio of 0.01; take a larger ratio"),
-        (1, {"ratio": 0.25}, "nothing is measured of 1x1 pixels at a ratio of 0.25; take a larger picture"),
-    ],
-)
+UNSENSED = [
+    *((40, {"ratio": ratio}, "above 0 and at most 0.25") for ratio in (0.3, math.nan)),
+    *((40, {"ratio": 0.1, "bits": bits}, "2 to 16 bits") for bits in (1, 7.5, "8")),
+    (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
+    (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels at a ratio of 0.01; take a larger ratio"),
+    (1, {"ratio": 0.25}, "nothing is measured of 1x1 pixels at a ratio of 0.25; take a larger picture"),
+]
+
+
+@pytest.mark.parametrize(("size", "options", "said"), UNSENSED)
 def test_what_cannot_be_sensed_is_said(size, options, said):
     with pytest.raises(CourseError, match=said):
         sensing.sense(photograph(size, size, 1), **options)
 
 
-BOMB = np.zeros(64 << 20, np.uint8)
+NPZ = io.BytesIO()
+np.savez(NPZ, a=np.zeros(3))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *({"height": value} for value in (0, 40.0, True, 41, 10**9)),
-        *({"bits": value} for value in (1, 9, 10**9)),
-        *({"ratio": value} for value in (2.0, 0.25, float("nan"))),
-        *({"model": value} for value in (7, "../rescsnet-any", "x" * 3000, "elsewhere.json", "other", "none")),
-        *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
-        *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), BOMB)),
-        *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
-        {"checksum": 0},
-        {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
-        *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
-    ],
-)
+CHANGES = [
+    *({"height": value} for value in (0, 40.0, True, 41, 10**9)),
+    *({"bits": value} for value in (1, 9, 10**9)),
+    *({"ratio": value} for value in (2.0, 0.25, math.nan)),
+    *({"model": value} for value in (7, "../rescsnet-any", "x" * 3000, "elsewhere.json", "other", "none")),
+    *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
+    *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), np.zeros(64 << 20, np.uint8))),
+    *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
+    *({name: body} for name in ("about", "scales", "measurements") for body in (None, NPZ.getvalue())),
+    {"checksum": 0},
+    {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
+    *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
+]
+SENTENCES = r"^(not a whole file of measurements \(|the file was written|no network)[^\n]*$"
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_a_file_that_makes_no_sense_is_refused_in_one_line(data, changes):
-    with pytest.raises(
-        CourseError, match=r"^(not a whole file of measurements \(|the file was written|no network)"
-    ) as why:
+    with pytest.raises(CourseError, match=SENTENCES):
         sensing.recover(rewritten(data, changes))
-    assert "\n" not in str(why.value)
 
 
-@pytest.mark.parametrize("name", ["about.npy", "scales.npy", "measurements.npy"])
-def test_an_archive_or_nothing_where_an_array_should_be_is_refused(data, name):
-    for body in (data, None):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w") as new:
-            for part in old.namelist():
-                if part != name or body:
-                    new.writestr(part, body if part == name else old.read(part))
-        with pytest.raises(CourseError, match="not a whole file"):
-            sensing.recover(buffer.getvalue())
-
-
-def test_no_damaged_file_is_believed(data):
-    rng, (about, arrays) = random.Random(0), sensing.read(data)
-    for _ in range(2000):
-        damaged = bytearray(data[: rng.randrange(len(data))] if rng.random() < 0.2 else data)
-        for _ in range(rng.randint(1, 4) if damaged else 0):
-            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        try:
-            found = sensing.read(bytes(damaged))
-        except CourseError as why:
-            assert "\n" not in str(why)
-        else:  # flips in parts of an archive that say nothing, such as dates, leave what is read as it was
-            assert found[0] == about and all((found[1][name] == arrays[name]).all() for name in arrays)
-
-
-@settings(max_examples=50, deadline=None)
-@given(content=st.binary(max_size=400))
-def test_whatever_the_bytes_there_is_one_kind_of_error(content):
+@given(seed=st.integers(0, 10**6), cut=st.booleans(), content=st.binary(max_size=400))
+def test_no_damaged_file_is_believed(data, seed, cut, content):
+    rng, (about, arrays) = random.Random(seed), sensing.read(data)
+    damaged = bytearray(data[: rng.randrange(len(data))] if cut else data)
+    for _ in range(rng.randint(1, 4) if damaged else 0):
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+    try:
+        found = sensing.read(bytes(damaged))
+    except CourseError as why:
+        assert "\n" not in str(why)
+    else:  # flips in parts of an archive that say nothing, such as dates, leave what is read as it was
+        assert found[0] == about and all((found[1][name] == arrays[name]).all() for name in arrays)
     with pytest.raises(CourseError):
         sensing.recover(content)

@@ -8,7 +8,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import browser
@@ -31,6 +30,7 @@ TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs"
 def site(tmp_path_factory) -> Path:
     """The folder of the built site; a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
+    assert " ".join(BUILD) in (ROOT / "Makefile").read_text(encoding="utf-8")
     command = [sys.executable, *BUILD, "-d", str(folder / "doctrees"), ".", str(folder / "html")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
@@ -58,10 +58,6 @@ def local(page: Path, address: str) -> tuple[Path, str] | None:
     if parts.scheme or parts.netloc:
         return None
     return (page.parent / unquote(parts.path)).resolve() if parts.path else page, unquote(parts.fragment)
-
-
-def test_the_command_is_the_makefiles():
-    assert " ".join(BUILD) in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_every_source_has_its_page_and_the_home_page_lists_the_notebooks(site, pages):
@@ -100,15 +96,6 @@ def test_every_link_leads_to_a_file_and_its_anchor_or_to_a_file_of_the_repositor
     assert "helpers/baselines.py" in files
     for file in files:
         assert (ROOT / file).exists() and not page_of(ROOT / file, site).is_file(), file
-
-
-def test_addresses_of_the_repository_become_paths():
-    sys.path.insert(0, str(ROOT / "docs" / "tools"))
-    import pages
-
-    text = [f"[a]({pages.REPOSITORY}#results) [b]({pages.FILES}/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
-    pages.prepare(SimpleNamespace(config=SimpleNamespace(root_doc="README")), "docs/new", text)
-    assert text == [f"[a](/README.md#results) [b](/docs/glossary.md) [c]({pages.COLAB}/notebooks/x.ipynb)"]
 
 
 def plain(output: nbformat.NotebookNode) -> str:

@@ -63,6 +63,13 @@ def test_a_streamed_training_resumes_exactly(shards, tmp_path):
     assert same(whole, broken)
 
 
+def refused(capsys, monkeypatch, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["streaming.py", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        streaming.main()
+    return capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "picture"])
 def test_a_damaged_shard_is_one_sentence(shards, damage, monkeypatch, capsys):
     path = Path(shards[0])
@@ -71,20 +78,10 @@ def test_a_damaged_shard_is_one_sentence(shards, damage, monkeypatch, capsys):
             writer.write({"__key__": "a", "png": b"no picture"})
     else:
         path.write_bytes(path.read_bytes()[:700] if damage == "cut" else b"hello")
-    monkeypatch.setattr(sys, "argv", ["streaming.py", "measure", str(path)])
-    with pytest.raises(SystemExit) as end:
-        streaming.main()
-    assert end.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith(f"error: {path}: ")
-    assert ("a.png" in lines[0]) == (damage == "picture")
+    [line] = refused(capsys, monkeypatch, "measure", str(path)).splitlines()
+    assert line.startswith(f"error: {path}: ") and ("a.png" in line) == (damage == "picture")
 
 
-@pytest.mark.parametrize(("what", "wants"), [("pack", "a folder of pictures"), ("train", "two shards or more")])
-def test_one_path_is_not_enough(shards, what, wants, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["streaming.py", what, shards[0]])
-    with pytest.raises(SystemExit) as end:
-        streaming.main()
-    assert end.value.code == 2
-    assert wants in capsys.readouterr().err
+def test_one_path_is_not_enough(shards, monkeypatch, capsys):
+    assert "a folder of pictures" in refused(capsys, monkeypatch, "pack", shards[0])
+    assert "two shards or more" in refused(capsys, monkeypatch, "train", shards[0])
