@@ -21,22 +21,23 @@ def told(monkeypatch):
 
 
 def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, told, capsys):
-    mine = ("def my_a(x): ...\n\n\ncheck.a(my_a)", "Exercise 1.1: passed.\n")
-    network = ("check.b(MyB)", "Build 1.A: not yet. What enters tail is …\n")
-    solution = ("# @title Solution\ncheck.c(solution_c)", "Exercise 1.3: passed.\n")
-    never_run = ("check.d(my_d)", "")
+    mine = ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "Exercise 1.1: passed.\n")
+    network = ("check.edsr(MyEDSR)", "Build 2.B: not yet. What enters tail is …\n")
+    solution = ("# @title Solution\ncheck.psnr(solution_psnr)", "Exercise 1.2: passed.\n")
+    never_run = ("check.turn(my_turn)", "")
     nbformat.write(book(mine, network, solution, never_run), tmp_path / "01_one.ipynb")
     nbformat.write(
-        book(("check.e(my_e)", "Exercise 2.1: not attempted yet. Replace the ...")), tmp_path / "02_two.ipynb"
+        book(("check.entropy(my_entropy)", "Exercise 4.1: not attempted yet. Replace the ...")),
+        tmp_path / "02_two.ipynb",
     )
     nbformat.write(book(mine), tmp_path / "notes.ipynb")
     check.progress(tmp_path)
-    assert capsys.readouterr().out == "Exercises and builds in the saved notebooks: 1 of 3 have passed, 1 not yet.\n"
+    assert capsys.readouterr().out == "Exercises and builds in the saved notebooks: 1 of 4 have passed, 1 not yet.\n"
     (figure, alt), *_ = told
-    assert "1 of 3 have passed" in alt
+    assert "1 of 4 have passed" in alt
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["01_one", "02_two"]
-    assert [text.get_text() for text in axis.texts] == ["1", "A", "1"]
+    assert [text.get_text() for text in axis.texts] == ["1", "B", "4", "1"]
 
 
 def test_elsewhere_the_courses_own_are_read(tmp_path, told, capsys):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,8 +12,8 @@ from ...service.files import DATA
 from .. import plots
 
 NUMBERED = "[0-9]*.ipynb"
-MINE = re.compile(r"^check\.\w+\((?:my_|My)", re.MULTILINE)  # a check of a learner's answer, not of a solution
-SAID = re.compile(r"^(?:Exercise|Build) (\d+\.\w+): (passed|not yet|not attempted)", re.MULTILINE)
+MINE = re.compile(r"^check\.(\w+)\((?:my_|My)", re.MULTILINE)  # a check of a learner's answer, not of a solution
+SAID = re.compile(r"^(?:Exercise|Build) \d+\.\w+: (passed|not yet|not attempted)", re.MULTILINE)
 COLOURS = {"passed": plots.COLOURS[2], "not yet": plots.COLOURS[4], "not attempted": "white"}
 
 
@@ -42,7 +43,8 @@ def results(path: Path) -> dict[str, str]:
     """What was last said of each answer in a notebook, by the exercise's label; not attempted where nothing was."""
     found = {}
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code" and MINE.search("".join(cell["source"])):
-            printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
-            found |= dict(SAID.findall(printed))
+        if cell["cell_type"] == "code" and (mine := MINE.search("".join(cell["source"]))):
+            check = getattr(sys.modules[__package__], mine[1], None)  # of the course, or none that it knows
+            said = SAID.findall("".join("".join(output.get("text", "")) for output in cell["outputs"]))
+            found |= {check.label: said[-1] if said else "not attempted"} if check else {}
     return found
