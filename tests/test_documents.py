@@ -80,7 +80,7 @@ def test_a_file_that_is_named_is_there(document):
 def test_the_guide_has_the_minutes_of_a_notebook_and_of_the_readme(path):
     text = words(path)
     number = str(int(path.stem[:2]))
-    title, cells, whole, exercises = next(row for row in table(GUIDE, "notebook") if row[0].startswith(number))
+    title, cells, whole, exercises, builds = next(row for row in table(GUIDE, "notebook") if row[0].startswith(number))
     readme = next(row for row in table(README, "notebook") if path.name in row[0])
     assert title in readme[0] and cells == readme[2]
     stated = next(text.index(words) and minutes for words, minutes in WORDS.items() if f"about {words}" in text)
@@ -89,6 +89,9 @@ def test_the_guide_has_the_minutes_of_a_notebook_and_of_the_readme(path):
         int(minutes) for minutes, rest in re.findall(r"\*\*Exercise \S+\*\* \((\d+) min(.*?)\)", text) if not rest
     ]
     assert int(exercises) == sum(checked)
+    built = sum(int(minutes) for minutes in re.findall(r"\*\*Build \S+\*\* \((\d+) min\)", text))
+    assert builds == (str(built) if built else "–")
+    assert f"Building the networks takes another {built} minutes" in text or not built
 
 
 def test_the_three_hours_add_up():
@@ -112,6 +115,9 @@ def test_the_features_count_the_exercises():
     labels = {label for path in NOTEBOOKS for label in re.findall(r"\*\*Exercise (\d\.\d)\*\*", words(path))}
     features = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
     assert f"| yes | {len(labels) - 1} with a folded solution" in features  # one is open
+    builds = {label for path in NOTEBOOKS for label in re.findall(r"\*\*Build (\d\.\w)\*\*", words(path))}
+    assert f"| yes | {len(builds)} classes in cells" in features
+    assert builds == set(re.findall(r"\b\d\.[A-Z]\b", GUIDE))
 
 
 def test_the_guide_names_settings_that_there_are():
