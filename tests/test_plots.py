@@ -76,3 +76,17 @@ def test_filters_share_one_symmetric_scale(figures):
     first, second, *_ = figures[0][0].axes
     assert first.images[0].get_clim() == second.images[0].get_clim() == (-0.5, 0.5)
     assert first.images[0].get_array().shape == (8 * 11, 8 * 11)
+
+
+def test_a_diagram_has_the_sizes_of_its_tensors_and_the_layers_of_its_modules(figures):
+    down, up = torch.nn.Conv2d(1, 12, 3, stride=2, padding=1), torch.nn.ConvTranspose2d(12, 1, 2, stride=2)
+    x = torch.rand(1, 1, 8, 12)
+    steps = [("", x), ((down, "ReLU"), down(x)), (up, up(down(x)))]
+    plots.diagram(steps, "A small network.", skips=[(0, 2, "bicubic")])
+    ((figure, alt),) = figures
+    told = [text.get_text() for text in figure.axes[0].texts]
+    assert alt == "A small network."
+    assert [text for text in told if " × " in text] == ["1 × 8 × 12", "12 × 4 × 6", "1 × 8 × 12"]
+    assert {"conv 3×3 / 2\n1 → 12\nReLU", "transposed\nconv 2×2 / 2\n12 → 1", "+ bicubic"} <= set(told)
+    bars = figure.axes[0].patches
+    assert bars[1].get_height() < bars[0].get_height() and bars[1].get_width() > bars[0].get_width()
