@@ -325,6 +325,9 @@ UNSAVED += [(name, photograph(), "unknown picture format", {}) for name in ("x.x
 UNSAVED += [(name, photograph(), r"no quality 90; .* \.jpg", {"quality": 90}) for name in ("x.png", "x.bmp", "x.tif")]
 UNSAVED += [
     ("x.png", torch.zeros(1, 4, 4, dtype=torch.uint16), "uint16", {}),
+    ("x.png", torch.zeros(3, 4, 4, dtype=torch.int64), "int64", {}),
+    ("x.png", torch.full((1, 4, 4), torch.nan), "NaN", {}),
+    ("x.png", np.zeros((4, 4, 3), np.uint8), "not ndarray; of .H, W, C., torch.from_numpy", {}),
     ("nowhere/x.png", photograph(), "nowhere does not exist", {}),
     ("x.jpg", photograph(), r"no quality 101; .* 1 to 100", {"quality": 101}),
     ("x.webp", torch.zeros(1, 16_384, 1), r"16383 pixels.* a .png file", {}),
