@@ -164,7 +164,7 @@ HARMLESS = {
     "a shell line": source(PICTURE, "!" + 88 * "x"),
     "a text at the limit": source(HINT, 110 * "word "),
     "a picture that holds a path": lambda nb: nb.cells[PICTURE].outputs[0].data.update({"image/png": "AA/tmp/Warning"}),
-    **{tag: tagged(tag) for tag in lint.TAGS},
+    **{tag: tagged(tag) for tag in sorted(lint.TAGS)},
     **{text: says(text) for text in ("https://example.org/home/x", "data/tmp/x", "25 pixels/work/day", "Warnings: no")},
 }
 
