@@ -113,3 +113,13 @@ def test_a_file_that_names_another_is_found_and_mended(copy):
     project = copy / "pyproject.toml"  # as in a fork that changed nothing else
     project.write_text(project.read_text(encoding="utf-8").replace('branch = "main"', 'branch = "dev"'))
     assert copy / "notebooks" / "06_benchmarking.ipynb" in badges.outdated(copy, badges.said(copy))
+
+
+def test_the_readme_says_that_its_badges_lead_nowhere_while_they_name_the_placeholder(copy):
+    readme, old = copy / "README.md", badges.said(copy)
+    assert (badges.NOTE in readme.read_text(encoding="utf-8")) == (old.repository == badges.PLACEHOLDER)
+    badges.rewrite(copy, badges.Course(badges.PLACEHOLDER, "main"))
+    title, _, rest = readme.read_text(encoding="utf-8").partition("\n\n")
+    assert title.startswith("# ") and rest.startswith(badges.NOTE)
+    badges.rewrite(copy, NEW)
+    assert "lead nowhere yet" not in readme.read_text(encoding="utf-8")

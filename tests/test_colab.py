@@ -122,7 +122,7 @@ def test_a_host_fetches_the_course_once(monkeypatch, tmp_path):
 @pytest.mark.parametrize("hosted", [False, True])
 def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path, hosted):
     """Elsewhere than in the course's folder, and on a host where the clone failed."""
-    with pytest.raises(AssertionError, match="^No course here: open the notebook in its folder"):
+    with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
         run_cell(monkeypatch, tmp_path, host=tmp_path if hosted else Path("/nowhere"), clones=False)
 
 

@@ -30,6 +30,13 @@ BADGE = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/
 CLONE = re.compile(r"git clone (?:.* --branch ([\w.-]+) )?https://github\.com/([\w.-]+/[\w.-]+)\.git")
 
 
+PLACEHOLDER = "/".join(("your-name", "restoration-course"))  # which no owner has; in parts, so that it stays here
+NOTE = f"""> Badges and links to GitHub lead nowhere yet: they name the placeholder `{PLACEHOLDER}`. Whoever owns this
+> copy runs `make badges REPO=owner/name`, which removes this note, too.
+
+"""
+
+
 class BadgeError(ValueError):
     """A repository or branch that no badge can name, or a file that says none."""
 
@@ -103,8 +110,15 @@ def outdated(root: Path, new: Course) -> dict[Path, str]:
     for path, text in texts.items():
         for old in sorted(repositories):
             text = renamed(text, old, branches, new)
-        right[path] = TABLE.sub(rf"\g<1>{new.repository}\g<3>{new.branch}\g<5>", text)
+        text = TABLE.sub(rf"\g<1>{new.repository}\g<3>{new.branch}\g<5>", text)
+        right[path] = noted(text, new) if path == root / "README.md" else text
     return {path: text for path, text in right.items() if text != texts[path]}
+
+
+def noted(text: str, new: Course) -> str:
+    """The README with the note on the placeholder below its title while that stands, and without it after."""
+    text = text.replace(NOTE, "")
+    return text.replace("\n\n", "\n\n" + NOTE, 1) if new.repository == PLACEHOLDER else text
 
 
 def renamed(text: str, repository: str, branches: set[str], new: Course) -> str:
