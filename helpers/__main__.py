@@ -22,6 +22,7 @@ from .service.files import atomic, refusal
 COMMANDS: dict[str, tuple[Callable, tuple]] = {}  # by name: the function and its options
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 NO_MEMORY = re.compile(r"out of memory|allocate memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
+UNCHANGED = "nothing changed: no trace of JPEG was found to mend"
 MOST_PATCHES = 1 << 16  # in a step; a slip of the finger should not fill the memory
 
 
@@ -262,7 +263,12 @@ def evaluate(options: argparse.Namespace) -> int:
     device, files = devices.check_device(options.device), datasets.folder(options.images)
     how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
     methods = options.methods or (() if options.results else evaluation.methods_for(options.task))
-    methods = dict.fromkeys(methods) | {Path(folder).name: Path(folder) for folder in options.results or ()}
+    folders = {Path(folder).name: Path(folder) for folder in options.results or ()}
+    if len(folders) < len(options.results or ()) or not folders.keys().isdisjoint(methods):
+        raise CourseError(
+            "two methods would have one name; rename a folder of results: a method is called as its folder."
+        )
+    methods = dict.fromkeys(methods) | folders
     how |= {"device": device, "unrounded": options.unrounded}
     table, failures = evaluation.evaluate(options.task, files, methods, **how)
     for line in failures:
@@ -394,22 +400,24 @@ def restore(options: argparse.Namespace) -> int:
         _check_output(output, given)
         images.check_writable(output, size, options.quality)
 
-    pairs = _pairs(options) if folder else [(options.input, options.output)]
+    pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     if not folder:
         check(*pairs[0])
     options.model, failed = options.model or next(iter(zoo.for_task(options.task)), None), 0
     name = options.model and options.model + "+" * options.ensemble
-    model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
+    model, same = zoo.load_for(name, options.task).to(devices.check_device(options.device)), 0
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
             if folder:
                 check(given, output)
             said = _restore_one(model, given, output, options, progress=not (options.quiet or folder))
+            same += UNCHANGED in said
         except Exception as why:  # of a folder, the others are restored all the same
             _tell(why)
             failed += 1
     if folder:
-        said = f"{options.output}: {len(pairs) - failed} pictures restored" + f", {failed} failed" * bool(failed)
+        counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
+        said = f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}"
     if folder or not failed:
         print(said)
     return 2 if failed else 0
@@ -422,15 +430,15 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
     picture = images.load_uint8(given)
     restored = model.restore(picture, tile=options.tile or 0, progress=progress, half=options.half)
     images.save(output, restored, options.quality, **images.attributes(given, options.strip))
-    made = f"by {options.model}"
+    made = f"by {options.model}{'+' * options.ensemble}"
     if restored.shape == picture.shape and (restored == picture).all():
-        made = "nothing changed: no trace of JPEG was found to mend"
+        made = UNCHANGED
     made += "; its transparency lies on white" if images.is_transparent(given) else ""
     return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}"
 
 
-def _pairs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
-    """Each picture of the folder IN with its place in OUT; with --resume those that are not there yet."""
+def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
+    """Each picture of the folder IN with its place in OUT, but with --resume those that are there; and their number."""
     from . import images
 
     inside, out = options.input.resolve(), options.output.resolve()
@@ -439,7 +447,8 @@ def _pairs(options: argparse.Namespace) -> list[tuple[Path, Path]]:
         raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
-    return [pair for pair in pairs if not (options.resume and pair[1].exists())]
+    left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]
+    return left, len(pairs) - len(left)
 
 
 @command(

@@ -259,7 +259,8 @@ def verdict(found: pd.DataFrame) -> str:
     if nearest > 5 * SPREAD:
         return f"None of these is it: the nearest is {nearest:.2f} dB away. Are the pictures the same?"
     if len(rivals) == 1:
-        return "The first is it; the next fits clearly less well."
+        doubt = "" if nearest <= 1.5 * SPREAD else f" It is {nearest:.2f} dB away, so it may be none of these."
+        return f"The first fits; the next fits clearly less well.{doubt}"
     fields = [name for name in (*Protocol._fields, "window") if name in found and rivals[name].nunique() > 1]
     more = "A second set, an SSIM or more digits may help."
     return f"The first {len(rivals)} cannot be told apart; they differ in: {', '.join(fields)}. {more}"

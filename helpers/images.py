@@ -137,7 +137,8 @@ def check_size(path: str | os.PathLike, width: int, height: int) -> None:
 
 def listing(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
     """The pictures of a folder, and of those in it if `deep`, by name. Raises CourseError where there is none."""
-    files = [p for p in Path(folder).glob("**/[!.]*" if deep else "[!.]*") if p.suffix.lower() in SUFFIXES]
+    found = [p for p in Path(folder).glob("**/*" if deep else "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if not files:
         raise CourseError(f"{folder}: no folder with pictures in it (looked for {', '.join(SUFFIXES)}).")
     return sorted(files)

@@ -42,7 +42,7 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
     copies = [value.clone() if isinstance(value, torch.Tensor) else value for value in given]
     try:
         made = function(*copies)
-    except Exception as why:
+    except (Exception, SystemExit) as why:
         raise Fault(f"it raised {type(why).__name__}: {reason(why)}") from why
     if not all(torch.equal(a, b) for a, b in zip(copies, given, strict=True) if isinstance(a, torch.Tensor)):
         raise Fault("it changed what it was given; let it work on a copy (given.clone()).")

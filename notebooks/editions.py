@@ -4,7 +4,8 @@ python notebooks/editions.py student|solutions [--out DIR] [NOTEBOOK ...]
 
 An exercise is a stub, `def my_x(...): ...` and `check.y(my_x)`, and the next code cell, its solution: it begins with
 `# @title Solution`, defines `solution_x`, and ends with `check.y(solution_x)`. Later cells may call `solution_x`.
-A network to build is a class `MyX`, whose `def forward(...): ...` is left out; its solution is `SolutionX`.
+A network to build is a class `MyX`, whose `def forward(...): ...` is left out; its solution is `SolutionX`. A cell that
+shows how it is built is tagged `shows-solution`, and is not in the student's edition.
 """
 
 import argparse
@@ -94,7 +95,8 @@ def student(book: Notebook) -> None:
                 GIVEN.format(**vars(exercise)),
                 nbformat.from_dict({}),
             )
-    book.cells = [cell for cell in book.cells if not is_solution(cell)]
+    shown = [cell for cell in book.cells if "shows-solution" not in cell.metadata.get("tags", [])]
+    book.cells = [cell for cell in shown if not is_solution(cell)]
     for cell in book.cells:
         cell.source = BADGE.sub("", cell.source)
         if cell.cell_type == "code":

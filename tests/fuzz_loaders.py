@@ -139,7 +139,7 @@ def _load_picture(folder: Path) -> None:
     assert image.shape == pixels.shape and pixels.dtype == torch.uint8
     assert 0 <= image.min() and image.max() <= 1
     assert set(image.shape[1:]) == set(images.stored_size(path))
-    assert isinstance(images.colour_profile(path), bytes | None)
+    assert isinstance(images.attributes(path).get("icc_profile"), bytes | None)
 
 
 def _sealed_png(data: bytes, rng: random.Random, other: bytes) -> bytes:

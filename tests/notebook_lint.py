@@ -16,7 +16,7 @@ from notebooks.run import Notebook, code
 
 TAGS = {
     *("nbval-ignore-output", "nbval-skip", "nbval-raises-exception"),
-    *("raises-exception", "hide-input", "changes-when-repeated"),
+    *("raises-exception", "hide-input", "changes-when-repeated", "shows-solution"),
 }
 MOST_LINES = 25
 MOST_COLUMNS = 88  # what a page shows without a scroll bar; notebooks/ruff.toml formats to it

@@ -33,16 +33,26 @@ WRONG = {
     "fsrcnn": [
         ("(12, 56, 1)", "(12, 56, 3)", "your next layer is body.12, Conv2d(12, 56, kernel_size=(3, 3)"),
         (" for _ in range(4)", " for _ in range(3)", "ours is body.10, Conv2d(12, 12"),
-        ("nn.PReLU(convolution.out_channels)", "nn.PReLU()", "your next layer is body.1, PReLU; ours is body.1, PReLU"),
+        (
+            "nn.PReLU(convolution.out_channels)",
+            "nn.PReLU()",
+            "your next layer is body.1, PReLU(num_parameters=1); ours is body.1, PReLU(num_parameters=56)",
+        ),
         ("layers += [convolution, nn.PReLU(convolution.out_channels)]", "layers += [convolution]", "ours is body.1"),
         ('"padding_mode": "replicate"', '"padding_mode": "zeros"', "makes something else; ours is body.0"),
         ("return x[..., 6:-6, 6:-6]", "return x", "It has the shape (1, 1, 108, 108), and ours (1, 1, 96, 96)"),
         ('(2, 2, 2, 2), mode="replicate"', "(2, 2, 2, 2)", "What enters enlarge is not what enters our deconv"),
-        ("x = self.enlarge(x)", "x = x", "calls no more layers; ours goes on with deconv"),
+        ("x = self.enlarge(x)", "x = x", "calls no new layers; ours goes on with deconv"),
     ],
     "edsr": [
         ("range(6)", "range(5)", "your next layer is tail, Conv2d(64, 9"),
         ("range(6)", "range(7)", "ours is tail"),
+        ("(ResidualBlock(64) for _ in range(6))", "[ResidualBlock(64)] * 6", "One layer stands in several places"),
+        (
+            "def forward(self, y):",
+            "@torch.no_grad()\n    def forward(self, y):",
+            "a gradient reaches 0 of its weights, and 28 of ours",
+        ),
         ("first + self.blocks(first)", "self.blocks(first)", "A skip is missing: add what leaves head"),
         ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "A ReLU is too many before it"),
         (" + degradations.upscale(y, SCALE)", "", "A skip is missing: add the enlarged input"),
@@ -52,7 +62,7 @@ WRONG = {
             "clip",
         ),
         ("return x +", "x +", "returns nothing: return the last result"),
-        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "largest difference"),
+        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "does not. By up to "),
         ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x", "forward raised, after tail, Conv2d(64, 9"),
     ],
     "conv_units": [
@@ -81,11 +91,20 @@ WRONG = {
     ],
     "npeg": [
         ("x - 0.5", "x", "What enters encoder.0 is not what enters our encoder.0"),
-        ("logits = logits + 15 * torch.randn_like(logits)", "pass", "In training it should draw noise"),
+        ("logits = logits + 15 * torch.randn_like(logits)", "pass", "In training no noise is added"),
         ("code = (code > 0.5).float()", "pass", "What enters decoder.0 is not what enters our decoder.0"),
         ("return torch.sigmoid(self.decoder(code))", "return self.decoder(code)", "what your network returns does not"),
         ("16, 32, 64, 128)", "16, 32, 128)", "ours is encoder.4, Conv2d(32, 64"),
         ("if self.training:", "if True:", "What enters decoder.0"),
+        ("if not self.training:", "if True:", "a gradient reaches 8 of its weights, and 16 of ours"),
+        ("15 * torch.randn_like", "15 * torch.rand_like", "has the mean 7"),
+        ("15 * torch.randn_like(logits)", "4 * torch.randn_like(logits)", "deviation 4.0, where 0 and 15 are asked"),
+        ("torch.randn_like(logits)", "torch.randn_like(logits[:1])", "the same noise"),
+        (
+            "self.encoder(x - 0.5)",
+            "nn.functional.elu(self.encoder(x - 0.5))",
+            "something else than noise stands between",
+        ),
     ],
 }
 
@@ -96,7 +115,11 @@ WRONG["recovery"] = [
     ("change, features = stage", "change, _ = stage", "What enters stages.1.body.0.first"),
     ("z = z + change", "z = change", "What enters stages.1.head"),
     ("            z = z + missed\n", "", "What enters stages.0.head"),
-    ("zonal_rows(32, 256)", "zonal_rows(32, 102)", "forward raised, before any layer"),
+    (
+        "zonal_rows(32, 256)",
+        "zonal_rows(32, 102)",
+        "Ours has parameters of its own, outside of layers, of the shapes [(256, 32, 32)]",
+    ),
 ]
 
 
@@ -124,6 +147,23 @@ def test_every_build_is_tested_here():
     assert set(WRONG) == set(BUILDS)
 
 
+def test_layers_in_a_list_are_told():
+    class MyEDSR(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.tail = nn.Conv2d(1, 64, 3, padding=1), nn.Conv2d(64, 9, 3, padding=1)
+            self.blocks = [nn.Conv2d(64, 64, 3, padding=1) for _ in range(6)]
+
+        def forward(self, y):
+            x = self.head(y)
+            for block in self.blocks:
+                x = block(x)
+            return self.tail(x)
+
+    assert "A Python list, blocks, hides its layers from PyTorch" in check.edsr.verdict(MyEDSR)
+    assert "give the class itself" in check.edsr.verdict(MyEDSR())
+
+
 @pytest.mark.parametrize("odd", [lambda: 5, lambda: None, lambda: 1 / 0, 7, None])
 def test_what_is_no_network_is_said(odd):
     assert check.edsr.verdict(odd).startswith(("not yet. ", "not attempted yet. "))
@@ -132,10 +172,12 @@ def test_what_is_no_network_is_said(odd):
 def test_a_network_goes_on_with_our_weights(capsys):
     mine, ours = built("edsr")(), zoo.load("edsr-x3")
     assert check.weights(mine, "edsr-x3") is mine
-    assert capsys.readouterr().out == "edsr-x3: your network, our weights: 31.7 dB on the cat's eye, as ours.\n"
+    assert capsys.readouterr().out == "edsr-x3: your network, our weights: 31.7 dB on the cat's eye.\n"
     y = torch.rand(1, 1, 20, 24)
     with torch.inference_mode():
         assert torch.allclose(mine(y), ours(y), atol=1e-5)
+    assert check.weights(models.build("edsr"), "edsr-x3") is not ours
+    assert capsys.readouterr().out == "edsr-x3: ours stands in: 31.7 dB on the cat's eye.\n"
     other = check.weights(models.build("fsrcnn", scale=3), "edsr-x3")
     assert isinstance(other, models.EDSR)
     assert capsys.readouterr().out.startswith("edsr-x3: not yet. In the order of the calls, your next layer is body.0")
@@ -155,7 +197,7 @@ def test_the_same_mistake_is_told_in_stages(capsys):
         check.npeg(lambda: 5)
     first, second, third = capsys.readouterr().out.splitlines()
     assert second.startswith(first) and third.startswith(second) and len(first) < len(second) < len(third)
-    assert "Asked is a class that makes a network that computes what npeg does." in second
+    assert "Asked is what the task above says, layer by layer." in second
     assert "by hand" in third and "by hand" not in second
     for _ in range(2):
         check.largest(lambda *_: 5)

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "claims"
 COLUMNS = ["place", "claim", "carried by"]
-TABLES = ("data/results/", "data/experiments/", "docs/published.csv")
+TABLES = ("data/results/", "data/experiments/", "docs/published.csv", "docs/published_since_2018.csv")
 PAPERS = re.compile(r"https://(?:doi\.org|arxiv\.org|openreview\.net)/")
 BIBLIOGRAPHY = (ROOT / "docs" / "bibliography.md").read_text(encoding="utf-8").casefold()
 NOTEBOOKS = {

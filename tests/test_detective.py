@@ -142,7 +142,7 @@ def test_it_says_when_it_cannot_tell_and_when_nothing_fits(small):
     one = detective.detect("sr-x2", [Claim("small", small, 30.0)])
     near = one.assign(misfit=np.arange(len(one)) * 1.5, distance=0.01)
     assert re.match(r"The first 2 cannot be told apart; they differ in: \w", detective.verdict(near))
-    assert detective.verdict(near.assign(misfit=np.arange(len(one)) * 3.0)).startswith("The first is it")
+    assert detective.verdict(near.assign(misfit=np.arange(len(one)) * 3.0)).startswith("The first fits")
     assert detective.verdict(one.assign(distance=0.4)).startswith("None of these is it: the nearest is 0.40 dB away")
 
 

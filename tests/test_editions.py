@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import notebook_lint as lint
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbformat.validator import iter_validate
 
@@ -38,7 +39,9 @@ def given_cells(path):
 
 
 def functions_of(source):
-    return [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    """Functions and networks, by what they are called with: a network's forward."""
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return {node.name: node if isinstance(node, ast.FunctionDef) else node.body[-1] for node in found}
 
 
 # ------------------------------------------------------------------------------------- the six notebooks
@@ -59,12 +62,15 @@ def test_exercises_are_those_that_the_lint_finds_and_solutions_take_what_stubs_t
     assert [e.solution.id for e in found] == [cell.id for cell in lint.code(book) if lint.is_solution(cell)]
     assert len(found) >= 4
     for exercise in found:
-        functions = {f.name: f for cell in (exercise.stub, exercise.solution) for f in functions_of(cell.source)}
+        functions = functions_of(exercise.stub.source) | functions_of(exercise.solution.source)
         assert ast.unparse(functions[exercise.mine].args) == ast.unparse(functions[exercise.given].args)
     for exercise, source in given_cells(path):
         course = getattr(check, exercise.check).course
         assert source.endswith(f"{exercise.given} = check.usable(check.{exercise.check}, {exercise.mine})")
-        (stub,) = functions_of(exercise.stub.source)
+        (stub,) = functions_of(exercise.stub.source).values()
+        if exercise.mine.startswith("My"):
+            assert isinstance(course(), torch.nn.Module)
+            continue
         assert list(inspect.signature(course).parameters)[: len(stub.args.args)] == [a.arg for a in stub.args.args]
 
 
@@ -76,11 +82,13 @@ def test_the_students_edition_is_the_same_notebook_without_solutions_and_outputs
     text = "\n".join(cell.source for cell in after.cells)
     solutions = editions.exercises(before)
     for exercise in solutions:
-        assert exercise.stub.source in text and f"def {exercise.given}" not in text
-        results = [n for f in functions_of(exercise.solution.source) for n in ast.walk(f) if isinstance(n, ast.Return)]
+        assert exercise.stub.source in text and not re.search(rf"(?:def|class) {exercise.given}\b", text)
+        inside = functions_of(exercise.solution.source).values()
+        results = [n for f in inside for n in ast.walk(f) if isinstance(n, ast.Return)]
         assert not any(ast.unparse(result) in text for result in results)
     given = [e.solution.id for e, _ in given_cells(path)]
     hidden = {e.solution.id for e in solutions} - {*given}
+    hidden |= {cell.id for cell in before.cells if "shows-solution" in cell.metadata.get("tags", [])}
     assert ids(after) == [name for name in ids(before) if name not in hidden]
     changed = {name for name, source in sources(after).items() if source != sources(before)[name]}
     assert changed == {"title", *given}  # the title has lost its badge, which opens the notebook that has them
@@ -98,11 +106,12 @@ def test_a_filled_in_stub_differs_by_its_function_alone(path):
     assert not any("solution_" in cell.source or editions.is_solution(cell) for cell in after.cells)
     for exercise in found:
         filled = sources(after)[exercise.stub.id]
-        first, last = exercise.stub.source.split(f"def {exercise.mine}")[0], f"\n\n\ncheck.{exercise.check}"
+        first = re.split(rf"(?:def|class) {exercise.mine}\b", exercise.stub.source)[0]
+        last = f"\n\n\ncheck.{exercise.check}"
         assert filled.startswith(first) and filled.endswith(f"{last}({exercise.mine})")
         inside = filled.removeprefix(first).split(last)[0]
-        assert inside in re.sub(r"\bsolution_", "my_", exercise.solution.source)
-        assert exercise.mine in {f.name for f in functions_of(inside)}
+        assert inside in re.sub(r"\bSolution(?=[A-Z])", "My", re.sub(r"\bsolution_", "my_", exercise.solution.source))
+        assert exercise.mine in functions_of(inside)
 
 
 # ------------------------------------------------------------------------------- a notebook of five cells

@@ -62,6 +62,6 @@ def test_restore_ensemble_is_the_mean(tmp_path, capsys):
         "fsrcnn-x2",
     ]
     assert main([*arguments, "--ensemble", "--quiet"]) == 0
-    assert "by fsrcnn-x2" in capsys.readouterr().out
+    assert "by fsrcnn-x2+" in capsys.readouterr().out
     wanted = zoo.load_for("fsrcnn-x2+", "sr-x2").restore(images.load_uint8(tmp_path / "in.png"))
     assert torch.equal(images.load_uint8(tmp_path / "x.png"), wanted)

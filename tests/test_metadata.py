@@ -42,7 +42,7 @@ def test_bad_chunks_of_a_png_cost_no_pixels(tmp_path, recwarn, chunk, after):
     for source in (tmp_path / "x.png", io.BytesIO(data)):
         assert torch.equal(images.load(source), chw(RGB))
     assert images.stored_size(tmp_path / "x.png") == (10, 12)
-    assert isinstance(images.colour_profile(tmp_path / "x.png"), bytes | None)
+    assert isinstance(images.attributes(tmp_path / "x.png").get("icc_profile"), bytes | None)
     assert not recwarn
 
 
@@ -60,7 +60,7 @@ def test_sound_metadata_beside_bad_ones_are_kept(tmp_path):
     turned[:, (turned * 255 == torch.tensor([0, 220, 255])[:, None, None]).all(0)] = 1
     image = images.load(tmp_path / "x.png")
     assert torch.equal(image, turned) and not torch.equal(image, chw(ORIENTATIONS[6](RGB)))
-    assert images.colour_profile(tmp_path / "x.png") == b"p" * 200
+    assert images.attributes(tmp_path / "x.png").get("icc_profile") == b"p" * 200
 
 
 BAD_SEGMENTS = {
@@ -102,7 +102,7 @@ BAD_TAGS = {
 def test_bad_tags_of_a_tiff_cost_no_pixels(tmp_path, recwarn, tags, order):
     (tmp_path / "x.tif").write_bytes(tiff(RGB, order=order, t262=2, **tags))
     assert torch.equal(images.load(tmp_path / "x.tif"), chw(RGB))
-    assert images.colour_profile(tmp_path / "x.tif") is None
+    assert images.attributes(tmp_path / "x.tif").get("icc_profile") is None
     assert not recwarn
 
 

@@ -30,7 +30,7 @@ def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, 
         book(("check.entropy(my_entropy)", "Exercise 4.1: not attempted yet. Replace the ...")),
         tmp_path / "02_two.ipynb",
     )
-    nbformat.write(book(mine), tmp_path / "notes.ipynb")
+    nbformat.write(book(("1 + 1", "2")), tmp_path / "notes.ipynb")
     check.progress(tmp_path)
     assert capsys.readouterr().out == "Exercises and builds in the saved notebooks: 1 of 4 have passed, 1 not yet.\n"
     (figure, alt), *_ = told
@@ -40,6 +40,7 @@ def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, 
     assert [text.get_text() for text in axis.texts] == ["1", "B", "4", "1"]
 
 
-def test_elsewhere_the_courses_own_are_read(tmp_path, told, capsys):
+def test_a_folder_without_notebooks_says_so(tmp_path, told, capsys):
+    (tmp_path / "half.ipynb").write_text('{"cells": [', encoding="utf-8")
     check.progress(tmp_path)
-    assert "06_benchmarking" in [label.get_text() for label in told[0][0].axes[0].get_yticklabels()]
+    assert capsys.readouterr().out == f"No saved notebook of this course is in {tmp_path.name}.\n" and not told

@@ -30,7 +30,7 @@ def folder(tmp_path):
 def test_a_folder_keeps_its_structure_and_goes_on_after_a_bad_file(folder, tmp_path, capsys):
     assert restore(folder, tmp_path / "out") == 2
     said = capsys.readouterr()
-    assert said.out == f"{tmp_path / 'out'}: 3 pictures restored, 1 failed\n"
+    assert said.out == f"{tmp_path / 'out'}: 3 restored, 1 failed\n"
     assert said.err.count("\n") == 1 and "bad.png: not a picture" in said.err
     made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert made == {"a.jpg", "sub/a.png", "sub/b.png"}
@@ -42,7 +42,7 @@ def test_resume_leaves_out_what_is_there(folder, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.jpg").write_bytes(b"done before")
     assert restore(folder, tmp_path / "out", "--resume") == 0
-    assert "2 pictures restored" in capsys.readouterr().out
+    assert ": 2 restored, 1 there before\n" in capsys.readouterr().out
     assert (tmp_path / "out/a.jpg").read_bytes() == b"done before"
     assert restore(folder, tmp_path / "out") == 0
     assert Image.open(tmp_path / "out/a.jpg").size == (32, 48)

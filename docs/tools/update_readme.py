@@ -3,9 +3,10 @@
     python docs/tools/update_readme.py [--check]
 
 The tables come from `data/results/*.csv` (one row per picture and method, by `make benchmark`) and, for rows in
-italics, from `docs/published.csv`; what is known of GPUs, from `data/results/gpu.csv` (by `make test-gpu`), or that
-nothing is; the picture from a bundled photograph and the shipped networks. A shipped card's figures are those of its
-tables. `--check` writes nothing and exits with 1 where a table or a card is not that which the results give.
+italics, from `docs/published.csv` (the README's from `docs/published_since_2018.csv`, too); what is known of GPUs, from
+`data/results/gpu.csv` (by `make test-gpu`), or that nothing is; the picture from a bundled photograph and the shipped
+networks. A shipped card's figures are those of its tables. `--check` writes nothing and exits with 1 where a table or a
+card is not that which the results give.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def headlines() -> str:
     from helpers import baselines, comparison, metrics, zoo
 
     lines = ["| task | test set | input | classical | published | ours | by |", "|---|---|--:|--:|---|--:|---|"]
-    published = pd.read_csv(PUBLISHED)
+    newer = pd.read_csv(PUBLISHED.with_name("published_since_2018.csv"))
+    published = pd.concat([pd.read_csv(PUBLISHED), newer[~newer["source"].str.contains("measured once")]])
     for task, (words, dataset) in HEADLINES.items():
         means = pd.read_csv(RESULTS / f"{task}-{dataset}.csv").groupby("method")["psnr"].mean()
         ours = means[[name for name in means.index if (zoo.WEIGHTS / f"{name}.json").is_file()]]

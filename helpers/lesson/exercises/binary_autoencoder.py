@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
-from .build import built
-from .examine import exercise
+from .build import built, run
+from .examine import blame, exercise
 
 BLOCKS = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
 LEVELS = torch.tensor([0.0, 1.0, -3.0, 2.0])
@@ -72,4 +73,27 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
     }
 
 
-npeg = built("4.A", "npeg", noisy=True)
+def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
+    """Wrong where a network like NPEG, in training, does not send a sigmoid of noisy logits to its decoder."""
+    calls, *_ = run(network.double(), torch.cat([x, x]).double(), training=True)  # doubles saturate late
+    logits, code = calls[3].made, calls[4].given
+    undecided = (logits[0].abs() < 4).expand_as(logits)  # where the sigmoid can be undone
+    logits = logits[undecided]
+    noise = (code[undecided].clamp(1e-15, 1 - 1e-15).logit() - logits) / 15
+    first, second = noise.chunk(2)
+    drawn = f"has the mean {15 * noise.mean():.1f} and the standard deviation {15 * noise.std():.1f}"
+    blame(
+        {
+            "In training no noise is added.": noise.abs().max() < 1e-3,
+            "In training all pictures of a batch get the same noise.": torch.allclose(first, second),
+            f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
+                noise.mean().abs() > 0.1 or abs(noise.std() - 1) > 0.1
+            ),
+            "In training, something else than noise stands between the encoder's last layer and the sigmoid.": (
+                (noise[logits > 2].mean() - noise[logits < -2].mean()).abs() > 0.08
+            ),
+        }
+    )
+
+
+npeg = built("4.A", "npeg", also=noisy_code)

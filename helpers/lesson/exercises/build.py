@@ -25,27 +25,25 @@ class Call(NamedTuple):
     made: torch.Tensor
 
     def __str__(self):
-        """Its name, and all that a convolution is given."""
-        about = str(self.layer) if isinstance(self.layer, nn.Conv2d | nn.ConvTranspose2d) else type(self.layer).__name__
-        return f"{self.name or 'the network itself'}, {about}"
+        """Its name, and all that it was made with."""
+        return f"{self.name}, {self.layer}"
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Of the layer's own weights."""
         return [tuple(weight.shape) for weight in own(self.layer)]
 
 
-def built(label: str, name: str, noisy: bool = False, **options) -> Callable:
+def built(label: str, name: str, also: Callable | None = None, **options) -> Callable:
     """A check of a network's class, headed "Build `label`", against the shipped network of that name.
 
     Where none of that name is shipped, it is a kind of network, and ours is a fresh one with these `options`.
-    `noisy`: in training it draws noise.
+    `also(network, x)` raises Wrong where more is wrong with a network that computes what ours does in evaluation.
     """
 
     def check(answer) -> None:
-        asked = f"a class that makes a network that computes what {name} does."
-        print(f"Build {label}: {in_stages(label, check.verdict(answer), asked)}")
+        print(f"Build {label}: {in_stages(label, check.verdict(answer), 'what the task above says, layer by layer.')}")
 
-    check.label, check.network, check.noisy = label, name, noisy
+    check.label, check.network, check.also = label, name, also
     check.course = functools.partial(fresh, name, **options)
     check.verdict = functools.partial(verdict, functools.partial(examine_class, check))
     return check
@@ -62,8 +60,9 @@ def weights(network: nn.Module, name: str) -> nn.Module:
     passed = said == "passed."
     if passed:
         with torch.inference_mode():
-            made = images.quantize(first(network(x))[0].clamp(0, 1))
-        said = f"your network, our weights: {metrics.psnr(made, clean):.1f} dB on the cat's eye, as ours."
+            made = images.quantize(first(network.eval()(x))[0].clamp(0, 1))
+        whose = "ours stands in" if type(network) is type(ours) else "your network, our weights"
+        said = f"{whose}: {metrics.psnr(made, clean):.1f} dB on the cat's eye."
     print(f"{name}: {said}")
     return network if passed else ours
 
@@ -88,6 +87,8 @@ def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 def examine_class(check: Callable, answer: type) -> None:
     """Raise what `examine` raises of the network that a learner's class makes."""
+    if isinstance(answer, nn.Module):
+        raise Wrong("That is a network; give the class itself, without the brackets behind it.")
     ours = zoo.load(check.network) if check.network in zoo.available().index else check.course()
     network = answer()
     if network is None or network is ...:
@@ -96,41 +97,55 @@ def examine_class(check: Callable, answer: type) -> None:
         raise Wrong(f"It makes {type(network).__name__}, not an nn.Module.")
     x = sample(check.network, ours)[0]
     examine(ours, x, network)
-    with torch.inference_mode():
-        twice = [first(network.train()(x)) for _ in range(2)]
-    if check.noisy and alike(*twice):
-        raise Wrong("In evaluation it is right. In training it should draw noise, so that no two calls agree.")
+    narrow = x[..., : 2 * x.shape[-1] // 3]
+    _, made, stopped = run(network, narrow)
+    if stopped or departs(made, run(ours, narrow)[1], {}):
+        raise Wrong(
+            f"It does what ours does for {x.shape[-1]} columns, but not for {narrow.shape[-1]}. {stopped}".strip()
+        )
+    for model in (network, ours):
+        made = first(model.train()(narrow))
+        if made.requires_grad:
+            made.square().sum().backward()
+    learns = [sum(w.grad is not None and bool(w.grad.any()) for w in model.parameters()) for model in (network, ours)]
+    if learns[0] < learns[1]:
+        raise Wrong(f"Right, but in training a gradient reaches {learns[0]} of its weights, and {learns[1]} of ours.")
+    if check.also:
+        check.also(network, x)
 
 
 def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
     """Give a network our weights. Raises Wrong with what departs first, NotAttempted where `forward` does nothing."""
-    x = 4 * x - 1  # its values leave [0, 1], so that a network that clips differs
+    x = 6 * x - 2  # its values leave [0, 1], so that a network that clips differs
     right, wanted, _ = run(ours, x)
     theirs, made, stopped = run(network, x)
     if made is None and not stopped and not theirs:
         raise NotAttempted
+    if [w.shape for w in own(network)] != [w.shape for w in own(ours)]:
+        shapes = [tuple(w.shape) for w in own(ours)]
+        raise Wrong(f"Ours has parameters of its own, outside of layers, of the shapes {shapes}; yours has others.")
     for mine, other in zip(theirs, right, strict=False):
-        alike_in_kind = type(mine.layer) is type(other.layer) or next(mine.layer.children(), None) is not None
-        if not alike_in_kind or mine.shapes() != other.shapes():
-            raise Wrong(f"In the order of the calls, your next layer is {mine}; ours is {other}.")
+        if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
+            raise Wrong(f"In the order of the calls, your next layer is {mine}; ours is {other}.{unseen(network)}")
     if stopped:
         raise Wrong(f"forward raised, {f'after {theirs[-1]}' if theirs else 'before any layer'}: {stopped}")
     if len(theirs) < len(right):
-        count = sum(next(own(layer), None) is not None for layer in network.modules())
-        made_too = f" Your class makes {count} layers with weights; does forward call them all?" * (count > len(theirs))
-        raise Wrong(f"Here your forward calls no more layers; ours goes on with {right[len(theirs)]}.{made_too}")
+        left_out = {name for name, layer in network.named_modules() if name and next(own(layer), None) is not None}
+        left_out = sorted(left_out - {call.name for call in theirs})
+        more = f" It does not call {', '.join(left_out)}." if left_out else unseen(network)
+        raise Wrong(f"Here your forward calls no new layers; ours goes on with {right[len(theirs)]}.{more}")
     if len(theirs) > len(right):
         raise Wrong(f"Your forward calls a layer more than ours: {theirs[len(right)]}.")
     with torch.no_grad():
-        for mine, other in zip(theirs, right, strict=True):
-            for new, old in zip(own(mine.layer), own(other.layer), strict=True):
+        for mine, other in [(network, ours), *((a.layer, b.layer) for a, b in zip(theirs, right, strict=True))]:
+            for new, old in zip(own(mine), own(other), strict=True):
                 new.copy_(old)
     theirs, made, stopped = run(network, x)
     known = {"what the network is given": x, "the enlarged input": enlarged(x, wanted)}
     for mine, other in zip(theirs, right, strict=True):
         if hint := departs(mine.given, other.given, known):
             raise Wrong(f"What enters {mine.name} is not what enters our {other.name}. {hint}")
-        if mine.name and (hint := departs(mine.made, other.made, {})):
+        if hint := departs(mine.made, other.made, {}):
             raise Wrong(f"{mine} is given what ours is, and makes something else; ours is {other}. {hint}")
         known |= {f"what enters {mine.name}": other.given, f"what leaves {mine.name}": other.made}
     if made is None:
@@ -139,24 +154,38 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
         raise Wrong(f"All layers agree with ours; what your network returns does not. {hint}")
 
 
-def run(network: nn.Module, x: torch.Tensor) -> tuple[list[Call], torch.Tensor | None, str]:
-    """The calls of a network's layers with weights, what it returns, and what it raised, in a line."""
-    calls, names = {}, {layer: name for name, layer in network.named_modules()}
+def unseen(network: nn.Module) -> str:
+    """Why layers that a class makes may be missing in the calls, in a sentence; empty where nothing tells."""
+    for name, value in vars(network).items():
+        if isinstance(value, list | tuple) and any(isinstance(part, nn.Module) for part in value):
+            return f" A Python list, {name}, hides its layers from PyTorch; make it an nn.ModuleList or nn.Sequential."
+    names = [
+        name for name, layer in network.named_modules(remove_duplicate=False) if next(own(layer), None) is not None
+    ]
+    if len(names) > len({id(layer) for layer in network.modules() if next(own(layer), None) is not None}):
+        return " One layer stands in several places, with the same weights; ours are layers of their own."
+    return ""
 
-    def note(layer: nn.Module, given: tuple, made) -> None:
-        if layer not in calls and given and made is not None:
-            calls[layer] = Call(names[layer], layer, *(first(value).clone() for value in (given, made)))
 
-    hooks = [layer.register_forward_hook(note) for layer in names if next(own(layer), None) is not None]
+def run(network: nn.Module, x: torch.Tensor, training: bool = False) -> tuple[list[Call], torch.Tensor | None, str]:
+    """The first calls of a network's layers with weights, what it returns, and what it raised, in a line."""
+    calls, names = {}, {layer: name for name, layer in network.named_modules() if name}
+
+    def note(layer: nn.Module, given: tuple, named: dict, made) -> None:
+        if layer not in calls and made is not None:
+            calls[layer] = Call(names[layer], layer, *(first(v).clone() for v in ((*given, *named.values()), made)))
+
+    weighty = [layer for layer in names if next(own(layer), None) is not None]
+    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in weighty]
     made, stopped = None, ""
     try:
         with torch.inference_mode():
-            made = first(network.eval()(x))
+            made = first(network.train(training)(x.clone()))
     except Exception as why:  # whatever a learner's forward raises is an answer to explain
         stopped = f"{type(why).__name__}: {reason(why)}"
     for hook in hooks:
         hook.remove()
-    return sorted(calls.values(), key=lambda call: call.name != ""), made, stopped  # first the network itself
+    return list(calls.values()), made, stopped
 
 
 def own(layer: nn.Module) -> Iterator[torch.Tensor]:
@@ -184,9 +213,9 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     if alike(mine, right):
         return ""
     hints = {
-        "It is clipped to [0, 1]: leave that to restore(), or no loss can pull it back.": (mine, right.clamp(0, 1)),
         "A ReLU is missing before it.": (mine.relu(), right),
         "A ReLU is too many before it.": (mine, right.relu()),
+        "It is clipped to [0, 1]: leave that to restore(), or no loss can pull it back.": (mine, right.clamp(0, 1)),
     }
     for what, value in known.items():
         if value.shape == right.shape:
@@ -196,10 +225,14 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     for hint, (one, other) in hints.items():
         if alike(one, other):
             return hint
-    if alike(mine.flatten().sort().values, right.flatten().sort().values):
+    if torch.equal(mine.flatten().sort().values, right.flatten().sort().values):
         return "The numbers are right, their order is not: look at how they are laid out as a picture."
     at = torch.unravel_index((mine - right).abs().argmax(), right.shape)
-    return f"The largest difference is {(mine - right)[at].item():+.3g}, at {tuple(int(i) for i in at)}."
+    other = [channel for channel in range(right.shape[1]) if not alike(mine[:, channel], right[:, channel])]
+    where = f"only channels {other[0]} to {other[-1]} differ, " if len(other) < right.shape[1] else ""
+    return f"Of {right.shape[1]} channels, {where}by up to {(mine - right)[at].item():+.3g}.".replace(
+        "Of 1 channels, by", "By"
+    )
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:

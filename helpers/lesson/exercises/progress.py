@@ -8,10 +8,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from ...service.files import DATA
 from .. import plots
 
-NUMBERED = "[0-9]*.ipynb"
 MINE = re.compile(r"^check\.(\w+)\((?:my_|My)", re.MULTILINE)  # a check of a learner's answer, not of a solution
 SAID = re.compile(r"^(?:Exercise|Build) \d+\.\w+: (passed|not yet|not attempted)", re.MULTILINE)
 COLOURS = {"passed": plots.COLOURS[2], "not yet": plots.COLOURS[4], "not attempted": "white"}
@@ -20,11 +18,12 @@ COLOURS = {"passed": plots.COLOURS[2], "not yet": plots.COLOURS[4], "not attempt
 def progress(folder: str | os.PathLike = ".") -> None:
     """Draw the exercises and builds of each notebook in a folder, and print how many have passed.
 
-    It reads the outputs that are stored there, so save a notebook first. Nothing leaves this machine. Where the folder
-    has no numbered notebooks, those of the course are read.
+    It reads the outputs that are stored there, so save a notebook first. Nothing leaves this machine.
     """
-    files = sorted(Path(folder).glob(NUMBERED)) or sorted((DATA.parent / "notebooks").glob(NUMBERED))
-    books = {path.stem: found for path in files if (found := results(path))}
+    books = {path.stem: found for path in sorted(Path(folder).glob("*.ipynb")) if (found := results(path))}
+    if not books:
+        print(f"No saved notebook of this course is in {Path(folder).resolve().name}.")
+        return
     figure, axis = plt.subplots(figsize=(7, 0.4 * len(books) + 0.6), layout="constrained")
     for row, found in enumerate(books.values()):
         for place, (label, said) in enumerate(found.items()):
@@ -42,7 +41,11 @@ def progress(folder: str | os.PathLike = ".") -> None:
 def results(path: Path) -> dict[str, str]:
     """What was last said of each answer in a notebook, by the exercise's label; not attempted where nothing was."""
     found = {}
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):  # half saved, or no notebook
+        return {}
+    for cell in cells:
         if cell["cell_type"] == "code" and (mine := MINE.search("".join(cell["source"]))):
             check = getattr(sys.modules[__package__], mine[1], None)  # of the course, or none that it knows
             said = SAID.findall("".join("".join(output.get("text", "")) for output in cell["outputs"]))
