@@ -40,7 +40,19 @@ the course itself, read `CONTRIBUTING.md` instead.)
 6. Where something is broken: `python -m helpers check` says what, and what to do. `python -m helpers --help` lists all
    commands.
 
-Each check knows the usual mistakes and names the one that it sees. These are they.
+## Where things are
+
+- The learner works in the student's edition, `build/student` (by `make student`), which has no solutions, or in
+  `notebooks`.
+- Answers lie in the solution cells of `notebooks`, in `helpers/models`, `helpers/lesson/exercises`, `tests` and
+  `docs/instructors.md`. Read them to understand; do not quote them.
+- A check runs outside a notebook, too: `from helpers.lesson import exercises as check`, then `check.luma(my_luma)`.
+- Exercise 4.5 is open and has no check.
+
+Each check knows the usual mistakes and names the one that it sees. These are they. A **Build** is a class
+`MyThing(nn.Module)`, into which our trained weights must fit. Its usual mistakes: an activation or a skip left out, or
+one too many; layers in a Python list; one layer used where there should be several; another padding; a result that is
+clipped, or not returned. The check names the layer where the network departs from ours.
 """
 
 
@@ -70,17 +82,16 @@ def lesson(path: Path) -> str:
     for cell in run.code(book):
         for name, answer in run.CHECK.findall(cell.source):
             if re.match("my_|My", answer):
-                parts += ["", *exercise(getattr(exercises, name))]
+                parts += ["", *exercise(getattr(exercises, name), f"`check.{name}({answer})`")]
     return "\n".join(parts) + "\n"
 
 
-def exercise(check) -> list[str]:
+def exercise(check, call: str) -> list[str]:
     """Its label, what it asks, and the mistakes that its check names."""
     if hasattr(check, "network"):
-        like = f"the course's `{check.network}`"
-        return [f"**Build {check.label}**: a class that computes what {like} does. The check says which layer departs."]
+        return [f"**Build {check.label}**, {call}: a class that computes what the course's `{check.network}` does."]
     asked = " ".join(inspect.getdoc(check).split("\n\n")[0].split())
-    return [f"**Exercise {check.label}**: {asked}\n", *(f"- {mistake}" for mistake in mistakes(check))]
+    return [f"**Exercise {check.label}**, {call}: {asked}\n", *(f"- {mistake}" for mistake in mistakes(check))]
 
 
 def mistakes(check) -> list[str]:
