@@ -22,6 +22,7 @@ from .service.files import atomic, refusal
 COMMANDS: dict[str, tuple[Callable, tuple]] = {}  # by name: the function and its options
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 NO_MEMORY = re.compile(r"out of memory|allocate memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
+LEFT_OUT = "left out: "
 UNCHANGED = "nothing changed: no trace of JPEG was found to mend"
 MOST_PATCHES = 1 << 16  # in a step; a slip of the finger should not fill the memory
 
@@ -403,20 +404,22 @@ def restore(options: argparse.Namespace) -> int:
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     if not folder:
         check(*pairs[0])
-    options.model, failed = options.model or next(iter(zoo.for_task(options.task)), None), 0
+    options.model = options.model or next(iter(zoo.for_task(options.task)), None)
+    same = less = failed = 0
     name = options.model and options.model + "+" * options.ensemble
-    model, same = zoo.load_for(name, options.task).to(devices.check_device(options.device)), 0
+    model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
             if folder:
                 check(given, output)
             said = _restore_one(model, given, output, options, progress=not (options.quiet or folder))
-            same += UNCHANGED in said
+            same, less = same + (UNCHANGED in said), less + (LEFT_OUT in said)
         except Exception as why:  # of a folder, the others are restored all the same
             _tell(why)
             failed += 1
     if folder:
         counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
+        counts["without transparency, 16 bits or more pictures that they had"] = less
         said = f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}"
     if folder or not failed:
         print(said)
@@ -433,7 +436,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
     made = f"by {options.model}{'+' * options.ensemble}"
     if restored.shape == picture.shape and (restored == picture).all():
         made = UNCHANGED
-    made += "; its transparency lies on white" if images.is_transparent(given) else ""
+    made += f"; {LEFT_OUT}{', '.join(parts)}" if (parts := images.left_out(given)) else ""
     return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}"
 
 

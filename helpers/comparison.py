@@ -81,6 +81,7 @@ def joined(tables: dict[str, pd.DataFrame], score: str = "psnr") -> pd.DataFrame
     stems = [Path(name).stem for name in tables]
     labels = stems if len(set(stems)) == len(stems) else tables
     every = pd.concat([table.assign(table=label) for label, table in zip(labels, tables.values(), strict=True)])
+    every["method"] = every["method"].astype(str)  # somebody may call it 1
     every = every.drop_duplicates([*KEYS, score])
     several = every["method"].isin(every[every.duplicated(KEYS)]["method"])
     every["method"] = every["method"].mask(several, every["table"] + ":" + every["method"])

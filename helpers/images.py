@@ -81,9 +81,16 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
     return _read(path, find)
 
 
-def is_transparent(path: str | os.PathLike) -> bool:
-    """Whether a picture file has transparency, which `load` lays on white."""
-    return _read(path, lambda picture: "A" in picture.getbands() or "transparency" in picture.info)
+def left_out(path: str | os.PathLike) -> list[str]:
+    """What a picture file has that `load_uint8` does not keep, in words."""
+
+    def find(picture: Image.Image) -> dict[str, bool]:
+        frames = getattr(picture, "n_frames", 1)
+        transparent = "A" in picture.getbands() or "transparency" in picture.info
+        deep = picture.mode in DEEP
+        return {"transparency, laid on white": transparent, f"{frames - 1} more pictures": frames > 1, "16 bits": deep}
+
+    return [what for what, true in _read(path, find).items() if true]
 
 
 def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:

@@ -42,7 +42,7 @@ def test_resume_leaves_out_what_is_there(folder, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.jpg").write_bytes(b"done before")
     assert restore(folder, tmp_path / "out", "--resume") == 0
-    assert ": 2 restored, 1 there before\n" in capsys.readouterr().out
+    assert ": 2 restored, 1 there before" in capsys.readouterr().out
     assert (tmp_path / "out/a.jpg").read_bytes() == b"done before"
     assert restore(folder, tmp_path / "out") == 0
     assert Image.open(tmp_path / "out/a.jpg").size == (32, 48)
@@ -71,9 +71,16 @@ def test_who_took_it_when_and_where_stays_and_what_is_of_the_old_pixels_goes(fol
     assert not {271, 306, 274, 0x8769, 0x8825} & set(bare)
 
 
-def test_transparency_is_said(folder, tmp_path, capsys):
+def test_what_is_left_out_is_said(folder, tmp_path, capsys):
     assert restore(folder / "sub/b.png", tmp_path / "b.png") == 0
-    assert capsys.readouterr().out.endswith("by fsrcnn-x2; its transparency lies on white\n")
+    assert capsys.readouterr().out.endswith("by fsrcnn-x2; left out: transparency, laid on white\n")
+    frames = [Image.new("L", (9, 9), shade) for shade in (0, 99, 200)]
+    frames[0].save(tmp_path / "three.tif", save_all=True, append_images=frames[1:])
+    assert restore(tmp_path / "three.tif", tmp_path / "one.png") == 0
+    assert capsys.readouterr().out.endswith("; left out: 2 more pictures\n")
+    Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save(tmp_path / "deep.png")
+    assert restore(tmp_path / "deep.png", tmp_path / "deep2.png") == 0
+    assert capsys.readouterr().out.endswith("; left out: 16 bits\n")
 
 
 def test_a_resolution_that_is_none_is_left_out(folder, tmp_path):
