@@ -22,8 +22,6 @@ from .service.files import atomic, refusal
 COMMANDS: dict[str, tuple[Callable, tuple]] = {}  # by name: the function and its options
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
 NO_MEMORY = re.compile(r"out of memory|allocate memory|_ALLOC_FAILED|not enough memory", re.IGNORECASE)
-LEFT_OUT = "left out: "
-UNCHANGED = "nothing changed: no trace of JPEG was found to mend"
 MOST_PATCHES = 1 << 16  # in a step; a slip of the finger should not fill the memory
 
 
@@ -412,32 +410,33 @@ def restore(options: argparse.Namespace) -> int:
         try:
             if folder:
                 check(given, output)
-            said = _restore_one(model, given, output, options, progress=not (options.quiet or folder))
-            same, less = same + (UNCHANGED in said), less + (LEFT_OUT in said)
+            said, unchanged, lost = _restore_one(model, given, output, options, not (options.quiet or folder))
+            same, less = same + unchanged, less + lost
         except Exception as why:  # of a folder, the others are restored all the same
             _tell(why)
             failed += 1
     if folder:
         counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
-        counts["without transparency, 16 bits or more pictures that they had"] = less
+        counts["with something left out (transparency, 16 bits, more pictures)"] = less
         said = f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}"
     if folder or not failed:
         print(said)
     return 2 if failed else 0
 
 
-def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, progress: bool) -> str:
-    """Restore a picture into a file; returns what is to be said of it."""
+def _restore_one(
+    model, given: Path, output: Path, options: argparse.Namespace, progress: bool
+) -> tuple[str, bool, bool]:
+    """Restore a picture into a file: what is to be said, whether nothing has changed, and whether something is lost."""
     from . import images
 
-    picture = images.load_uint8(given)
+    picture, lost = images.load_uint8(given), images.left_out(given)
     restored = model.restore(picture, tile=options.tile or 0, progress=progress, half=options.half)
     images.save(output, restored, options.quality, **images.attributes(given, options.strip))
-    made = f"by {options.model}{'+' * options.ensemble}"
-    if restored.shape == picture.shape and (restored == picture).all():
-        made = UNCHANGED
-    made += f"; {LEFT_OUT}{', '.join(parts)}" if (parts := images.left_out(given)) else ""
-    return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}"
+    unchanged = restored.shape == picture.shape and bool((restored == picture).all())
+    made = "nothing changed: no trace of JPEG was found to mend" if unchanged else f"by {options.model}"
+    made += "+" * (options.ensemble and not unchanged) + f"; left out: {', '.join(lost)}" * bool(lost)
+    return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}", unchanged, bool(lost)
 
 
 def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:

@@ -106,21 +106,20 @@ WRONG = {
             "something else than noise stands between",
         ),
     ],
+    "recovery": [
+        ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),
+        ("z + missed + 0.5", "z + 0.5", "what your network returns does not"),
+        ("range(6)", "range(5)", "ours goes on with stages.5.head"),
+        ("change, features = stage", "change, _ = stage", "What enters stages.1.body.0.first"),
+        ("z = z + change", "z = change", "What enters stages.1.head"),
+        ("            z = z + missed\n", "", "What enters stages.0.head"),
+        (
+            "zonal_rows(32, 256)",
+            "zonal_rows(32, 102)",
+            "Ours has parameters of its own, outside of layers, of the shapes [(256, 32, 32)]",
+        ),
+    ],
 }
-
-WRONG["recovery"] = [
-    ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),
-    ("z + missed + 0.5", "z + 0.5", "what your network returns does not"),
-    ("range(6)", "range(5)", "ours goes on with stages.5.head"),
-    ("change, features = stage", "change, _ = stage", "What enters stages.1.body.0.first"),
-    ("z = z + change", "z = change", "What enters stages.1.head"),
-    ("            z = z + missed\n", "", "What enters stages.0.head"),
-    (
-        "zonal_rows(32, 256)",
-        "zonal_rows(32, 102)",
-        "Ours has parameters of its own, outside of layers, of the shapes [(256, 32, 32)]",
-    ),
-]
 
 
 @pytest.mark.parametrize("name", BUILDS)

@@ -67,17 +67,19 @@ def weights(network: nn.Module, name: str) -> nn.Module:
     return network if passed else ours
 
 
+def shipped(name: str) -> bool:
+    """Whether a name is a network's that the course ships."""
+    return name in zoo.available().index
+
+
 def fresh(name: str, **options) -> nn.Module:
-    """Our network: a shipped one without its weights, or a kind of network."""
-    if name in zoo.available().index:
-        options = zoo.card(name)["network"]
-        return models.build(**options)
-    return models.build(name, **options)
+    """Our network: a shipped one without its weights, or a kind of network with these options."""
+    return models.build(**zoo.card(name)["network"]) if shipped(name) else models.build(name, **options)
 
 
 def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """What a network is given, (1, C, h, w), and the clean picture, (C, 96, 96), by the task of its card."""
-    task = zoo.card(name)["task"] if name in zoo.available().index else "jpeg"
+    task = zoo.card(name)["task"] if shipped(name) else "jpeg"
     clean = images.load_uint8(datasets.bundled("chelsea"))[:, 60:156, 150:246]
     clean = clean if getattr(ours, "channels", 1) == 3 else images.luma_uint8(clean)
     spoil = {"jpeg": "jpeg-q20"}.get(task, task)
@@ -89,7 +91,7 @@ def examine_class(check: Callable, answer: type) -> None:
     """Raise what `examine` raises of the network that a learner's class makes."""
     if isinstance(answer, nn.Module):
         raise Wrong("That is a network; give the class itself, without the brackets behind it.")
-    ours = zoo.load(check.network) if check.network in zoo.available().index else check.course()
+    ours = zoo.load(check.network) if shipped(check.network) else check.course()
     network = answer()
     if network is None or network is ...:
         raise NotAttempted
@@ -121,21 +123,7 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
     theirs, made, stopped = run(network, x)
     if made is None and not stopped and not theirs:
         raise NotAttempted
-    if [w.shape for w in own(network)] != [w.shape for w in own(ours)]:
-        shapes = [tuple(w.shape) for w in own(ours)]
-        raise Wrong(f"Ours has parameters of its own, outside of layers, of the shapes {shapes}; yours has others.")
-    for mine, other in zip(theirs, right, strict=False):
-        if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
-            raise Wrong(f"In the order of the calls, your next layer is {mine}; ours is {other}.{unseen(network)}")
-    if stopped:
-        raise Wrong(f"forward raised, {f'after {theirs[-1]}' if theirs else 'before any layer'}: {stopped}")
-    if len(theirs) < len(right):
-        left_out = {name for name, layer in network.named_modules() if name and next(own(layer), None) is not None}
-        left_out = sorted(left_out - {call.name for call in theirs})
-        more = f" It does not call {', '.join(left_out)}." if left_out else unseen(network)
-        raise Wrong(f"Here your forward calls no new layers; ours goes on with {right[len(theirs)]}.{more}")
-    if len(theirs) > len(right):
-        raise Wrong(f"Your forward calls a layer more than ours: {theirs[len(right)]}.")
+    pair_layers(network, theirs, stopped, ours, right)
     with torch.no_grad():
         for mine, other in [(network, ours), *((a.layer, b.layer) for a, b in zip(theirs, right, strict=True))]:
             for new, old in zip(own(mine), own(other), strict=True):
@@ -154,29 +142,49 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
         raise Wrong(f"All layers agree with ours; what your network returns does not. {hint}")
 
 
+def pair_layers(network: nn.Module, theirs: list[Call], stopped: str, ours: nn.Module, right: list[Call]) -> None:
+    """Raise Wrong where a layer that is called next, or a network's own parameters, cannot take our weights."""
+    if [w.shape for w in own(network)] != [w.shape for w in own(ours)]:
+        shapes = [tuple(w.shape) for w in own(ours)]
+        raise Wrong(f"Ours has parameters of its own, outside of layers, of the shapes {shapes}; yours has others.")
+    for mine, other in zip(theirs, right, strict=False):
+        if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
+            raise Wrong(f"In the order of the calls, your next layer is {mine}; ours is {other}.{unseen(network)}")
+    if stopped:
+        raise Wrong(f"forward raised, {f'after {theirs[-1]}' if theirs else 'before any layer'}: {stopped}")
+    if len(theirs) < len(right):
+        left_out = sorted({name for name, _ in weighty(network)} - {call.name for call in theirs})
+        more = f" It does not call {', '.join(left_out)}." if left_out else unseen(network)
+        raise Wrong(f"Here your forward calls no new layers; ours goes on with {right[len(theirs)]}.{more}")
+    if len(theirs) > len(right):
+        raise Wrong(f"Your forward calls a layer more than ours: {theirs[len(right)]}.")
+
+
 def unseen(network: nn.Module) -> str:
     """Why layers that a class makes may be missing in the calls, in a sentence; empty where nothing tells."""
     for name, value in vars(network).items():
         if isinstance(value, list | tuple) and any(isinstance(part, nn.Module) for part in value):
             return f" A Python list, {name}, hides its layers from PyTorch; make it an nn.ModuleList or nn.Sequential."
-    names = [
-        name for name, layer in network.named_modules(remove_duplicate=False) if next(own(layer), None) is not None
-    ]
-    if len(names) > len({id(layer) for layer in network.modules() if next(own(layer), None) is not None}):
+    if len(weighty(network, twice=True)) > len(weighty(network)):
         return " One layer stands in several places, with the same weights; ours are layers of their own."
     return ""
 
 
+def weighty(network: nn.Module, twice: bool = False) -> list[tuple[str, nn.Module]]:
+    """The layers that hold weights, by name; one that stands in several places once, or `twice` at each of them."""
+    layers = network.named_modules(remove_duplicate=not twice)
+    return [(name, layer) for name, layer in layers if name and next(own(layer), None) is not None]
+
+
 def run(network: nn.Module, x: torch.Tensor, training: bool = False) -> tuple[list[Call], torch.Tensor | None, str]:
     """The first calls of a network's layers with weights, what it returns, and what it raised, in a line."""
-    calls, names = {}, {layer: name for name, layer in network.named_modules() if name}
+    calls, names = {}, {layer: name for name, layer in weighty(network)}
 
     def note(layer: nn.Module, given: tuple, named: dict, made) -> None:
         if layer not in calls and made is not None:
             calls[layer] = Call(names[layer], layer, *(first(v).clone() for v in ((*given, *named.values()), made)))
 
-    weighty = [layer for layer in names if next(own(layer), None) is not None]
-    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in weighty]
+    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in names]
     made, stopped = None, ""
     try:
         with torch.inference_mode():
@@ -228,11 +236,12 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     if torch.equal(mine.flatten().sort().values, right.flatten().sort().values):
         return "The numbers are right, their order is not: look at how they are laid out as a picture."
     at = torch.unravel_index((mine - right).abs().argmax(), right.shape)
-    other = [channel for channel in range(right.shape[1]) if not alike(mine[:, channel], right[:, channel])]
-    where = f"only channels {other[0]} to {other[-1]} differ, " if len(other) < right.shape[1] else ""
-    return f"Of {right.shape[1]} channels, {where}by up to {(mine - right)[at].item():+.3g}.".replace(
-        "Of 1 channels, by", "By"
-    )
+    most, channels = f"{(mine - right)[at].item():+.3g}", right.shape[1]
+    if channels == 1:
+        return f"By up to {most}."
+    other = [channel for channel in range(channels) if not alike(mine[:, channel], right[:, channel])]
+    where = f"only channels {other[0]} to {other[-1]} differ, " if len(other) < channels else ""
+    return f"Of {channels} channels, {where}by up to {most}."
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
