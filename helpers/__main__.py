@@ -457,6 +457,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     *FILES,
     [
         option("--rate", type=float, metavar="R", help="bits per pixel that the file may take, such as 0.3"),
+        option("--psnr", type=float, metavar="P", help="the decibels that it must have when it is read, such as 32"),
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
     ],
     MODEL,
@@ -467,7 +468,8 @@ def compress(options: argparse.Namespace) -> None:
     from . import codec
 
     picture, model = _input(options, ".bic"), options.model or codec.DEFAULT
-    data = codec.compress(picture, model, options.rate, options.quality, progress=not options.quiet)
+    how = {"psnr": options.psnr, "progress": not options.quiet}
+    data = codec.compress(picture, model, options.rate, options.quality, **how)
     header = codec.read_header(data)
     full = options.rate and header.dial == codec.DIAL  # a higher rate would give the same file
     _keep(options, data, picture, f"by {header.model}{', the most that it can use' if full else ''}")

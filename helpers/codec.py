@@ -5,6 +5,7 @@ of all that follows; the first four bytes of the SHA-256 of the model's weights;
 for gray pictures; height; width; the length of the model's name, and the name.
 """
 
+import bisect
 import functools
 import math
 import os
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from . import images, zoo
+from . import images, metrics, zoo
 from .entropy import TOP_RATE, ExactContext
 from .models import TransformAutoencoder
 from .models.binary_autoencoder import BLOCK
@@ -52,17 +53,21 @@ def compress(
     rate: float | None = None,
     quality: float = 50,
     progress: bool = False,
+    psnr: float | None = None,
 ) -> bytes:
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
     `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
-    Without it, `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
+    `psnr`: the decibels that the decoded picture must have; the smallest file that has them is looked for. Without
+    both, `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
     """
     codec = load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
     images.check_size("the picture", *pixels.shape[:0:-1])
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
+    if psnr is not None:
+        return _compress_for(codec, pixels, psnr)
     if not 0 <= quality <= 100:
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     return codec.encode(pixels, round(DIAL * quality / 100), progress)
@@ -224,16 +229,30 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     limit = rate * pixels[0].numel() / 8  # bytes
     corners = _corners(*pixels.shape[-2:])
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
-    below, above = 0, DIAL + 1
-    while above - below > 1:
-        dial = (below + above) // 2
-        size = len(codec.encode(pixels, dial, corners=sample)) * len(corners) / len(sample)
-        below, above = (dial, above) if size <= limit else (below, dial)
-    data = codec.encode(pixels, below, progress)
-    while len(data) > limit and below > 0:
-        below -= 1
-        data = codec.encode(pixels, below, progress)
+
+    def size(dial: int) -> float:
+        return len(codec.encode(pixels, dial, corners=sample)) * len(corners) / len(sample)
+
+    dial = max(0, bisect.bisect_right(range(DIAL + 1), limit, key=size) - 1)
+    data = codec.encode(pixels, dial, progress)
+    while len(data) > limit and dial > 0:
+        dial -= 1
+        data = codec.encode(pixels, dial, progress)
     if len(data) > limit:
         least = 8 * len(data) / pixels[0].numel()
         raise CourseError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
     return data
+
+
+def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float) -> bytes:
+    """The file of the lowest quality that decodes to at least `psnr` dB. Raises CourseError."""
+    files = {}
+
+    def reached(dial: int) -> float:
+        data = files[dial] = codec.encode(pixels, dial)
+        header = read_header(data)
+        return metrics.psnr(images.to_float(codec.decode(data[header.length :], header)), images.to_float(pixels))
+
+    if not psnr <= (most := reached(DIAL)):
+        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; {most:.2f} is the most.")
+    return files[bisect.bisect_left(range(DIAL), psnr, key=reached)]

@@ -117,6 +117,20 @@ def test_a_rate_is_kept_and_used(monkeypatch):
     assert metrics.bits_per_pixel(codec.compress(picture, "tiny", rate=2.0), picture) <= 2.0
 
 
+def test_a_quality_in_decibels_is_reached_and_not_more():
+    picture = photograph(96, 96)
+
+    def reached(data: bytes) -> float:
+        return metrics.psnr(codec.decompress(data), picture)
+
+    low, high = (reached(codec.compress(picture, "tiny", quality=q)) for q in (0, 100))
+    for wanted in (low - 1, low + 0.4 * (high - low), high):
+        data = codec.compress(picture, "tiny", psnr=wanted)
+        dial = codec.read_header(data).dial
+        assert reached(data) >= wanted
+        assert dial == 0 or reached(codec.compress(picture, "tiny", quality=100 * (dial - 1) / codec.DIAL)) < wanted
+
+
 def test_the_file_is_as_long_as_the_context_model_says(model):
     picture = photograph(128, 128)
     dial = 60
@@ -239,6 +253,8 @@ def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(paylo
     [
         ({"rate": 0.001}, "0.001 bits per pixel are too few"),
         ({"rate": math.nan}, "more than 0 bits"),
+        ({"psnr": 99.0}, "99 dB are too many for this picture and tiny; .* is the most"),
+        ({"psnr": math.nan}, "nan dB are too many"),
         ({"quality": 101}, "quality goes from 0 to 100, not 101"),
         ({"model": "huge"}, "no network is called 'huge'"),
         ({"image": torch.zeros(2, 20, 20)}, r"\(2, 20, 20\)"),

@@ -179,6 +179,7 @@ train rescsnet --patch 64 --sets set | takes patches of 100 pixels alone, not 64
 train rescsnet-dw-ssim --sets set | no network is called 'rescsnet' | --start | card
 compress in.png out.png | end the name in .bic
 compress in.png out.bic --rate 0.001 | 0.001 bits per pixel are too few
+compress in.png out.bic --psnr 99 | 99 dB are too many for this picture
 compress in.png out.bic --quality 120 | from 0 to 100
 compress in.png out.bic --quality 5 --rate 1 | not allowed with
 compress in.png out.bic --model good-x2 | good-x2 | is no codec
