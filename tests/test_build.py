@@ -1,10 +1,13 @@
 """Networks that learners build: the notebooks' own solutions pass, and each usual mistake is told by its own hint."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from helpers import degradations, images, models, zoo
+from helpers.entropy import laplace_bits
 from helpers.lesson import exercises as check
 from notebooks import run
 
@@ -15,6 +18,7 @@ BOOKS = [run.read(path) for path in run.lessons()]
 def built(name: str, *changes: tuple[str, str]) -> type:
     """The class of a notebook's solution, with what it needs of the cells above; its text changed."""
     known = {"torch": torch, "nn": nn, "degradations": degradations, "images": images, "models": models, "SCALE": 3}
+    known |= {"math": math, "laplace_bits": laplace_bits}
     book = next(b for b in BOOKS if any(f"\ncheck.{name}(" in c.source for c in run.code(b)))
     for cell in run.code(book):
         solution = cell.source.startswith("# @title Solution") and f"\ncheck.{name}(" in cell.source
@@ -25,7 +29,15 @@ def built(name: str, *changes: tuple[str, str]) -> type:
                 source = source.replace(old, new)
             exec(source, known)
             return next(value for key, value in known.items() if key.startswith("Solution"))
-        if cell.id in ("block-parts", "unet-parts", "unit-class", "chain-function", "stage-class", "given-function"):
+        if cell.id in (
+            "block-parts",
+            "unet-parts",
+            "unit-class",
+            "chain-function",
+            "own-parts",
+            "stage-class",
+            "given-function",
+        ):
             exec("\n".join(part for part in cell.source.split("\n\n\n") if part.startswith(("class", "def"))), known)
 
 
@@ -64,6 +76,37 @@ WRONG = {
         ("return x +", "x +", "returns nothing: return the last result"),
         ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "does not. By up to "),
         ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x", "forward raised, after tail, Conv2d(64, 9"),
+    ],
+    "skyline": [
+        (
+            '{"padding": "same", "padding_mode": "replicate"}',
+            '{"padding": "same"}',
+            "makes something else; ours is conv1",
+        ),
+        ("nn.Conv2d(1, 64, 9, **edge)", "nn.Conv2d(1, 64, 9, padding=2)", "forward raised, after third"),
+        ("return y + self.third(x)", "return self.third(x)", "A skip is missing: add what the network is given"),
+        ("return y + self.third(x)", "return (y + self.third(x)).clamp(0, 1)", "clipped"),
+        ("torch.relu(self.second(x))", "self.second(x)", "A ReLU is missing before it"),
+        (
+            "nn.Conv2d(64, 32, 1, **edge)",
+            "nn.Conv2d(64, 32, 5, **edge)",
+            "ours is conv2, Conv2d(64, 32, kernel_size=(1, 1)",
+        ),
+    ],
+    "arcnn": [
+        (
+            '{"padding": "same", "padding_mode": "replicate"}',
+            '{"padding": "same"}',
+            "makes something else; ours is layers.0",
+        ),
+        ("*layers[:-1]", "*layers", "A ReLU is too many before it"),
+        (
+            "return self.layers(y)",
+            "return y + self.layers(y)",
+            "A skip is too many: what the network is given is added",
+        ),
+        ("(64, 32, 7), (32, 16, 1)", "(64, 32, 1), (32, 16, 7)", "ours is layers.2, Conv2d(64, 32, kernel_size=(7, 7)"),
+        ("(32, 16, 1), (16, 1, 5)", "(32, 1, 5)", "ours is layers.4, Conv2d(32, 16"),
     ],
     "conv_units": [
         ("nn.Conv2d(32, 16, 1), nn.PReLU()", "nn.Conv2d(32, 16, 1)", "ours is reduce.1, PReLU"),
@@ -105,6 +148,25 @@ WRONG = {
             "nn.functional.elu(self.encoder(x - 0.5))",
             "something else than noise stands between",
         ),
+    ],
+    "factorized": [
+        ("255 * x - 128", "255 * x", "What enters analysis is not what enters our analysis"),
+        (" / self.log_step.exp()", "", "What enters synthesis is not what enters our synthesis"),
+        ("return x + self.mend(x)", "return self.mend(x)", "what your network returns does not"),
+        ("return x + self.mend(x)", "return x", "calls no new layers; ours goes on with mend.1"),
+        ("self.decode(rounded)", "self.decode(levels)", "What enters synthesis"),
+        ("levels + (levels.round() - levels).detach()", "levels.round()", "a gradient reaches 4 of its weights, and 5"),
+        ("bits.sum() / (x.numel() / 3)", "bits.sum() / x.numel()", "a pixel has three of them"),
+        ("bits.sum() / (x.numel() / 3)", "bits.sum()", "divide it by the number of pixels"),
+        ("bits.sum() / (x.numel() / 3)", "bits", "The bits per pixel are one number"),
+        (", bits.sum() / (x.numel() / 3)", "", "return two things"),
+        ("if self.training:", "if False:", "rounded ones have no gradient"),
+        ("if self.training:", "if True:", "In evaluation"),
+        ("torch.rand_like(levels) - 0.5", "torch.rand_like(levels)", "as wide as rounding"),
+        ("torch.rand_like(levels) - 0.5", "torch.randn_like(levels)", "as wide as rounding"),
+        ("priced = rounded", "priced = levels", "In evaluation, price the rounded levels"),
+        ("self.log_scale.exp())", "self.log_scale.exp().detach())", "has no gradient"),
+        ("self.log_scale.exp()", "self.log_scale", "are right"),
     ],
     "recovery": [
         ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),

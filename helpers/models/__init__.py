@@ -4,7 +4,7 @@ from torch import nn
 
 from . import originals
 from .base import Ensemble, Restorer, multiply_adds
-from .binary_autoencoder import NPEG, TransformAutoencoder
+from .binary_autoencoder import NPEG, FactorizedCodec, TransformAutoencoder
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .rescsnet import ResCSNet, ResCSNetAny
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
@@ -18,6 +18,7 @@ KINDS: dict[str, type[nn.Module]] = {
     "arcnn": ARCNN,
     "drunet": DRUNet,
     "npeg": NPEG,
+    "factorized": FactorizedCodec,
     "transform": TransformAutoencoder,
     "rescsnet": ResCSNet,
     "rescsnet-any": ResCSNetAny,
@@ -33,6 +34,7 @@ __all__ = [
     "NPEG",
     "SRCNN",
     "Ensemble",
+    "FactorizedCodec",
     "ResCSNet",
     "ResCSNetAny",
     "Restorer",

@@ -76,6 +76,46 @@ def _chain(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+class FactorizedCodec(nn.Module):
+    """A codec for one size of file, after Ballé et al. (2017): every channel has one distribution, everywhere the same.
+
+    Kernels of 16×16 that begin as the DCT, levels with a step and a Laplace distribution for each channel, and three
+    convolutions at half resolution that mend the picture. `step`: what the steps begin with, in gray levels.
+    """
+
+    channels = 3
+
+    def __init__(self, step: float = 70.0):
+        super().__init__()
+        there, back, _ = dct_basis()
+        codes = len(there)
+        self.analysis = nn.Conv2d(3, codes, BLOCK, stride=BLOCK, bias=False)
+        self.synthesis = nn.ConvTranspose2d(codes, 3, BLOCK, stride=BLOCK, bias=False)
+        self.analysis.weight.data, self.synthesis.weight.data = there, back
+        self.log_step = nn.Parameter(torch.full((codes, 1, 1), math.log(step)))
+        self.log_scale = nn.Parameter(torch.full((codes, 1, 1), -1.0))  # of the levels, which are in steps
+        inner = [nn.Conv2d(12, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 48, 3, padding=1), nn.ReLU()]
+        self.mend = nn.Sequential(nn.PixelUnshuffle(2), *inner, nn.Conv2d(48, 12, 3, padding=1), nn.PixelShuffle(2))
+        nn.init.zeros_(self.mend[-2].weight)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """The levels of (N, 3, H, W) in [0, 1] before rounding, (N, 384, H/16, W/16); H and W multiples of 16."""
+        return self.analysis(255 * x - 128) / self.log_step.exp()
+
+    def decode(self, levels: torch.Tensor) -> torch.Tensor:
+        """The picture of levels, (N, 3, H, W)."""
+        x = (self.synthesis(levels * self.log_step.exp()) + 128) / 255
+        return x + self.mend(x)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The decoded picture, and the bits per pixel of all pictures together; in training both have gradients."""
+        levels = self.encode(x)
+        rounded = levels + (levels.round() - levels).detach()
+        priced = levels + torch.rand_like(levels) - 0.5 if self.training else rounded
+        bits = laplace_bits(priced, torch.zeros_like(priced), self.log_scale.exp())
+        return self.decode(rounded), bits.sum() / (x.numel() / 3)
+
+
 class TransformAutoencoder(nn.Module):
     """A codec: a strided convolution to a grid of codes, rounded; one back, and a restorer that mends the picture.
 

@@ -5,11 +5,11 @@ A check works offline, is deterministic, and never raises, so a notebook with op
 # ruff: noqa: F401 – the names below are what notebooks call
 
 from .benchmarking import bd_rate, bootstrap, copies, set_psnr, seven_numbers
-from .binary_autoencoder import code_length, entropy, largest, npeg, thermometer
+from .binary_autoencoder import code_length, entropy, factorized, largest, npeg, thermometer
 from .build import weights
 from .data_preparation import luma, patch_count, psnr, split, tiles, turn
 from .examine import usable
-from .jpeg_restorer import blocking, bounded, conv_units, dct, interval, learning_rate, round_trip, unet
+from .jpeg_restorer import arcnn, blocking, bounded, conv_units, dct, interval, learning_rate, round_trip, unet
 from .progress import progress
 from .rescsnet import consistent, measurements, quantizer, recovery, signed_psnr, similarity
-from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, parameters, receptive_field
+from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, parameters, receptive_field, skyline

@@ -1,13 +1,15 @@
 """Checks of notebook 4: bits, what they cost, and a thermometer."""
 
+import functools
 import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from ...entropy import laplace_bits
 from .build import built, run
-from .examine import blame, exercise
+from .examine import Wrong, blame, exercise, two
 
 BLOCKS = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
 LEVELS = torch.tensor([0.0, 1.0, -3.0, 2.0])
@@ -97,3 +99,38 @@ def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
 
 
 npeg = built("4.A", "npeg", also=noisy_code)
+
+
+def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
+    """Wrong where a codec does not say what its levels cost, by Laplace distributions, in bits per pixel."""
+
+    def cost(levels: torch.Tensor) -> torch.Tensor:
+        return laplace_bits(levels, torch.zeros_like(levels), network.log_scale.exp()).sum() / x[0, 0].numel()
+
+    told = two(network.eval()(x), "things, the picture and the bits per pixel")[1]
+    levels = network.encode(x)
+    right = cost(levels.round())
+    if not (isinstance(told, torch.Tensor) and told.numel() == 1):
+        raise Wrong("The bits per pixel are one number, a tensor: their sum over all levels, divided by the pixels.")
+    network.train()
+    trained = torch.stack([network(x)[1] for _ in range(8)])
+    wanted = torch.stack([cost(levels + torch.rand_like(levels) - 0.5) for _ in range(8)])
+    reached = torch.autograd.grad(trained.sum(), [network.analysis.weight, network.log_scale], allow_unused=True)
+    near = functools.partial(torch.isclose, told, rtol=1e-3)
+    blame(
+        {
+            "That is the price of a value; a pixel has three of them.": near(right / 3),
+            "That is the price of the whole picture; divide it by the number of pixels.": near(right * x[0, 0].numel()),
+            "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
+            "In evaluation, price the rounded levels: those are what a file holds.": near(cost(levels)),
+            f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
+            "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
+            "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": (
+                not torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
+            ),
+            "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
+        }
+    )
+
+
+factorized = built("4.B", "factorized", also=priced_levels)

@@ -129,3 +129,4 @@ def interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tens
 
 
 conv_units, unet = built("3.A", "conv-units", std=None), built("3.B", "jpeg-blind")
+arcnn = built("3.C", "arcnn-q10")

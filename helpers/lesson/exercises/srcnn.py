@@ -75,3 +75,4 @@ def multiply_adds(weights: int, scale: int, small: bool):
 
 
 fsrcnn, edsr = built("2.A", "fsrcnn-x3"), built("2.B", "edsr-x3")
+skyline = built("2.C", "skyline")
