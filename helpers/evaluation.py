@@ -109,7 +109,7 @@ def evaluate(
     files = [Path(path) for path in files]
     rows, failures, warm = [], [], set()
     taken = {path.name.lower() for path in files}  # no picture is written over, nor a panel
-    side = 192 if task.startswith("codec") else 96  # of a first crop: MS-SSIM wants a large one
+    side = 192 if task.startswith("codec") else 64  # of a first crop: MS-SSIM wants a large one
     load = lru_cache(1)(images.load_uint8)  # the methods of a picture come one after the other
     for path in tqdm(files, unit="picture", disable=None if progress else True):
         for name, model in loaded.items():
@@ -147,8 +147,9 @@ def _free(stem: str, taken: set[str]) -> str:
 
 
 def _strip(shown: list[torch.Tensor], luma_of_colour: bool) -> torch.Tensor:
-    """Pictures side by side as float RGB; the luma of a colour picture in the range that a viewer shows."""
-    shown = [images.to_float(t) for t in shown]
+    """Pictures side by side as float RGB, a small first one enlarged; a colour picture's luma as a viewer shows it."""
+    enlarged = baseline(shown[0], shown[-1].shape[-1] // shown[0].shape[-1])
+    shown = [images.to_float(t) for t in (enlarged, *shown[1:])]
     shown = [images.full_range(t) if len(t) == 1 and luma_of_colour else t for t in shown]
     return torch.cat([images.as_rgb(t) for t in shown], dim=-1)
 
@@ -189,7 +190,7 @@ def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> 
 def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, torch.Tensor, torch.Tensor]:
     """A method about to be tried on a clean uint8 picture: what makes the restored one, the input, and the clean one.
 
-    The input is as the baseline enlarges it; the clean picture is cropped and reduced to luma as the task wants.
+    The clean picture is cropped and reduced to luma as the task wants.
     """
     if task.startswith("cs-"):
         clean, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
@@ -201,7 +202,7 @@ def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, to
         clean = images.luma_uint8(clean)
     given = degradations.for_task(task)(clean)
     work = partial(model.restore, given) if model else partial(baseline, given, scale)
-    return work, baseline(given, scale), clean
+    return work, given, clean
 
 
 def unrounded_psnr(task: str, picture: torch.Tensor, model: Method) -> float:
