@@ -204,12 +204,12 @@ def decibels(mse: pd.DataFrame, pictures: str = "all", mean: str = "of PSNRs", p
 # ------------------------------------------------------------------------------------------- answering
 
 
-def detect(task: str, claims: list[Claim], ssims: int = 4) -> pd.DataFrame:
+def detect(task: str, claims: list[Claim]) -> pd.DataFrame:
     """The protocols, the likeliest first: a column for each field, the PSNR on each set, `distance` and `misfit`.
 
     `distance` is the mean difference in dB, beyond what the digits of a claim leave open. `misfit` adds up, in nats,
     half the squared differences in units of SPREAD, and how rare the options are. Of those that give the same numbers
-    on these pictures, the least rare remains. Where an SSIM is claimed, that of the best `ssims` is measured by both
+    on these pictures, the least rare remains. Where an SSIM is claimed, that of the best four is measured by both
     windows. Raises CourseError.
     """
     tables = {claim.dataset: errors(claim.files, task) for claim in claims}
@@ -225,7 +225,7 @@ def detect(task: str, claims: list[Claim], ssims: int = 4) -> pd.DataFrame:
     found["misfit"] = ((gaps / SPREAD) ** 2).sum(axis=1) / 2 + rarity
     found = found.sort_values("misfit", ignore_index=True)
     found = found[~found[list(tables)].round(6).duplicated()]
-    return _with_ssim(task, claims, found, ssims) if any(claim.ssim for claim in claims) else found
+    return _with_ssim(task, claims, found) if any(claim.ssim for claim in claims) else found
 
 
 def _gap(measured: pd.Series, claimed: float | Decimal) -> pd.Series:
@@ -240,10 +240,10 @@ def _rarity(task: str, how: Protocol) -> float:
     return rarity + PICTURES[how.pictures] + MEANS[how.mean] + PEAKS[how.peak][0]
 
 
-def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The candidates of the best `count` ways to measure, once for each window of SSIM, its misfit added."""
+def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame) -> pd.DataFrame:
+    """The candidates of the best four ways to measure, once for each window of SSIM, its misfit added."""
     rows = pd.MultiIndex.from_frame(found[list(Protocol._fields[:4])])
-    keys, parts = rows.unique()[:count], []
+    keys, parts = rows.unique()[:4], []
     for window in metrics.WINDOWS:
         part, gap = found[rows.isin(keys)].assign(window=window), 0
         for claim in (c for c in claims if c.ssim):

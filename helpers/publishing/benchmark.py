@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
     for name in evaluation.methods_for(task):
         work = action(task, name, pixels)
         work()
-        seconds = evaluation.timed(work, repeats)[1] * 1e6 / pixels[0].numel()
+        seconds = statistics.median(evaluation.timed(work)[1] for _ in range(repeats)) * 1e6 / pixels[0].numel()
         card = _card(name)
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
