@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from .service.errors import CourseError
@@ -309,12 +310,12 @@ def rank(options: argparse.Namespace) -> None:
         comparison.draw_ranks(ranked, options.figure)
 
 
-def numbers(text: str) -> tuple[float, ...]:
-    """Finite numbers separated by commas."""
+def numbers(text: str) -> tuple[Decimal, ...]:
+    """Finite numbers separated by commas, which keep their digits."""
     try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        found = (math.nan,)
+        found = tuple(Decimal(part) for part in text.split(","))
+    except InvalidOperation:
+        found = (Decimal("nan"),)
     if not all(map(math.isfinite, found)):
         raise argparse.ArgumentTypeError(
             f"{text[:30]!r} where numbers separated by commas are wanted, such as 28.43,26.0"
@@ -327,7 +328,7 @@ def numbers(text: str) -> tuple[float, ...]:
     option(
         "--set", required=True, type=several, dest="sets", help="the set, or several with commas; a folder, 'bundled'"
     ),
-    option("--psnr", required=True, type=numbers, help="what is printed for bicubic, or the JPEG, on each of them"),
+    option("--psnr", required=True, type=numbers, help="all digits printed for bicubic, or the JPEG, on each of them"),
     option("--ssim", type=numbers, help="the SSIM beside it"),
     option("--also", type=numbers, metavar="PSNR", help="a method's figure on the first set: what would it be here?"),
 )
@@ -347,7 +348,7 @@ def detect(options: argparse.Namespace) -> None:
     rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
     for psnr in options.also or ():
         for place, row in enumerate(rows.itertuples(index=False), start=1):
-            here, how = detective.convert(options.task, files[0], psnr, detective.Protocol(*row))
+            here, how = detective.convert(options.task, files[0], float(psnr), detective.Protocol(*row))
             print(f"{psnr:.2f} dB by candidate {place} is about {here:.2f} dB by this course's protocol: {how}.")
 
 

@@ -107,7 +107,8 @@ def find(name: str, task: str) -> Classical:
 def for_task(task: str) -> list[str]:
     """The methods that were tuned for a task."""
     rows = _search()
-    return [name for name in METHODS if name in set(rows.loc[rows["task"] == task, "method"])]
+    tuned = set(rows.loc[rows["task"] == task, "method"])
+    return [name for name in METHODS if name in tuned]
 
 
 @functools.cache

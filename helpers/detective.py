@@ -8,6 +8,7 @@ paper to the course's protocol: it measures networks of the course in both ways.
 import io
 import itertools
 from collections.abc import Callable, Container, Iterator
+from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -56,12 +57,12 @@ class Protocol(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What somebody prints for the baseline on a set of pictures."""
+    """What somebody prints for the baseline on a set of pictures; a Decimal stands for all that is rounded to it."""
 
     dataset: str
     files: list[Path]
-    psnr: float
-    ssim: float | None = None
+    psnr: float | Decimal
+    ssim: float | Decimal | None = None
 
 
 def course_protocol(task: str) -> Protocol:
@@ -203,12 +204,13 @@ def decibels(mse: pd.DataFrame, pictures: str = "all", mean: str = "of PSNRs", p
 # ------------------------------------------------------------------------------------------- answering
 
 
-def detect(task: str, claims: list[Claim], ssims: int = 4) -> pd.DataFrame:
+def detect(task: str, claims: list[Claim]) -> pd.DataFrame:
     """The protocols, the likeliest first: a column for each field, the PSNR on each set, `distance` and `misfit`.
 
-    `distance` is the mean absolute difference in dB. `misfit` adds up, in nats, half the squared differences in units
-    of SPREAD, and how rare the options are. Of those that give the same numbers on these pictures, the least rare
-    remains. Where an SSIM is claimed, that of the best `ssims` is measured by both windows. Raises CourseError.
+    `distance` is the mean difference in dB, beyond what the digits of a claim leave open. `misfit` adds up, in nats,
+    half the squared differences in units of SPREAD, and how rare the options are. Of those that give the same numbers
+    on these pictures, the least rare remains. Where an SSIM is claimed, that of the best four is measured by both
+    windows. Raises CourseError.
     """
     tables = {claim.dataset: errors(claim.files, task) for claim in claims}
     found = []
@@ -217,13 +219,19 @@ def detect(task: str, claims: list[Claim], ssims: int = 4) -> pd.DataFrame:
         rows = rows.rename_axis(Protocol._fields[:4]).reset_index()
         found.append(rows.assign(**dict(zip(Protocol._fields[4:], rest, strict=True))))
     found = pd.concat(found, ignore_index=True).dropna()
-    gaps = pd.DataFrame({claim.dataset: found[claim.dataset] - claim.psnr for claim in claims})
-    found["distance"] = gaps.abs().mean(axis=1)
+    gaps = pd.DataFrame({claim.dataset: _gap(found[claim.dataset], claim.psnr) for claim in claims})
+    found["distance"] = gaps.mean(axis=1)
     rarity = [_rarity(task, Protocol(*row)) for row in found[list(Protocol._fields)].itertuples(index=False)]
     found["misfit"] = ((gaps / SPREAD) ** 2).sum(axis=1) / 2 + rarity
     found = found.sort_values("misfit", ignore_index=True)
     found = found[~found[list(tables)].round(6).duplicated()]
-    return _with_ssim(task, claims, found, ssims) if any(claim.ssim for claim in claims) else found
+    return _with_ssim(task, claims, found) if any(claim.ssim for claim in claims) else found
+
+
+def _gap(measured: pd.Series, claimed: float | Decimal) -> pd.Series:
+    """How far measured numbers are from a claimed one, beyond half of its last digit."""
+    half = Decimal(5).scaleb(claimed.as_tuple().exponent - 1) if isinstance(claimed, Decimal) else 0
+    return ((measured - float(claimed)).abs() - float(half)).clip(lower=0)
 
 
 def _rarity(task: str, how: Protocol) -> float:
@@ -232,17 +240,17 @@ def _rarity(task: str, how: Protocol) -> float:
     return rarity + PICTURES[how.pictures] + MEANS[how.mean] + PEAKS[how.peak][0]
 
 
-def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The candidates of the best `count` ways to measure, once for each window of SSIM, its misfit added."""
+def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame) -> pd.DataFrame:
+    """The candidates of the best four ways to measure, once for each window of SSIM, its misfit added."""
     rows = pd.MultiIndex.from_frame(found[list(Protocol._fields[:4])])
-    keys, parts = rows.unique()[:count], []
+    keys, parts = rows.unique()[:4], []
     for window in metrics.WINDOWS:
         part, gap = found[rows.isin(keys)].assign(window=window), 0
         for claim in (c for c in claims if c.ssim):
             measure = partial(metrics.ssim, window=window)
             ssim = errors(claim.files, task, list(keys), measure=measure).mean(axis=1)
             part[f"SSIM {claim.dataset}"] = ssim.loc[rows[rows.isin(keys)]].to_numpy()
-            gap += ((part[f"SSIM {claim.dataset}"] - claim.ssim) / SSIM_SPREAD) ** 2 / 2
+            gap += (_gap(part[f"SSIM {claim.dataset}"], claim.ssim) / SSIM_SPREAD) ** 2 / 2
         # at most 8: other code for SSIM is no reason to doubt the PSNR
         parts.append(part.assign(misfit=part["misfit"] + np.minimum(gap, 8) + (window != "gaussian")))
     return pd.concat(parts).sort_values("misfit", ignore_index=True)

@@ -16,7 +16,6 @@ reduced and restored in 8 bits, and its Y is not rounded. Methods of your own: s
 import math
 import os
 import re
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -84,7 +83,6 @@ def evaluate(
     progress: bool = True,
     panels: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
-    repeats: int = 1,
     unrounded: bool = False,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Measure methods on pictures. Returns the table, one row per picture and method, and one line for each failure.
@@ -93,7 +91,7 @@ def evaluate(
     or "file.py:function"; by default all that the task has. A mapping gives names to functions, pairs, networks, or
     folders of restored pictures; None stands for the method of that name. Into the folder `panels` goes a picture
     for each row: input, restored, original, side by side. Networks run on `device`, by default the CPU.
-    `seconds` are the median of `repeats`, after a warm-up. `unrounded` adds the column `psnr_unrounded` for
+    `seconds` come after a warm-up. `unrounded` adds the column `psnr_unrounded` for
     super-resolution, which restores each picture once more.
     Raises CourseError.
     """
@@ -109,7 +107,7 @@ def evaluate(
     files = [Path(path) for path in files]
     rows, failures, warm = [], [], set()
     taken = {path.name.lower() for path in files}  # no picture is written over, nor a panel
-    side = 192 if task.startswith("codec") else 96  # of a first crop: MS-SSIM wants a large one
+    side = 192 if task.startswith("codec") else 64  # of a first crop: MS-SSIM wants a large one
     load = lru_cache(1)(images.load_uint8)  # the methods of a picture come one after the other
     for path in tqdm(files, unit="picture", disable=None if progress else True):
         for name, model in loaded.items():
@@ -121,7 +119,7 @@ def evaluate(
                     warm.add(name)
                     with suppress(ValueError):
                         list(_scored(task, picture[..., :side, :side], model))
-                for scores, shown, label in [*_scored(task, picture, method, repeats)]:  # all of a codec's, or none
+                for scores, shown, label in [*_scored(task, picture, method)]:  # all of a codec's, or none
                     scores |= dict.fromkeys(("seconds", "measured"), math.nan) if made else {}
                     if unrounded and task.startswith("sr"):
                         scores["psnr_unrounded"] = unrounded_psnr(task, picture, method)
@@ -147,29 +145,30 @@ def _free(stem: str, taken: set[str]) -> str:
 
 
 def _strip(shown: list[torch.Tensor], luma_of_colour: bool) -> torch.Tensor:
-    """Pictures side by side as float RGB; the luma of a colour picture in the range that a viewer shows."""
-    shown = [images.to_float(t) for t in shown]
+    """Pictures side by side as float RGB, a small first one enlarged; a colour picture's luma as a viewer shows it."""
+    enlarged = baseline(shown[0], shown[-1].shape[-1] // shown[0].shape[-1])
+    shown = [images.to_float(t) for t in (enlarged, *shown[1:])]
     shown = [images.full_range(t) if len(t) == 1 and luma_of_colour else t for t in shown]
     return torch.cat([images.as_rgb(t) for t in shown], dim=-1)
 
 
-def _scored(task: str, picture: torch.Tensor, model, repeats: int = 1) -> Iterator[tuple[dict, list, str]]:
+def _scored(task: str, picture: torch.Tensor, model) -> Iterator[tuple[dict, list, str]]:
     """One method on one picture: a row, its panels and a label for them; of a codec, one for each of its settings."""
     if not task.startswith("codec"):
-        yield *score(task, picture, model, repeats), ""
+        yield *score(task, picture, model), ""
     else:
         picture = images.luma_uint8(picture) if task == "codec-gray" else picture
         for setting in model.settings:
-            yield *score_codec(picture, setting, model, repeats), f"-{setting:g}"
+            yield *score_codec(picture, setting, model), f"-{setting:g}"
 
 
-def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> tuple[dict, list[torch.Tensor]]:
+def score(task: str, picture: torch.Tensor, model: Method) -> tuple[dict, list[torch.Tensor]]:
     """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original."""
     scale = degradations.scale_of(task)
     border = scale if scale > 1 else 0
     _check_size(picture, 11 + 3 * border, task)  # what SSIM's window wants after cropping and the border
     work, given, clean = trial(task, picture, model)
-    restored, seconds = timed(work, repeats)
+    restored, seconds = timed(work)
     measured = (restored, clean) if task.startswith("jpeg-color") else map(images.luma_uint8, (restored, clean))
     pair = [images.shave(t, border).float() for t in measured]
     row = {"psnr": metrics.psnr(*pair, peak=255), "ssim": metrics.ssim(*pair, peak=255)}
@@ -189,7 +188,7 @@ def score(task: str, picture: torch.Tensor, model: Method, repeats: int = 1) -> 
 def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, torch.Tensor, torch.Tensor]:
     """A method about to be tried on a clean uint8 picture: what makes the restored one, the input, and the clean one.
 
-    The input is as the baseline enlarges it; the clean picture is cropped and reduced to luma as the task wants.
+    The clean picture is cropped and reduced to luma as the task wants.
     """
     if task.startswith("cs-"):
         clean, ratio = images.luma_uint8(picture), degradations.ratio_of(task)
@@ -201,7 +200,7 @@ def trial(task: str, picture: torch.Tensor, model: Method) -> tuple[Callable, to
         clean = images.luma_uint8(clean)
     given = degradations.for_task(task)(clean)
     work = partial(model.restore, given) if model else partial(baseline, given, scale)
-    return work, baseline(given, scale), clean
+    return work, given, clean
 
 
 def unrounded_psnr(task: str, picture: torch.Tensor, model: Method) -> float:
@@ -219,7 +218,7 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
     return images.to_uint8(degradations.upscale(images.to_float(given), scale)) if scale > 1 else given
 
 
-def score_codec(picture: torch.Tensor, setting: float, coder: Coder, repeats: int = 1) -> tuple[dict, list]:
+def score_codec(picture: torch.Tensor, setting: float, coder: Coder) -> tuple[dict, list]:
     """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
     _check_size(picture, 177, "a codec")  # what MS-SSIM wants
 
@@ -227,7 +226,7 @@ def score_codec(picture: torch.Tensor, setting: float, coder: Coder, repeats: in
         data = coder.encode(picture, setting)
         return data, coder.decode(data)[: len(picture)]  # a gray picture comes back from some with R = G = B
 
-    (data, decoded), seconds = timed(there_and_back, repeats)
+    (data, decoded), seconds = timed(there_and_back)
     pair = decoded.float(), picture.float()
     row = {"psnr": metrics.psnr(*pair, peak=255), "ms_ssim": metrics.ms_ssim(*pair, peak=255)}
     row |= {"seconds": seconds, "parameters": coder.parameters, "setting": setting}
@@ -241,14 +240,10 @@ def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
         raise CourseError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {what}.")
 
 
-def timed(function: Callable, repeats: int) -> tuple:
-    """What a function returns, and the median of the seconds that it takes."""
-    seconds = []
-    for _ in range(max(1, repeats)):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return result, statistics.median(seconds)
+def timed(function: Callable) -> tuple:
+    """What a function returns, and the seconds that it takes."""
+    start = time.perf_counter()
+    return function(), time.perf_counter() - start
 
 
 def parameters(model) -> int:

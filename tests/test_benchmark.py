@@ -12,6 +12,7 @@ from helpers.publishing import benchmark
 TASK = "sr-x2"
 TABLE = f"{TASK}-mine.csv"
 METHODS = ["bicubic", "one-x2", "two-x2"]
+ALL_TABLES = benchmark.tables()  # before a test replaces them
 
 
 @pytest.fixture
@@ -120,6 +121,19 @@ def test_what_cannot_be_measured_is_said(bench, capsys):
     assert "skipped" in capsys.readouterr().out
 
 
+def test_kodak_is_measured_where_it_is_and_skipped_where_it_is_not(bench, monkeypatch):
+    tables = [(TASK, "mine"), ("codec", "Kodak24"), ("jpeg-color-q10", "Kodak24")]
+    assert set(tables[1:]) <= set(ALL_TABLES) and ("codec-gray", "Kodak24") not in ALL_TABLES
+    monkeypatch.setattr(benchmark, "tables", lambda: tables)
+    monkeypatch.setattr(evaluation, "methods_for", lambda task: ["jpeg"])
+    skipped = [*benchmark.run(["codec", "jpeg-color-q10"], folder=bench)]
+    assert skipped == [("codec", "Kodak24", "", None), ("jpeg-color-q10", "Kodak24", "", None)]
+    pictures(bench.parent / "test" / "Kodak24", count=1, height=192, width=200)
+    done = [(task, method) for task, _, method, _ in benchmark.run(["codec", "jpeg-color-q10"], folder=bench)]
+    assert done == [("codec", "jpeg"), ("jpeg-color-q10", "jpeg")]
+    assert (bench / "codec-Kodak24.csv").is_file() and (bench / "jpeg-color-q10-Kodak24.csv").is_file()
+
+
 @pytest.mark.slow
 def test_costs_are_of_each_method(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "methods_for", lambda task: ["bicubic", "edsr-x3"])
@@ -136,6 +150,9 @@ def test_costs_are_of_each_method(tmp_path, monkeypatch):
 def test_every_table_of_the_repository_is_where_its_provenance_says():
     about = noted(benchmark.RESULTS)
     for task, name in benchmark.tables():
+        if name in benchmark.EXTRA:
+            assert not (benchmark.RESULTS / f"{task}-{name}.csv").exists(), "say where this table comes from"
+            continue
         for method in evaluation.methods_for(task):
             found = about[f"{task}/{name}/{method}"]
             assert found["fingerprint"] == benchmark.fingerprint(task, method), (task, name, method)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,23 @@ def test_the_command_prints_candidates_a_verdict_and_a_conversion(tmp_path, caps
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["made", "luma", "depth", "border"] and len(lines) in (11, 12)
     assert re.match(r"31\.00 dB by candidate [12] is about \d+\.\d\d dB by this course's protocol: ", lines[-1])
+
+
+def test_a_number_stands_for_all_that_is_rounded_to_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = images.listing(pictures(tmp_path / "set", count=2))
+    psnr = evaluation.evaluate("sr-x2", files, ["bicubic"], progress=False)[0]["psnr"].mean()
+    fitting = {}
+    for digits in (0, 1, 2, 3):
+        printed = f"{psnr:.{digits}f}"
+        assert command.main(["detect", "sr-x2", "--set", "set", "--psnr", printed]) == 0
+        said = capsys.readouterr().out
+        assert "None of these" not in said and "may be none" not in said
+        found = detective.detect("sr-x2", [Claim("set", files, Decimal(printed))])
+        close = (found["set"] - float(printed)).abs() < 0.5 * 10.0**-digits
+        assert ((found["distance"] == 0) == close).all() and found.iloc[0]["made"] == "MATLAB, Pillow"
+        fitting[digits] = close.sum()
+    assert fitting[0] > fitting[1] > fitting[2] >= fitting[3] >= 1
 
 
 @pytest.mark.parametrize(

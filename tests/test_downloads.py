@@ -287,7 +287,8 @@ def test_each_set_of_a_recipe_and_of_a_table_can_be_had():
         for group in entry["groups"]:
             there[group] |= {Path(folder).name for folder in entry["folders"]}
     assert {name for recipe in recipes.RECIPES.values() for name in recipe.sets} <= there["training"]
-    assert {name for _, name in benchmark.tables()} - {"bundled"} <= there["standard"]
+    assert {name for _, name in benchmark.tables()} - {"bundled", *benchmark.EXTRA} <= there["standard"]
+    assert set(benchmark.EXTRA) <= set(folders)
 
 
 def test_the_catalogue_is_of_the_files_that_were_measured(course_data):

@@ -156,8 +156,8 @@ def test_unknown_tasks_and_methods_are_errors(shelf, files, tmp_path, task, meth
     assert not (tmp_path / "panels").exists()
 
 
-def test_seconds_are_a_median_and_not_of_what_the_machine_sets_up(shelf, files, monkeypatch):
-    took, clock = iter([100, 1, 9, 2, 3]), [0]
+def test_seconds_are_not_of_what_the_machine_sets_up(shelf, files, monkeypatch):
+    took, clock = iter([100, 3]), [0]
     restore = models.EDSR.restore
 
     def slow(*arguments):
@@ -166,8 +166,8 @@ def test_seconds_are_a_median_and_not_of_what_the_machine_sets_up(shelf, files, 
 
     monkeypatch.setattr(models.EDSR, "restore", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    table, _ = evaluate("sr-x2", files[:1], ["good-x2"], progress=False, repeats=4)
-    assert table["seconds"][0] == 2.5
+    table, _ = evaluate("sr-x2", files[:1], ["good-x2"], progress=False)
+    assert table["seconds"][0] == 3
 
 
 @pytest.fixture

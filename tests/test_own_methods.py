@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import CourseError, baselines, datasets, degradations, images, zoo
+from helpers import CourseError, baselines, datasets, degradations, evaluation, images, zoo
 from helpers import __main__ as command
 from helpers.evaluation import evaluate
 
@@ -232,3 +232,14 @@ def test_the_example_of_the_guide_is_bicubic(files):
     Path("guide.py").write_text(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
     table, failures = evaluate("sr-x3", files[:2], ["bicubic", "guide.py:restore"], progress=False)
     assert not failures and same(table, "bicubic", "guide.py:restore")
+
+
+def test_the_input_is_enlarged_for_panels_alone(files, monkeypatch, tmp_path):
+    enlarged = []
+    baseline = evaluation.baseline
+    monkeypatch.setattr(evaluation, "baseline", lambda *given: enlarged.append(given) or baseline(*given))
+    methods = {"mine": lambda given: degradations.upscale(images.to_float(given), 2).clamp(0, 1)}
+    evaluate("sr-x2", files[:1], methods, progress=False)
+    assert enlarged == []
+    evaluate("sr-x2", files[:1], methods, progress=False, panels=tmp_path / "panels")
+    assert len(enlarged) == 1 and images.load_uint8(tmp_path / "panels" / "000-mine.png").shape[-1] == 3 * 56
