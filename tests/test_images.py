@@ -118,6 +118,23 @@ def test_a_picture_is_read_as_what_it_shows(tmp_path, data, shown, most):
     assert images.stored_size(path) == tuple(shown.shape[:0:-1])
 
 
+CLEAR = [kind[1:3] for kind in kinds() if " clear" in kind[0] or "alpha" in kind[0] or "transparent" in kind[0]]
+
+
+@pytest.mark.parametrize(("data", "shown"), CLEAR, ids=range(len(CLEAR)))
+def test_alpha_is_what_was_laid_on_white(data, shown):
+    alpha, image = images.load_alpha(io.BytesIO(data)), load(data)
+    if alpha is None:  # a key that no pixel has
+        assert not (shown == 1).all(0).any()
+        return
+    assert alpha.shape == (1, *shown.shape[1:]) and alpha.dtype == torch.uint8 and alpha.min() == 0
+    assert (image[:, alpha[0] == 0] == 1).all()
+    colours = images.off_white(image, images.to_float(alpha))
+    again = 1 - images.to_float(alpha) * (1 - colours)
+    assert (again - image).abs().max() < 1e-6
+    assert images.load_alpha(io.BytesIO(encoded(RGB))) is None
+
+
 ORIENTATIONS = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
