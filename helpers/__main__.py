@@ -1,4 +1,4 @@
-"""The command line, `python -m helpers COMMAND`; with `--help` it lists the commands.
+"""The command line, `restoration COMMAND` or `python -m helpers COMMAND`; with `--help` it lists the commands.
 
 Each command is a function: its docstring is its help, and its options stand above it. At the top this imports the
 standard library alone: `check` must run where packages are missing or broken.
@@ -48,7 +48,8 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    top = Parser(prog="python -m helpers", description="Tools of the course on image restoration.")
+    called = "restoration" if Path(sys.argv[0]).stem == "restoration" else "python -m helpers"
+    top = Parser(prog=called, description="Tools of the course on image restoration.")
     places = top.add_subparsers(required=True, metavar="COMMAND")
     for name, (run, options) in COMMANDS.items():
         place = places.add_parser(name, help=run.__doc__)
