@@ -58,7 +58,7 @@ def test_what_is_imported_is_what_a_host_gets():
 
 def test_colab_lacks_one_package_and_its_own_are_new_enough():
     needed = runtime()
-    assert {*needed} - {*COLAB} == {"torchmetrics"}  # the README says one
+    assert {*needed} - {*COLAB} == {"torchmetrics"}  # docs/guide.md says one
     for name in {*needed} & {*COLAB}:
         assert needed[name].specifier.contains(COLAB[name])
 
