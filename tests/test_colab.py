@@ -140,4 +140,4 @@ def test_starting_makes_the_nearest_helpers_importable(tmp_path, own, before):
         [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")],
         check=True, cwd=tmp_path, env=bare | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert done.stdout.split() == [str(ROOT / "helpers" / "__init__.py")]
+    assert done.stdout.splitlines() == [str(ROOT / "helpers" / "__init__.py")]
