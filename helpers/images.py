@@ -4,7 +4,6 @@ An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (g
 """
 
 import io
-import math
 import os
 import struct
 import warnings
@@ -26,7 +25,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
-FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
+MAX_WEBP_SIDE = 16_383  # pixels, by the format
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
@@ -177,8 +176,8 @@ def check_writable(
         raise CourseError(f"{path}: {why}.")
     if size:
         check_size(path, *size)
-        if max(size) > FORMAT_SIDES.get(kind, math.inf):
-            limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
+        if kind == "WEBP" and max(size) > MAX_WEBP_SIDE:
+            limit = f"{MAX_WEBP_SIDE:,} pixels a side"
             raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
 
 
