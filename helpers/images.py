@@ -263,7 +263,6 @@ def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     With `alpha`, its alpha alone, uint8 (H, W, 1).
     """
     stored = _stored(picture)
-    lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
     picture.load()
     deep, rows = picture.mode in DEEP, max(1, STRIP // picture.width)
     channels = "A" if alpha else _channels(picture, stored)
@@ -276,33 +275,22 @@ def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
         return result
     if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
         picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
+    elif "transparency" in picture.info and stored == "RGB;16B":  # of which Pillow keeps the upper bytes
+        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
     for top in range(0, picture.height, rows):
         box = (0, top, picture.width, min(top + rows, picture.height))
-        as_stored[top : top + rows] = _shown(picture.crop(box), channels, lower and lower.crop(box))
+        as_stored[top : top + rows] = _shown(picture.crop(box), channels)
     return result
 
 
-def _shown(strip: Image.Image, channels: str, lower: Image.Image | None) -> np.ndarray:
+def _shown(strip: Image.Image, channels: str) -> np.ndarray:
     """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent; of channels "A", its alpha."""
-    if lower:  # 16 bits: the transparent colour has to agree in both bytes
-        pixels, key = np.array(strip), np.array(strip.info["transparency"])
-        clear = ((pixels == key >> 8) & (np.asarray(lower) == key & 255)).all(-1)
-        pixels[clear] = 255
-        return pixels if channels != "A" else np.where(clear, 0, 255)[..., None]
     if channels == "A" or strip.has_transparency_data:
         strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
         if channels == "A":
             return np.array(strip.getchannel("A"))[..., None]
         strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
     return np.atleast_3d(strip.convert(channels))
-
-
-def _lower_bytes(picture: Image.Image) -> Image.Image:
-    """The lower bytes of a PNG of 16-bit RGB, of which Pillow keeps the upper ones."""
-    lower = Image.open(picture.fp)
-    lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
-    lower.load()
-    return lower
 
 
 def _turn(picture: Image.Image) -> tuple[int, int]:

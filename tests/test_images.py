@@ -93,9 +93,6 @@ def kinds():
         samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF]) * (257 if bits == 16 else 1)
         shown = over_white(samples >> (bits - 8), ~LEFT)
         yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), shown, 0
-    samples = np.where(LEFT[..., None], [0x1234, 0, 0xFF00], [0x1235, 0, 0xFF00])  # Pillow keeps the upper byte alone
-    for key, clear in (((0x1234, 0, 0xFF00), LEFT), ((0x1235, 0, 0xFF00), ~LEFT), ((0x12, 0, 0xFF), LEFT & ~LEFT)):
-        yield f"{key} is clear in all its bits", png(samples, 16, 2, trns(*key)), over_white(samples >> 8, ~clear), 0
     for second in ((9, 9, 9), (200, 10, 30)):
         colours = np.array([[50, 50, 50], second], np.uint8)
         chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
