@@ -213,7 +213,7 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
                 raise
             except Exception:
                 file.seek(0)
-                with suppress(LookupError, struct.error):
+                with suppress(struct.error):
                     for bare in without_metadata(file.read()):
                         with suppress(Exception):
                             return _opened(io.BytesIO(bare), name, function)
