@@ -78,7 +78,7 @@ test-floors: ready  ## run the unit tests with the oldest versions allowed, on P
 test-newest: ready  ## run the unit tests with the newest versions, on the newest Python here (6 GB, once)
 	@$(BIN)/python tests/versions.py newest
 
-tutor: ready  ## write AGENTS.md, for an assistant beside a learner, from the checks of the exercises
+tutor: ready  ## write what an assistant beside a learner reads: AGENTS.md, and metadata of the exercises
 	@$(BIN)/python docs/tools/tutor.py
 
 gpu-pack: ready  ## pack code, weights and pictures to train elsewhere (RECIPES="A B", SETS=A,B, MB=50, OUT=FILE)

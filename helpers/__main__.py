@@ -1,4 +1,4 @@
-"""The command line, `python -m helpers COMMAND`; with `--help` it lists the commands.
+"""The command line, `restoration COMMAND` or `python -m helpers COMMAND`; with `--help` it lists the commands.
 
 Each command is a function: its docstring is its help, and its options stand above it. At the top this imports the
 standard library alone: `check` must run where packages are missing or broken.
@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    top = Parser(prog="python -m helpers", description="Tools of the course on image restoration.")
+    called = "restoration" if Path(sys.argv[0]).stem == "restoration" else "python -m helpers"
+    top = Parser(prog=called, description="Tools of the course on image restoration.")
     places = top.add_subparsers(required=True, metavar="COMMAND")
     for name, (run, options) in COMMANDS.items():
         place = places.add_parser(name, help=run.__doc__)
@@ -376,6 +377,7 @@ def benchmark(options: argparse.Namespace) -> None:
     option("--half", action="store_true", help="half precision: faster, single pixels off by up to 7 gray levels"),
     option("--ensemble", action="store_true", help="the mean over eight orientations: better, eight times as long"),
     option("--quality", type=whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)"),
+    option("--bits", type=int, choices=(8, 16), default=8, help="of the output (8); 16: a .tif, or a gray .png"),
     option("--strip", action="store_true", help="leave out EXIF data and resolution"),
     option("--resume", action="store_true", help="of a folder, leave out the pictures that are in OUT already"),
     MODEL,
@@ -398,7 +400,7 @@ def restore(options: argparse.Namespace) -> int:
         if folder:
             output.parent.mkdir(parents=True, exist_ok=True)
         _check_output(output, given)
-        images.check_writable(output, size, options.quality)
+        images.check_writable(output, size, options.quality, options.bits)
 
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     if not folder:
@@ -428,13 +430,32 @@ def restore(options: argparse.Namespace) -> int:
 def _restore_one(
     model, given: Path, output: Path, options: argparse.Namespace, progress: bool
 ) -> tuple[str, bool, bool]:
-    """Restore a picture into a file: what is to be said, whether nothing has changed, and whether something is lost."""
+    """Restore a picture into a file: what is to be said, whether nothing has changed, and whether something is lost.
+
+    Alpha is enlarged as a gray picture, by the same network. The colours are those that come nearest to the restored
+    picture on white when they are laid on white with it: so an edge takes no colour from pixels that nobody saw.
+    """
+    import torch
+
     from . import images
 
-    picture, lost = images.load_uint8(given), images.left_out(given)
-    restored = model.restore(picture, tile=options.tile or 0, progress=progress, half=options.half)
-    images.save(output, restored, options.quality, **images.attributes(given, options.strip))
+    pixels, alpha, lost = images.load_uint8(given, True), images.load_alpha(given), images.left_out(given)
+    about, short = images.attributes(given, options.strip), options.bits == 8
+    images.check_writable(output, bits=options.bits, channels=len(pixels))
+    lost += ["16 bits, which --bits 16 keeps"] * (short and pixels.dtype == torch.uint16)
+    lost += ["EXIF data"] * (not short and len(pixels) == 3 and "exif" in about)
+    if alpha is not None and not (short and output.suffix.lower() in images.WITH_ALPHA):
+        alpha, lost = None, [*lost, "transparency, laid on white"]
+    exact = short and alpha is None and pixels.dtype == torch.uint8
+    picture = pixels if exact else images.to_float(pixels)
+    how = {"tile": options.tile or 0, "half": options.half, "progress": progress}
+    restored = model.restore(picture, **how)
     unchanged = restored.shape == picture.shape and bool((restored == picture).all())
+    if alpha is not None:
+        alpha = images.to_float(alpha)
+        alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
+        restored = images.off_white(restored, alpha)
+    images.save(output, restored, options.quality, alpha, options.bits, **about)
     made = "nothing changed: no trace of JPEG was found to mend" if unchanged else f"by {options.model}"
     made += "+" * (options.ensemble and not unchanged) + f"; left out: {', '.join(lost)}" * bool(lost)
     return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}", unchanged, bool(lost)

@@ -4,7 +4,6 @@ An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (g
 """
 
 import io
-import math
 import os
 import struct
 import warnings
@@ -26,8 +25,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
-FORMAT_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; libjpeg stops a little before the format's own 65,535
+MAX_WEBP_SIDE = 16_383  # pixels, by the format
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
+WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values: see `_turn`
@@ -57,6 +57,20 @@ def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) ->
     return torch.from_numpy(array).movedim(-1, 0)
 
 
+def load_alpha(path: str | os.PathLike | BinaryIO) -> torch.Tensor | None:
+    """How opaque a picture is, uint8 (1, H, W), 0 where it is clear; None where all of it is opaque. Raises as `load`.
+
+    `load` lays the picture on white; `off_white` takes that away again.
+    """
+    array = _read(path, lambda picture: _pixels(picture, alpha=True) if _transparent(picture) else None)
+    return None if array is None or (array == 255).all() else torch.from_numpy(array).movedim(-1, 0)
+
+
+def off_white(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """The colours, float in [0, 1], that give `image` where they are laid on white with this alpha, float (1, H, W)."""
+    return (1 - (1 - image) / alpha.clamp(min=1 / 255)).clamp(0, 1)
+
+
 def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
     """The two sides that a file declares, before or after any EXIF turn; no pixel is decoded. Raises as `load`."""
     return _read(path, lambda picture: picture.size)
@@ -82,26 +96,33 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
 
 
 def left_out(path: str | os.PathLike) -> list[str]:
-    """What a picture file has that `load_uint8` does not keep, in words."""
+    """What a picture file has that neither `load` nor `load_alpha` keeps, in words."""
 
     def find(picture: Image.Image) -> dict[str, bool]:
         frames = getattr(picture, "n_frames", 1)
-        transparent = "A" in picture.getbands() or "transparency" in picture.info
-        deep = picture.mode in DEEP
-        return {"transparency, laid on white": transparent, f"{frames - 1} more pictures": frames > 1, "16 bits": deep}
+        deep = ";16" in _stored(picture) and picture.mode not in DEEP
+        return {f"{frames - 1} more pictures": frames > 1, "colours beyond 8 bits": deep}
 
     return [what for what, true in _read(path, find).items() if true]
 
 
-def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = None, **options) -> Path:
+def save(
+    path: str | os.PathLike,
+    image: torch.Tensor,
+    quality: int | None = None,
+    alpha: torch.Tensor | None = None,
+    bits: int = 8,
+    **options,
+) -> Path:
     """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
 
-    `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `options` go to Pillow
-    (`subsampling="4:2:0"`; an `icc_profile` of another colour space is left out). The file appears whole or not at
-    all. Raises CourseError, also for values of another scale.
+    `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `alpha`, (1, H, W), is for the
+    formats WITH_ALPHA; with `bits` 16, a float image keeps so many, in gray .png or .tif files, or a .tif in colour,
+    without alpha. `options` go to Pillow (`subsampling="4:2:0"`; an `icc_profile` of another colour space is left
+    out). The file appears whole or not at all. Raises CourseError, also for values of another scale.
     """
     path = Path(path)
-    check_writable(path, quality=quality)
+    check_writable(path, quality=quality, bits=bits, channels=len(image))
     kind = Image.registered_extensions()[path.suffix.lower()]
     options = LOSSY.get(kind, {}) | options | ({} if quality is None else {"quality": int(quality)})
     try:
@@ -109,8 +130,13 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
         space = b"GRAY" if picture.mode == "L" and kind != "WEBP" else b"RGB "  # WebP knows no gray
         if (options.get("icc_profile") or b"")[16:20] != space:
             options.pop("icc_profile", None)
+        if alpha is not None:
+            picture.putalpha(to_pillow(alpha))
         with atomic(path) as temporary:
-            picture.save(temporary, format=kind, **options)
+            if bits == 16:
+                _save_deep(temporary, image, kind, options)
+            else:
+                picture.save(temporary, format=kind, **options)
     except CourseError as why:
         raise CourseError(f"{path}: {why}") from None
     except (OSError, ValueError) as why:  # ValueError: a side longer than the format allows, say
@@ -118,7 +144,25 @@ def save(path: str | os.PathLike, image: torch.Tensor, quality: int | None = Non
     return path
 
 
-def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None, quality: int | None = None) -> None:
+def _save_deep(path: Path, image: torch.Tensor, kind: str, options: dict[str, Any]) -> None:
+    """Write a picture in 16 bits. Pillow has no 16-bit colours, so those go into a TIFF without Pillow, and no EXIF."""
+    array = (to_float(image).clamp(0, 1) * 65535).round().movedim(0, -1).cpu().numpy().astype(np.uint16)
+    if len(image) == 1:
+        Image.fromarray(array[..., 0]).save(path, format=kind, **options)
+        return
+    import tifffile  # scikit-image brings it along
+
+    told = {"iccprofile": options.get("icc_profile"), "resolution": options.get("dpi"), "resolutionunit": "INCH"}
+    tifffile.imwrite(path, array, photometric="rgb", planarconfig="contig", metadata=None, software=False, **told)
+
+
+def check_writable(
+    path: str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    quality: int | None = None,
+    bits: int = 8,
+    channels: int = 1,
+) -> None:
     """Raise CourseError, before any work is done, where `save` could not write to `path`, nor `load` read it again."""
     path = Path(path)
     kind, why = Image.registered_extensions().get(path.suffix.lower()), refusal(path)
@@ -126,12 +170,14 @@ def check_writable(path: str | os.PathLike, size: tuple[int, int] | None = None,
         why = f"unknown picture format; end the name in one of {', '.join(SUFFIXES)}"
     elif quality is not None and (kind not in LOSSY or quality not in range(1, 101)):
         why = f"{kind} has no quality {quality}; it is a whole number from 1 to 100, of .jpg and .webp files alone"
+    elif bits == 16 and kind != "TIFF" and (kind != "PNG" or channels > 1):
+        why = "16 bits go into a .tif, or a gray .png; name such a file"
     if why:
         raise CourseError(f"{path}: {why}.")
     if size:
         check_size(path, *size)
-        if max(size) > FORMAT_SIDES.get(kind, math.inf):
-            limit = f"{FORMAT_SIDES[kind]:,} pixels a side"
+        if kind == "WEBP" and max(size) > MAX_WEBP_SIDE:
+            limit = f"{MAX_WEBP_SIDE:,} pixels a side"
             raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
 
 
@@ -167,7 +213,7 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
                 raise
             except Exception:
                 file.seek(0)
-                with suppress(LookupError, struct.error):
+                with suppress(struct.error):
                     for bare in without_metadata(file.read()):
                         with suppress(Exception):
                             return _opened(io.BytesIO(bare), name, function)
@@ -199,50 +245,52 @@ def _mixed_up(tags: dict) -> bool:
     return (tags.get(284) == 2 and bits > 8) or (2 in tags.get(339, (1,)) and bits < 32)
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
+def _stored(picture: Image.Image) -> str:
+    """Pillow's word for a picture's samples, as RGB;16B, which load() forgets."""
+    stored = (picture.tile[0][3] if picture.tile else "") or ""
+    return stored if isinstance(stored, str) else str(*stored[:1])
+
+
+def _transparent(picture: Image.Image) -> bool:
+    """Whether some of a picture may be transparent."""
+    return picture.mode.endswith(("A", "a")) or "transparency" in picture.info
+
+
+def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     """uint8 (H, W, 1), uint8 (H, W, 3) or uint16 (H, W, 1) of a Pillow picture, upright, on white where transparent.
 
     Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
+    With `alpha`, its alpha alone, uint8 (H, W, 1).
     """
-    stored = (picture.tile[0][3] if picture.tile else "") or ""  # Pillow's word for the samples, which load() forgets
-    stored = stored if isinstance(stored, str) else str(*stored[:1])
-    lower = _lower_bytes(picture) if stored == "RGB;16B" and "transparency" in picture.info else None
+    stored = _stored(picture)
     picture.load()
-    deep, channels, rows = picture.mode in DEEP, _channels(picture, stored), max(1, STRIP // picture.width)
+    deep, rows = picture.mode in DEEP, max(1, STRIP // picture.width)
+    channels = "A" if alpha else _channels(picture, stored)
     turns, mirrored = _turn(picture)
     shape = (picture.width, picture.height) if turns % 2 else (picture.height, picture.width)
-    result = np.empty((*shape, len(channels)), np.uint16 if deep else np.uint8)
+    result = np.empty((*shape, len(channels)), np.uint16 if deep and not alpha else np.uint8)
     as_stored = np.rot90(result, turns)[:, :: -1 if mirrored else 1]  # a view: what is written is turned on the way
     if deep:
-        as_stored[..., 0] = _deep(picture, stored)
+        as_stored[..., 0] = _deep(picture, stored, alpha)
         return result
     if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
         picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
+    elif "transparency" in picture.info and stored == "RGB;16B":  # of which Pillow keeps the upper bytes
+        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
     for top in range(0, picture.height, rows):
         box = (0, top, picture.width, min(top + rows, picture.height))
-        as_stored[top : top + rows] = _shown(picture.crop(box), channels, lower and lower.crop(box))
+        as_stored[top : top + rows] = _shown(picture.crop(box), channels)
     return result
 
 
-def _shown(strip: Image.Image, channels: str, lower: Image.Image | None) -> np.ndarray:
-    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent."""
-    if lower:  # 16 bits: the transparent colour has to agree in both bytes
-        pixels, key = np.array(strip), np.array(strip.info["transparency"])
-        clear = (pixels == key >> 8) & (np.asarray(lower) == key & 255)
-        pixels[clear.all(-1)] = 255
-        return pixels
-    if strip.has_transparency_data:
+def _shown(strip: Image.Image, channels: str) -> np.ndarray:
+    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent; of channels "A", its alpha."""
+    if channels == "A" or strip.has_transparency_data:
         strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        if channels == "A":
+            return np.array(strip.getchannel("A"))[..., None]
         strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
     return np.atleast_3d(strip.convert(channels))
-
-
-def _lower_bytes(picture: Image.Image) -> Image.Image:
-    """The lower bytes of a PNG of 16-bit RGB, of which Pillow keeps the upper ones."""
-    lower = Image.open(picture.fp)
-    lower.tile = [(*lower.tile[0][:3], "RGB;16L")]
-    lower.load()
-    return lower
 
 
 def _turn(picture: Image.Image) -> tuple[int, int]:
@@ -252,14 +300,17 @@ def _turn(picture: Image.Image) -> tuple[int, int]:
     return 0, 0
 
 
-def _deep(picture: Image.Image, stored: str) -> np.ndarray:
-    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535."""
+def _deep(picture: Image.Image, stored: str, alpha: bool) -> np.ndarray:
+    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535; or its alpha, 0 or 255."""
     array = np.array(picture)
     if array.min() < 0 or array.max() > 65535:
         raise ValueError("32-bit values beyond 16 bits")
     array = array.astype(np.uint16)
     if "transparency" in picture.info:
-        array[array == picture.info["transparency"]] = 65535
+        clear = array == picture.info["transparency"]
+        array[clear] = 65535
+        if alpha:
+            return np.where(clear, 0, 255)
     if stored == "I;12":  # as they are in a TIFF
         array = np.round(np.arange(4096) * (65535 / 4095)).astype(np.uint16)[array]
     return 65535 - array if getattr(picture, "tag_v2", {}).get(262) == 0 else array  # there, 0 is white

@@ -30,19 +30,15 @@ def exif_without_pixels(picture: Image.Image) -> bytes:
 
 
 def without_metadata(data: bytes) -> Iterator[bytes]:
-    """Copies of a PNG, JPEG, TIFF or AVIF file with ever less that is not needed for its pixels.
+    """Copies of a PNG or TIFF file with ever less that is not needed for its pixels.
 
-    What is kept longest changes what a picture shows: transparency, orientation, colour transform; then its profile.
-    A damaged file may raise IndexError or struct.error; of another kind of file there are no copies.
+    What is kept longest changes what a picture shows: transparency, orientation; then its profile. A damaged file may
+    raise struct.error; of another kind of file there are no copies.
     """
     if data.startswith(b"\x89PNG"):
         yield from (_bare_png(data, keep) for keep in ((b"tRNS", b"eXIf", b"iCCP"), (b"tRNS", b"eXIf"), ()))
-    elif data.startswith(b"\xff\xd8"):  # APP1 is EXIF, 2 the colour profile, 14 Adobe's colour transform
-        yield from (_bare_jpeg(data, keep) for keep in ((0xE1, 0xE2, 0xEE), (0xE1, 0xEE), (0xE1,)))
     elif data[:4] in (b"II*\0", b"MM\0*"):
         yield _bare_tiff(bytearray(data))
-    elif data[4:8] == b"ftyp":
-        yield data.replace(b"Exif", b"none", 1)
 
 
 def _bare_png(data: bytes, keep: tuple[bytes, ...]) -> bytes:
@@ -55,17 +51,6 @@ def _bare_png(data: bytes, keep: tuple[bytes, ...]) -> bytes:
             parts.append(data[at:end])
         at = end
     return b"".join(parts)
-
-
-def _bare_jpeg(data: bytes, keep: tuple[int, ...]) -> bytes:
-    """Without the comments and application segments before the first scan, but those to keep."""
-    parts, at = [data[:2]], 2
-    while data[at] == 0xFF and data[at + 1] != 0xDA:
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] in keep or not (0xE0 <= data[at + 1] <= 0xEF or data[at + 1] == 0xFE):
-            parts.append(data[at:end])
-        at = end
-    return b"".join([*parts, data[at:]])
 
 
 def _bare_tiff(data: bytearray) -> bytes:

@@ -44,6 +44,11 @@ class Exercise:
     check: str  # y
     needed: bool  # whether cells below call solution_x
 
+    @property
+    def answer(self) -> str:
+        """The solution, but for its title and its check."""
+        return "\n".join(self.solution.source.splitlines()[1:-1]).strip()
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Make what is asked for; 1 if a notebook of solutions failed, 2 for bad input, and then nothing is written."""
@@ -99,6 +104,7 @@ def student(book: Notebook) -> None:
     book.cells = [cell for cell in shown if not is_solution(cell)]
     for cell in book.cells:
         cell.source = BADGE.sub("", cell.source)
+        cell.metadata.pop("reference_solution", None)  # which docs/tools/tutor.py writes, for an assistant
         if cell.cell_type == "code":
             cell.execution_count, cell.outputs = None, []
 
@@ -107,8 +113,7 @@ def solutions(book: Notebook) -> None:
     """In place: each solution stands in its stub, under the learner's name, which later cells call, too."""
     found = exercises(book)
     for exercise in found:
-        inside = "\n".join(exercise.solution.source.splitlines()[1:-1]).strip()  # but for its title and its check
-        exercise.stub.source = STUB.sub(lambda _, inside=inside: inside, exercise.stub.source, count=1)
+        exercise.stub.source = STUB.sub(lambda _, inside=exercise.answer: inside, exercise.stub.source, count=1)
     book.cells = [cell for cell in book.cells if not is_solution(cell)]
     for cell in code(book):
         for exercise in found:

@@ -138,6 +138,8 @@ def _load_picture(folder: Path) -> None:
     assert image.dtype == torch.float32 and image.dim() == 3 and image.shape[0] in (1, 3), image.shape
     assert image.shape == pixels.shape and pixels.dtype == torch.uint8
     assert 0 <= image.min() and image.max() <= 1
+    alpha = images.load_alpha(path)
+    assert alpha is None or (alpha.dtype == torch.uint8 and alpha.shape == (1, *image.shape[1:]))
     assert set(image.shape[1:]) == set(images.stored_size(path))
     assert isinstance(images.attributes(path).get("icc_profile"), bytes | None)
 

@@ -7,9 +7,11 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -270,6 +272,19 @@ def in_a_process(*arguments, cwd, program: str | None = None) -> subprocess.Comp
     )  # fmt: skip
 
 
+def test_restoration_is_the_same_command_by_a_name_of_its_own(shared, monkeypatch, capsys):
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    [(name, place)] = re.findall(r'^\[project\.scripts\]\n(\w+) = "(.+)"$', text, re.MULTILINE)
+    main = EntryPoint(name, place, "console_scripts").load()
+    monkeypatch.setattr("sys.argv", [f"bin/{name}", "train"])
+    assert name == "restoration" and main() == 0
+    assert "tiny-x2" in capsys.readouterr().out
+    assert main(["restore", "none.png", "out.png", "--task", "sr-x2"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["restore"])
+    assert "(restoration restore --help says more)" in capsys.readouterr().err
+
+
 def test_a_process_ends_with_one_line(tmp_path):
     done = in_a_process("evaluate", "sr-x2", "--images", "Set99", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -501,6 +516,7 @@ sys.exit(command.main(sys.argv[2:]))
 """
 CHEAP = """
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 import torch
 from helpers import __main__ as command, models, zoo

@@ -1,14 +1,31 @@
 """course.py, the three commands without make: what it installs, what it runs, what it refuses. Nothing is installed."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import notebook_lint as lint
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from notebooks import run
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 import course  # noqa: E402
+
+PY = sys.executable
+LINES = [
+    ["make", "help"],
+    ["make", "setup"],
+    [PY, "notebooks/editions.py", "student", "--out", "it's ö"],
+    [PY, "notebooks/run.py", "--in-place", "notebooks/mine.ipynb"],
+    [PY, "-m", "helpers", "restore", "data/images/it's ä.png", "it's ö/ß.png", "--task", "sr-x2"],
+    ["make", "badges", "REPO=a/b"],  # the last: it changes pyproject.toml, and .venv is then set up again
+]
 
 
 @pytest.fixture
@@ -88,3 +105,23 @@ def test_an_old_python_is_told_which_one_it_takes(called, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         course.main(["lab"])
     assert "Python 3.10 or newer" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_it_all_works_in_a_folder_with_a_space_an_umlaut_and_a_quote(tmp_path):
+    """With the setup cell of a notebook, which has to find this copy, and not the one that tests run in."""
+    place = Path(shutil.copytree(ROOT, tmp_path / "it's ä path", ignore=run.NOT_COPIED))
+    shutil.copy(place / "data/images/chelsea.png", place / "data/images/it's ä.png")
+    sources = [lint.setup_of(lint.load(run.lessons()[0])), "import helpers\nprint(helpers.__file__)"]
+    cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources)]
+    nbformat.write(new_notebook(cells=cells), place / "notebooks/mine.ipynb")
+    (place / ".venv").mkdir()
+    (place / ".venv/.installed").write_text(course.fingerprint("requirements.txt", "pyproject.toml"), encoding="utf-8")
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for line in LINES:
+        if line[0] == PY or shutil.which("make"):
+            done = subprocess.run(line, cwd=place, env=bare, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+    book = lint.load(place / "notebooks/mine.ipynb")
+    assert book.cells[1].outputs[0].text.strip() == str(place / "helpers" / "__init__.py")
+    assert (place / "it's ö/06_benchmarking.ipynb").is_file() and (place / "it's ö/ß.png").is_file()

@@ -33,6 +33,7 @@ detect sr-x2 --set few --psnr 30 --ssim 0.9 --also 31
 benchmark deblock-q20 --out tables
 benchmark deblock-q20 --out tables --spot-check
 restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --quality 90 --device cpu --quiet
+restore few/coffee.png out.tif --task sr-x2 --model fsrcnn-x2 --bits 16 --quiet
 restore few large --task sr-x2 --model fsrcnn-x2 --ensemble --strip --resume --quiet
 compress few/coffee.png out.bic --rate 0.5 --quiet
 compress few/coffee.png out.bic --psnr 20

@@ -1,4 +1,4 @@
-"""What the README says: its table is that of the measured results, its links lead somewhere, its commands exist."""
+"""What README and guide say: the table is that of the measured results, links lead somewhere, commands exist."""
 
 import re
 import subprocess
@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BOTH = README + (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+QUESTIONS = "do I need|long|GPU|Colab|solutions|class|licence|cite|tell|new".split("|")  # what strangers ask, by a word
 
 
 def test_the_tables_are_generated_from_the_measured_results():
@@ -53,17 +55,30 @@ def test_the_tables_have_families_and_published_rows():
     ]
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", README))
 def test_a_link_leads_to_a_file(target):
     assert (ROOT / target).exists()
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README))))
+@pytest.mark.parametrize("word", QUESTIONS)
+def test_what_strangers_ask_is_answered_within_a_click(word):
+    rows = re.findall(r"^\| ([^|]+\?) \| ([^|]+) \| (.+) \|$", README, re.MULTILINE)
+    [(_, answer, more)] = [row for row in rows if re.search(rf"\b{word}\b", row[0])]
+    assert len(answer) > 9 and re.search(r"\]\((?!http)[^)]+\)", more)
+
+
+def test_it_stays_on_a_screen_and_a_half():
+    lines = README.splitlines()
+    assert len(lines) <= 100 and len(README.split()) <= 1100
+    assert not [line for line in lines if len(line) > 100 and not line.startswith(("|", "!", ">"))]
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make ([a-z-]+)", BOTH))))
 def test_a_make_target_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"python -m helpers (\w+)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:python -m helpers|restoration) ([a-z]+)", BOTH))))
 def test_a_command_exists(command):
     from helpers.__main__ import parser
 

@@ -1,9 +1,12 @@
-"""Write AGENTS.md, for an assistant that sits beside a learner: how to help, and each exercise with its usual mistakes.
+"""Write what an assistant beside a learner reads: AGENTS.md, and metadata of the notebooks' exercises.
 
     python docs/tools/tutor.py [--check]
 
-Exercises, what they ask and the mistakes that their checks know are read from the notebooks and from
-`helpers/lesson/exercises`; no solution is. `--check` writes nothing and exits with 1 where the file has drifted.
+AGENTS.md says how to help, and has each exercise with its usual mistakes. Exercises, what they ask and the mistakes
+that their checks know are read from the notebooks and from `helpers/lesson/exercises`; no solution is. The cell of an
+exercise gets the two metadata that the extension jupyter-ai-tutor (0.3) sends along: `evaluation_criteria`, the same
+text, and `reference_solution`, the solution, which the student's edition leaves out. `--check` writes nothing and
+exits with 1 where a file has drifted.
 """
 
 import argparse
@@ -14,11 +17,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "AGENTS.md"
 sys.path.insert(0, str(ROOT))
 from helpers.lesson import exercises  # noqa: E402
-from notebooks import run  # noqa: E402
+from notebooks import editions, run  # noqa: E402
 
 INTRODUCTION = """# For an assistant beside a learner
 
@@ -57,15 +62,32 @@ clipped, or not returned. The check names the layer where the network departs fr
 
 
 def main() -> int:
-    """Write the page, or compare it; 1 where it has drifted."""
+    """Write the page and the metadata, or compare them; 1 where they have drifted."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page has drifted")
+    options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file has drifted")
     check, text = options.parse_args().check, page()
-    drifted = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if not check:
+    drifted = [PAGE.name] * (not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text)
+    if drifted and not check:
         PAGE.write_text(text, encoding="utf-8")
-    print(f"{PAGE.name}: {'drifted' if drifted else 'up to date'}")
-    return int(check and drifted)
+    for path in run.lessons():
+        if (book := annotated(path)) != run.read(path):
+            drifted.append(path.name)
+            if not check:
+                run.write(book, path)
+    said = "drifted" if check else "written"
+    print(f"{said}: {', '.join(drifted)}" if drifted else f"{PAGE.name} and notebooks: up to date")
+    return int(check and bool(drifted))
+
+
+def annotated(path: Path) -> NotebookNode:
+    """A notebook with the metadata of its exercises as they should be."""
+    book = run.read(path)
+    for found in editions.exercises(book):
+        asked, *wrong = exercise(getattr(exercises, found.check), f"`check.{found.check}({found.mine})`")
+        told = [asked, "An answer makes none of these mistakes:\n", *wrong] if wrong else [asked]
+        found.stub.metadata["evaluation_criteria"] = "\n".join(told)
+        found.stub.metadata["reference_solution"] = found.answer
+    return book
 
 
 def page() -> str:
