@@ -48,7 +48,7 @@ def frequencies(weights: np.ndarray) -> np.ndarray:
     """Frequencies in proportion to weights, integers from 0 to 2⁴⁵, along the last axis; integer arithmetic only."""
     weights = np.asarray(weights, np.int64)
     rows = 1 + weights * (TOTAL - weights.shape[-1]) // weights.sum(-1, keepdims=True)
-    largest = rows.argmax(-1)[..., None]
+    largest = weights.argmax(-1)[..., None]
     rest = TOTAL - rows.sum(-1, keepdims=True)
     np.put_along_axis(rows, largest, np.take_along_axis(rows, largest, -1) + rest, -1)
     return rows
