@@ -58,16 +58,18 @@ def compress(
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
     `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
-    `psnr`: the decibels that the decoded picture must have; the smallest file that has them is looked for. Without
-    both, `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
+    `psnr`: the decibels that the decoded picture must have; a small file that has them is looked for. With neither,
+    `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
     """
     codec = load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
     images.check_size("the picture", *pixels.shape[:0:-1])
+    if rate is not None and psnr is not None:
+        raise CourseError("ask for a rate or for a PSNR, not for both.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if psnr is not None:
-        return _compress_for(codec, pixels, psnr)
+        return _compress_for(codec, pixels, psnr, progress)
     if not 0 <= quality <= 100:
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     return codec.encode(pixels, round(DIAL * quality / 100), progress)
@@ -244,15 +246,15 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     return data
 
 
-def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float) -> bytes:
-    """The file of the lowest quality that decodes to at least `psnr` dB. Raises CourseError."""
+def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: bool) -> bytes:
+    """A file that decodes to at least `psnr` dB, by bisection: PSNR may fall a little on the way up."""
     files = {}
 
     def reached(dial: int) -> float:
-        data = files[dial] = codec.encode(pixels, dial)
+        data = files[dial] = codec.encode(pixels, dial, progress)
         header = read_header(data)
         return metrics.psnr(images.to_float(codec.decode(data[header.length :], header)), images.to_float(pixels))
 
     if not psnr <= (most := reached(DIAL)):
-        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; {most:.2f} is the most.")
+        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f}.")
     return files[bisect.bisect_left(range(DIAL), psnr, key=reached)]

@@ -253,7 +253,8 @@ def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(paylo
     [
         ({"rate": 0.001}, "0.001 bits per pixel are too few"),
         ({"rate": math.nan}, "more than 0 bits"),
-        ({"psnr": 99.0}, "99 dB are too many for this picture and tiny; .* is the most"),
+        ({"psnr": 99.0}, "99 dB are too many for this picture and tiny; quality 100 has"),
+        ({"psnr": 30.0, "rate": 1.0}, "not for both"),
         ({"psnr": math.nan}, "nan dB are too many"),
         ({"quality": 101}, "quality goes from 0 to 100, not 101"),
         ({"model": "huge"}, "no network is called 'huge'"),
