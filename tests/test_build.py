@@ -157,7 +157,15 @@ WRONG = {
         ("self.decode(rounded)", "self.decode(levels)", "What enters synthesis"),
         ("levels + (levels.round() - levels).detach()", "levels.round()", "a gradient reaches 4 of its weights, and 5"),
         ("bits.sum() / (x.numel() / 3)", "bits.sum() / x.numel()", "a pixel has three of them"),
-        ("bits.sum() / (x.numel() / 3)", "bits.sum()", "divide it by the number of pixels"),
+        ("bits.sum() / (x.numel() / 3)", "bits.sum()", "divide it by their number"),
+        ("(x.numel() / 3)", "x[0, 0].numel()", "A batch has more pixels than one picture"),
+        ("self.decode(rounded)", "self.decode(priced)", "the picture must be that of rounded levels, too"),
+        (
+            "bits = laplace_bits(priced, torch.zeros(()), self.log_scale.exp())",
+            "p = torch.distributions.Laplace(0.0, self.log_scale.exp() / 30)\n"
+            "        bits = -(p.cdf(priced + 0.5) - p.cdf(priced - 0.5)).log2()",
+            "A tiny probability became 0",
+        ),
         ("bits.sum() / (x.numel() / 3)", "bits", "The bits per pixel are one number"),
         (", bits.sum() / (x.numel() / 3)", "", "return two things"),
         ("if self.training:", "if False:", "rounded ones have no gradient"),

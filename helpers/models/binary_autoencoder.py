@@ -96,7 +96,8 @@ class FactorizedCodec(nn.Module):
         self.log_scale = nn.Parameter(torch.full((codes, 1, 1), -1.0))  # of the levels, which are in steps
         inner = [nn.Conv2d(12, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 48, 3, padding=1), nn.ReLU()]
         self.mend = nn.Sequential(nn.PixelUnshuffle(2), *inner, nn.Conv2d(48, 12, 3, padding=1), nn.PixelShuffle(2))
-        nn.init.zeros_(self.mend[-2].weight)
+        nn.init.zeros_(self.mend[-2].weight)  # it begins by changing nothing
+        nn.init.zeros_(self.mend[-2].bias)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """The levels of (N, 3, H, W) in [0, 1] before rounding, (N, 384, H/16, W/16); H and W multiples of 16."""

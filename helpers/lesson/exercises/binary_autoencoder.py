@@ -103,9 +103,11 @@ npeg = built("4.A", "npeg", also=noisy_code)
 
 def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     """Wrong where a codec does not say what its levels cost, by Laplace distributions, in bits per pixel."""
+    x = torch.cat([x, x.flip(-1)])
+    pixels = x.numel() / 3
 
     def cost(levels: torch.Tensor) -> torch.Tensor:
-        return laplace_bits(levels, torch.zeros_like(levels), network.log_scale.exp()).sum() / x[0, 0].numel()
+        return laplace_bits(levels, torch.zeros_like(levels), network.log_scale.exp()).sum() / pixels
 
     told = two(network.eval()(x), "things, the picture and the bits per pixel")[1]
     levels = network.encode(x)
@@ -120,13 +122,18 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     blame(
         {
             "That is the price of a value; a pixel has three of them.": near(right / 3),
-            "That is the price of the whole picture; divide it by the number of pixels.": near(right * x[0, 0].numel()),
+            "That is the price of all pixels; divide it by their number.": near(right * pixels),
+            "A batch has more pixels than one picture: divide by those of all.": near(right * len(x)),
             "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
+            "A tiny probability became 0, and its logarithm infinite; laplace_bits is safe.": told.isinf(),
             "In evaluation, price the rounded levels: those are what a file holds.": near(cost(levels)),
             f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
             "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
             "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": (
                 not torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
+            ),
+            "In training, the picture must be that of rounded levels, too.": not torch.allclose(
+                network(x)[0], network.decode(levels.round()), atol=1e-3
             ),
             "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
         }
