@@ -9,10 +9,11 @@
     python docs/tools/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
     python docs/tools/experiments.py conv-units    # notebook 3's original network by two schedules; 7 minutes
     python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
+    python docs/tools/experiments.py noise         # NPEG by its noise schedule, and three other ways; 8 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
-Each writes `data/experiments/NAME.csv`. All but conv-units and jpeg-loss want COURSE_DATA: the recipes' training sets,
-Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
+Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss and noise want COURSE_DATA: the recipes' training
+sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
 """
 
 import argparse
@@ -218,6 +219,11 @@ def notebook_3():
     return clean, degrade, [images.load(datasets.bundled(name)) for name in HELD_OUT]
 
 
+def later(batches: datasets.Patches, first: int, step: int, rank: int) -> training.Pair:
+    """The batch of a step of a training that goes on where another one has stopped."""
+    return batches(first + step, rank)
+
+
 def jpeg_loss_table(steps: int) -> pd.DataFrame:
     """A row per loss: mean luma PSNR of the held-out photographs after a training as in notebook 3, section 3.7."""
     clean, degrade, held_out = notebook_3()
@@ -252,11 +258,33 @@ def conv_units_table(steps: int) -> pd.DataFrame:
         network = models.build("conv-units")
         for done in range(epochs):
             plan = training.Plan(epoch, 5e-4 * factor**done, schedule="constant", averaging=0, every=epoch, seed=done)
-            there = partial(lambda first, step, rank: batches(first + step, rank), done * epoch)
+            there = partial(later, batches, done * epoch)
             log = training.train(network, there, torch.nn.MSELoss(), plan, validation=pairs, progress=False)
             rows.append({"rate": rate, "step": (done + 1) * epoch, "loss": log[-1]["loss"], "psnr": log[-1]["psnr"]})
             print(rows[-1], flush=True)
     return pd.DataFrame(rows).round(5)
+
+
+def noise_table(steps: int) -> pd.DataFrame:
+    """A row per seed and way to train NPEG, with equal steps: PSNR from bits, undecided codes (notebook 4, 4.1)."""
+    pictures, _, held_out = notebook_3()
+    test, schedule, rows = held_out[1][:, 60:188, 200:328], (0.1, 0.3, 1.0, 5.0, 15.0), []
+    ways = {"the schedule": schedule, "weak noise alone": (0.1,) * 5, "strong noise alone": (15.0,) * 5}
+    for seed, (name, noises) in itertools.product(range(5), (ways | {"straight-through": (0.0,) * 5}).items()):
+        torch.manual_seed(seed)
+        network, batches = models.build("npeg"), datasets.Patches(pictures, size=32, batch=8, seed=seed)
+        for part, noise in enumerate(noises):  # five trainings of every network, as the schedule has them
+            network.noise, network.hard = noise, name == "straight-through"
+            there = partial(later, batches, part * steps)
+            plan = training.Plan(steps, 1e-3, schedule="constant", averaging=0, every=steps, seed=5 * seed + part)
+            training.train(network, there, losses.SparseCodeLoss(), plan, progress=False)
+        with torch.inference_mode():
+            code = torch.sigmoid(network.eval().encoder(test[None] - 0.5))
+            made = images.quantize(torch.sigmoid(network.decoder((code > 0.5).float()))[0])
+        undecided = ((code > 0.05) & (code < 0.95)).float().mean().item()
+        rows.append({"way": name, "seed": seed, "psnr": metrics.psnr(made, test), "undecided": undecided})
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(3)
 
 
 def no_harm_table(_: int) -> pd.DataFrame:
@@ -341,6 +369,7 @@ EXPERIMENTS = {
     "conv-units": (conv_units_table, 11 * 162),
     "no-harm": (no_harm_table, 0),
     "jpeg-loss": (jpeg_loss_table, 700),
+    "noise": (noise_table, 40),
     "rivals": (rivals_table, 0),
 }
 
