@@ -25,7 +25,7 @@ from notebooks.run import Notebook, NotebookError, code  # noqa: E402
 TITLE = "# @title Solution"
 STUB = re.compile(
     r"^(?:def (?P<function>my_\w+)\([^)]*\): \.\.\.$|"
-    r"class (?P<network>My\w+)\(nn\.Module\):\n(?:(?:    .*)?\n)*?    def forward\(.*\): \.\.\.$)",
+    r"class (?P<network>My\w+)\([\w.]+\):\n(?:(?:    .*)?\n)*?    def forward\(.*\): \.\.\.$)",
     re.MULTILINE,
 )
 BADGE = re.compile(r"^\[!\[Open in Colab\].*\n+", re.MULTILINE)  # it opens the notebook that has the solutions

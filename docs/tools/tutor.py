@@ -55,9 +55,10 @@ the course itself, read `CONTRIBUTING.md` instead.)
 - Exercise 4.5 is open and has no check.
 
 Each check knows the usual mistakes and names the one that it sees. These are they. A **Build** is a class
-`MyThing(nn.Module)`, into which our trained weights must fit. Its usual mistakes: an activation or a skip left out, or
-one too many; layers in a Python list; one layer used where there should be several; another padding; a result that is
-clipped, or not returned. The check names the layer where the network departs from ours.
+`MyThing(nn.Module)`, into which our trained weights must fit (in 4.B, ours are fresh). Its usual mistakes: an
+activation or a skip left out, or one too many; layers in a Python list; one layer used where there should be several;
+another padding; a result that is clipped, or not returned. The check names the layer where the network departs from
+ours.
 """
 
 
