@@ -5,6 +5,7 @@ tensor there does not meet one of the CPU in an operation, and has no NumPy arra
 refuse; it shows no speed, no rounding, no memory. Where a tensor is, is noted on its storage, which its views share.
 """
 
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,8 @@ def gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[None]:
         return submit(pool, work)
 
     with ExitStack() as stack:
+        gc.disable()  # torch 2.6 lets it take what is noted on a storage that only C++ holds
+        stack.callback(gc.enable)
         for name, stand_in in here.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
         for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
