@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: ready help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark \
-  speed fuzz tutor gpu-pack test-colab test-gpu test-floors test-newest lock badges format clean
+  speed fuzz tutor gpu-pack test-colab test-gpu test-sets test-floors test-newest lock badges format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ test-colab: ready  ## run all notebooks with Colab's versions, as after a click 
 
 test-gpu:  ## try all of the course on this machine's GPU, in five minutes; without .venv, by PYTHON, if that has torch
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu.py
+
+test-sets: ready  ## fetch all image sets from a server here, then train and measure with them (wants COURSE_DATA)
+	@$(BIN)/python tests/sets.py
 
 test-floors: ready  ## run the unit tests with the oldest versions allowed, on Python 3.10 (5 GB, once)
 	@$(BIN)/python tests/versions.py floors

@@ -1,5 +1,4 @@
 import hashlib
-import http.server
 import json
 import random
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builders import pictures
+from web import Server
 
 from helpers import CourseError, datasets
 from helpers import __main__ as command
@@ -24,52 +24,13 @@ def sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; each request takes the next of `server.plan`, and behaves well when that is empty."""
-
-    def do_GET(self):
-        asked, plan = self.headers.get("Range"), self.server.plan.pop(0) if self.server.plan else {}
-        self.server.log.append((self.path, asked))
-        body = self.server.files.get(self.path)
-        if "status" in plan or body is None:
-            return self.send_error(plan.get("status", 404))
-        start = int(asked[6:-1]) if asked and not plan.get("no range") else 0
-        if start >= len(body):
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        self.wfile.write(body[start:][: plan.get("after")])
-        self.wfile.flush()
-        plan.get("then", lambda: None)()
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.plan, self.log = {"/file.bin": BODY}, [], []
-
-    def url(self, path: str = "/file.bin") -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-    def handle_error(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(time, "sleep", lambda _, sleep=time.sleep: sleep(0.001))  # pooch waits between attempts
-    server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Server() as server:
+        server.files = {"/file.bin": BODY}
+        yield server
 
 
 @pytest.fixture
@@ -80,7 +41,7 @@ def path(tmp_path):
 def fetch(server: Server, path: Path, digest: str = sha256(BODY), resume: bool = True) -> list[str | None]:
     """Fetch one file; the ranges that the server was asked for."""
     server.log.clear()
-    downloads.fetch(server.url(), path, digest, progress=False, resume=resume)
+    downloads.fetch(server.url("/file.bin"), path, digest, progress=False, resume=resume)
     return [asked for _, asked in server.log]
 
 
@@ -149,7 +110,7 @@ def test_what_a_part_holds_is_found_out(server, path, part, ranges, capsys, monk
     path.parent.mkdir()
     path.with_name("file.bin.part").write_bytes(part)
     server.plan = [] if ranges else [{"no range": True}]
-    downloads.fetch(server.url(), path, sha256(BODY), resume=True)
+    downloads.fetch(server.url("/file.bin"), path, sha256(BODY), resume=True)
     assert path.read_bytes() == BODY and left(path) == ["file.bin"]
     if part == BODY[:HALF] and ranges:  # the bar counts what was there
         assert "50%" in capsys.readouterr().err.strip("\r").split("\r")[0]
