@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A file of exact versions to install: CI names requirements.lock; without it, the newest above the floors are taken.
 LOCK ?=
-# CPU=1: PyTorch without CUDA, on Linux 1 GB instead of 6.
+# CPU=1: PyTorch without CUDA, on Linux 2 GB instead of 6.
 CPU ?=
 CHOICES := $(if $(CPU),--cpu) $(if $(LOCK),--lock $(LOCK))
 # Tests run in as many processes as there are cores; each may take 3 GB, so no more than four.

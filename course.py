@@ -30,7 +30,7 @@ def main(arguments=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s COMMAND [options]"
     )
     parser.add_argument("command", choices=["setup", "ready", "lab", "course", "test"], metavar="COMMAND")
-    parser.add_argument("--cpu", action="store_true", help="PyTorch without CUDA: on Linux about 1 GB instead of 6")
+    parser.add_argument("--cpu", action="store_true", help="PyTorch without CUDA: on Linux 2 GB instead of 6")
     parser.add_argument("--lock", metavar="FILE", help="exact versions to install, such as requirements.lock")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("lab", "test"):
@@ -79,8 +79,8 @@ def setup(cpu, lock):
             return False
     on_linux, fresh = platform.system() == "Linux", not os.path.isfile(PYTHON)
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
-        print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 5 GB", flush=True)
-    print(f"setting up .venv (about {'1 GB' if cpu else '6 GB'} with PyTorch, once) ...", flush=True)
+        print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 4 GB", flush=True)
+    print(f"setting up .venv (about {'2 GB' if cpu else '6 GB'} with PyTorch, once) ...", flush=True)
     for command in installation(shutil.which("uv"), cpu and on_linux, lock, fresh):
         subprocess.run(command, check=True)
     with open(STAMP, "w", encoding="utf-8") as file:
