@@ -233,12 +233,15 @@ def _train_one(recipe, out: Path, start: tuple, options: argparse.Namespace) -> 
     return done["step"]
 
 
-@command(option("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`"))
+@command(
+    option("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`"),
+    option("--half", action="store_true", help="store, and measure, the weights in half precision: half the bytes"),
+)
 def publish(options: argparse.Namespace) -> None:
     """Measure a finished run and put its weights and card into the zoo."""
     from .publishing import publish
 
-    print(publish.publish(options.folder))
+    print(publish.publish(options.folder, options.half))
 
 
 @command(
@@ -263,7 +266,7 @@ def evaluate(options: argparse.Namespace) -> int:
         _check_output(options.out)
     device, files = devices.check_device(options.device), datasets.folder(options.images)
     how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
-    methods = options.methods or (() if options.results else evaluation.methods_for(options.task))
+    methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
     folders = {Path(folder).name: Path(folder) for folder in options.results or ()}
     if len(folders) < len(options.results or ()) or not folders.keys().isdisjoint(methods):
         raise CourseError(

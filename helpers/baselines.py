@@ -5,6 +5,7 @@ The classical methods have no training, but a strength for each task, tuned on t
 setting of a task in it is the one that is used.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -21,6 +22,9 @@ from . import degradations, images, zoo
 from .codec import mean_of_channels, read_header
 from .service.errors import CourseError
 from .service.files import DATA
+
+with contextlib.suppress(ImportError):
+    import pillow_jxl  # noqa: F401  where it is installed, Pillow knows JPEG XL
 
 SEARCH = DATA / "experiments" / "classical.csv"
 # Name: the function in scikit-image, options that stay, and the grid that was searched.
@@ -43,9 +47,9 @@ METHODS = {
     ),
     "unsharp": ("filters.unsharp_mask", {}, {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)}),
 }
-# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. The options are
-# the best for PSNR of those in data/experiments/rivals.csv, but for AVIF's slower speeds, which take several times as
-# long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
+# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. No option in
+# data/experiments/rivals.csv saves more than 1.2 % beyond these, but for AVIF's slower speeds, which take several times
+# as long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
     "jpeg2000": (
@@ -54,6 +58,7 @@ FILE_FORMATS = {
     ),
     "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
     "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
+    "jpegxl": ("JXL", {"effort": 9}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),  # by pillow-jxl-plugin
 }
 _BITS = struct.Struct("<HHB")
 # a pixel's 128 bits are 16 bytes: xz is to predict each from those at the same place (lp), not by the one before (lc)
@@ -141,9 +146,19 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
         try:
             picture.save(buffer, kind, **options, **order, **{key: value})
         except (KeyError, OSError):
-            raise CourseError(f"this Pillow cannot write {kind}; install a newer one, or leave {name} out.") from None
+            remedy = "pillow-jxl-plugin" if kind == "JXL" else "a newer one"
+            raise CourseError(f"this Pillow cannot write {kind}; install {remedy}, or leave {name} out.") from None
         files.append(buffer.getvalue())
     return min(files, key=len)
+
+
+@functools.cache
+def can_write(name: str) -> bool:
+    """Whether a format of FILE_FORMATS can be written here; some need a newer Pillow, or its plugin."""
+    try:
+        return bool(file_bytes(torch.zeros(3, 8, 8, dtype=torch.uint8), name, 50))
+    except CourseError:
+        return False
 
 
 def header_bytes(data: bytes) -> int:

@@ -75,6 +75,12 @@ def methods_for(task: str) -> list[str]:
     return [BASELINES[task.split("-")[0]], *baselines.for_task(task), *zoo.for_task(task)]
 
 
+def methods_here(task: str) -> list[str]:
+    """Those of `methods_for` that this machine has all for: not each Pillow writes AVIF and JPEG XL."""
+    formats = baselines.FILE_FORMATS
+    return [name for name in methods_for(task) if name not in formats or baselines.can_write(name)]
+
+
 def evaluate(
     task: str,
     files: Iterable[os.PathLike],
@@ -88,14 +94,14 @@ def evaluate(
     """Measure methods on pictures. Returns the table, one row per picture and method, and one line for each failure.
 
     `methods` are "bicubic", "jpeg", classical ones, names of the zoo, paths of cards, or your own as "module:function"
-    or "file.py:function"; by default all that the task has. A mapping gives names to functions, pairs, networks, or
+    or "file.py:function"; by default all of the task. A mapping gives names to functions, pairs, networks, or
     folders of restored pictures; None stands for the method of that name. Into the folder `panels` goes a picture
     for each row: input, restored, original, side by side. Networks run on `device`, by default the CPU.
     `seconds` come after a warm-up. `unrounded` adds the column `psnr_unrounded` for
     super-resolution, which restores each picture once more.
     Raises CourseError.
     """
-    methods = methods_for(task) if methods is None else methods
+    methods = methods_here(task) if methods is None else methods
     methods = methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
     # what cannot be measured is said before any picture
     loaded = {name: load_method(name, task, what) for name, what in methods.items()}

@@ -10,8 +10,9 @@ import torch
 from builders import fresh, photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from helpers import CourseError, baselines, codec, datasets, entropy, images, metrics, zoo
+from helpers import CourseError, baselines, codec, datasets, entropy, evaluation, images, metrics, zoo
 from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
 from helpers.models.binary_autoencoder import BLOCK, TransformAutoencoder
 
@@ -275,14 +276,23 @@ def test_what_cannot_be_compressed_is_said(data, changes, says):
 @pytest.mark.parametrize("name", list(baselines.FILE_FORMATS))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_of_other_codecs_grow_with_their_setting(name, channels):
-    from PIL import features
-
-    if name == "avif" and not features.check("avif"):
-        pytest.skip("this Pillow writes no AVIF")
+    if not baselines.can_write(name):
+        pytest.skip("this Pillow does not write it")
     picture = photograph(120, 160, channels)
     settings = baselines.FILE_FORMATS[name][-1]
     sizes = [len(baselines.file_bytes(picture, name, setting)) for setting in (settings[0], settings[-1])]
     assert sizes[0] < sizes[1]
+
+
+def test_a_format_that_pillow_lacks_is_left_out_or_named_with_its_remedy(monkeypatch):
+    monkeypatch.delitem(Image.SAVE, "JXL", raising=False)
+    baselines.can_write.cache_clear()
+    try:
+        assert "jpegxl" in evaluation.methods_for("codec") and "jpegxl" not in evaluation.methods_here("codec")
+        with pytest.raises(CourseError, match="install pillow-jxl-plugin, or leave jpegxl out"):
+            baselines.file_bytes(photograph(16, 16), "jpegxl", 50)
+    finally:
+        baselines.can_write.cache_clear()
 
 
 def test_headers_of_files_are_told_from_their_pixels(data):

@@ -193,6 +193,17 @@ def test_publish_measures_and_copies(finished):
     assert card["started_from"] == finished.start and zoo.load("new-x2").scale == 2
 
 
+def test_weights_in_half_precision_take_half_the_bytes_and_are_measured_so(finished, tmp_path):
+    whole = (finished.folder / "new-x2.safetensors").stat().st_size
+    publish.publish(finished.folder, half=True)
+    card = zoo.card("new-x2")
+    assert whole / 3 < card["bytes"] == card["weights"].stat().st_size < whole and card["recipe"]["name"] == "new-x2"
+    rounded = finished.model.half().float()
+    assert all(torch.equal(t, rounded.state_dict()[name]) for name, t in zoo.load("new-x2").state_dict().items())
+    table, _ = evaluate("sr-x2", finished.sets["Set5"], ["new-x2"], progress=False)
+    assert card["figures"]["sr-x2"]["Set5"]["psnr"] == pytest.approx(table["psnr"].mean(), abs=1e-3)
+
+
 def test_publish_refuses_what_is_not_finished_or_cannot_be_measured(finished, tmp_path):
     card = finished.folder / "new-x2.json"
     about = json.loads(card.read_text())

@@ -332,6 +332,7 @@ def rivals_table(_: int) -> pd.DataFrame:
         "jpeg2000": ({}, {"irreversible": False}, {"mct": 0}, {"num_resolutions": 5}, {"codeblock_size": (32, 32)}),
         "webp": ({}, {"method": 4}, {"use_sharp_yuv": True}),
         "avif": ({}, {"subsampling": "4:4:4"}, {"advanced": {"tune": "psnr"}}, {"speed": 4}),
+        "jpegxl": ({}, {"effort": 7}, {"effort": 5}),
     }
     rows = []
     for name, tried in options.items():

@@ -60,7 +60,7 @@ def run(
         except CourseError:
             yield task, name, "", None  # a set that is not here
             continue
-        for method in evaluation.methods_for(task):
+        for method in evaluation.methods_here(task):
             if _is_current(folder, task, name, method):
                 continue
             if spot_check and _agrees(folder, task, name, method, files):
@@ -72,7 +72,7 @@ def run(
             _keep(folder, task, name, method, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
     if "costs" in (tasks or ()) or not (tasks or spot_check):  # seconds cannot be spot-checked
-        keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_for(task)}
+        keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_here(task)}
         known = {key: about["fingerprint"] for key, about in _provenance(folder).items()}
         if not (folder / COSTS).is_file() or any(known.get(k) != fingerprint(*keys[k]) for k in keys):
             start = time.perf_counter()
@@ -90,7 +90,7 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
     """
     pixels = images.load_uint8(picture)
     rows = []
-    for name in evaluation.methods_for(task):
+    for name in evaluation.methods_here(task):
         work = action(task, name, pixels)
         work()
         seconds = statistics.median(evaluation.timed(work)[1] for _ in range(repeats)) * 1e6 / pixels[0].numel()

@@ -6,39 +6,53 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import safetensors.torch
 
 from .. import comparison, datasets, degradations, metrics, models, zoo
 from ..evaluation import TASKS, evaluate, test_sets
 from ..service.errors import CourseError
-from ..service.files import atomic
+from ..service.files import atomic, sha256
 
 
-def publish(run: str | os.PathLike) -> Path:
+def publish(run: str | os.PathLike, half: bool = False) -> Path:
     """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
 
-    Raises CourseError, and nothing is put there: for a run that was stopped, a set that is
-    not there, a picture that cannot be measured.
+    `half` keeps the weights in half precision, and measures them so. Raises CourseError, and nothing is put there: for
+    a run that was stopped, a set that is not there, a picture that cannot be measured.
     """
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     if len(cards) != 1:
         raise CourseError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
-    about = zoo.card(cards[0])
-    _check_finished(cards[0], about)
+    _check_finished(cards[0], zoo.card(cards[0]))
+    card = _in_half(cards[0]) if half else cards[0]
+    about = zoo.card(card)
     tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
     about["figures"] = {task: {} for task in tasks or [about["task"]]}
     for task, figures in about["figures"].items():
         for name in ("bundled", *test_sets(task)):
-            table, failures = evaluate(task, datasets.folder(name), [str(cards[0])], name)
+            table, failures = evaluate(task, datasets.folder(name), [str(card)], name)
             if failures:
                 raise CourseError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
             figures[name] = figures_of(table)
-    about["multiply_adds"] = models.multiply_adds(zoo.load(cards[0]))
-    target = zoo.WEIGHTS / cards[0].name
+    about["multiply_adds"] = models.multiply_adds(zoo.load(card))
+    target = zoo.WEIGHTS / card.name
     with atomic(target.with_suffix(".safetensors")) as temporary:
         shutil.copyfile(about.pop("weights"), temporary)
     with atomic(target) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _in_half(card: Path) -> Path:
+    """The card of the same run with weights of 16 bits each, both in a folder within the run."""
+    about, folder = zoo.card(card), card.parent / "half"
+    weights = safetensors.torch.load_file(about.pop("weights"))
+    (target := folder / f"{card.stem}.safetensors").parent.mkdir(exist_ok=True)
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    target.write_bytes(safetensors.torch.save(halves))  # its own save_file makes a private file
+    about |= {"bytes": target.stat().st_size, "sha256": sha256(target)}
+    (folder / card.name).write_text(json.dumps(about), encoding="utf-8")
+    return folder / card.name
 
 
 def _check_finished(card: Path, about: dict) -> None:
