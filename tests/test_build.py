@@ -51,7 +51,11 @@ WRONG = {
             "your next layer is body.1, PReLU(num_parameters=1); ours is body.1, PReLU(num_parameters=56)",
         ),
         ("layers += [convolution, nn.PReLU(convolution.out_channels)]", "layers += [convolution]", "ours is body.1"),
-        ('"padding_mode": "replicate"', '"padding_mode": "zeros"', "makes something else; ours is body.0"),
+        (
+            '"padding_mode": "replicate"',
+            '"padding_mode": "reflect"',
+            "Yours has padding_mode='reflect', ours 'replicate'",
+        ),
         ("return x[..., 6:-6, 6:-6]", "return x", "It has the shape (1, 1, 108, 108), and ours (1, 1, 96, 96)"),
         ('(2, 2, 2, 2), mode="replicate"', "(2, 2, 2, 2)", "What enters enlarge is not what enters our deconv"),
         ("x = self.enlarge(x)", "x = x", "calls no new layers; ours goes on with deconv"),
@@ -81,7 +85,8 @@ WRONG = {
         (
             '{"padding": "same", "padding_mode": "replicate"}',
             '{"padding": "same"}',
-            "makes something else; ours is conv1",
+            "makes something else; ours is conv1, Conv2d(1, 64, kernel_size=(9, 9), stride=(1, 1), padding=(4, 4), "
+            "padding_mode=replicate). Yours has padding_mode='zeros', ours 'replicate'",
         ),
         ("nn.Conv2d(1, 64, 9, **edge)", "nn.Conv2d(1, 64, 9, padding=2)", "forward raised, after third"),
         ("return y + self.third(x)", "return self.third(x)", "A skip is missing: add what the network is given"),

@@ -50,7 +50,7 @@ def functions_of(source):
 def test_every_check_has_its_exercise():
     used = Counter(e.check for path in NOTEBOOKS for e in editions.exercises(lint.load(path)))
     assert used == Counter(name for name, value in vars(check).items() if hasattr(value, "course"))
-    assert {e.given for path in NOTEBOOKS for e, _ in given_cells(path)} >= {"solution_dct", "solution_count"}
+    assert {e.given for path in NOTEBOOKS for e, _ in given_cells(path)} >= {"solution_round_trip", "solution_count"}
 
 
 @each_notebook

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy.fft import dctn
 
 from helpers import images, metrics
 from helpers.lesson import exercises as check
@@ -62,6 +61,15 @@ def laplace_share(level, mean, scale):
     return model.cdf(level + 0.5) - model.cdf(level - 0.5)
 
 
+def by_change(network, x):
+    """The columns of `x` whose change changes the middle of network(x)."""
+    before = network(x)
+    at = (..., before.shape[-2] // 2, before.shape[-1] // 2)
+    moved = [network(x + (torch.arange(x.shape[-1]) == column))[at] != before[at] for column in range(x.shape[-1])]
+    moved = [column for column, seen in enumerate(moved) if seen.any()]
+    return moved[-1] - moved[0] + 1
+
+
 RIGHT = {  # written by another hand than the checks, as learners do
     "luma": lambda x: (
         (x * torch.tensor([65.481, 128.553, 24.966])[:, None, None]).sum(0, keepdim=True) / 255 + 16 / 255
@@ -73,13 +81,11 @@ RIGHT = {  # written by another hand than the checks, as learners do
         [x[:, r : r + n, c : c + n] for r in range(0, x.shape[1], n) for c in range(0, x.shape[2], n)]
     ),
     "split": lambda sources, held: by(sources, lambda source: source in held),
-    "parameters": lambda kernels: sum(
-        a * b * k**2 + b for a, b, k in zip((1, 64, 32), (64, 32, 1), kernels, strict=True)
-    ),
+    "sight": by_change,
     "receptive_field": lambda kernels: sum(kernels) - len(kernels) + 1,
     "loss_border": lambda x, y, border: mse(inner(x, border), inner(y, border)),
     "multiply_adds": lambda weights, scale, small: weights / scale**2 if small else weights,
-    "dct": lambda block: dctn(block.numpy(), norm="ortho"),  # an array, from another library
+    "halo": lambda before, middle, after: 2 * (1 + 2 * before + 2 * (2 * middle) + 2 * after + 1),
     "round_trip": lambda b, table: (
         (D.T @ ((D @ (b - 128) @ D.T / table).round() * table) @ D + 128).round().clamp(0, 255)
     ),
@@ -132,7 +138,9 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("split", lambda sources, held: (["cat"], ["cup"]), "not their photographs"),
     ("split", lambda sources, held: 9, "returned int; return two lists"),
     ("split", lambda sources, held: by(sources, lambda s: any(part in s for part in held)), "cupboard is not a cup"),
-    ("parameters", lambda kernels: 8_129, "8,129 where 57,281 is right"),
+    ("sight", lambda network, x: 13, "is 13 where 5 is right"),
+    ("sight", lambda network, x: torch.autograd.grad(network(x).sum(), x), "must ask for a gradient"),
+    ("halo", lambda *blocks: 60, "(1, 2, 1) is 60 where 28 is right"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
     ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.5 where 0.25 is right"),

@@ -8,7 +8,7 @@ import torch
 from builders import photograph
 from PIL import Image
 
-from helpers import images, metrics
+from helpers import datasets, images, metrics
 from helpers.lesson import plots
 
 matplotlib.use("Agg")
@@ -90,3 +90,34 @@ def test_a_diagram_has_the_sizes_of_its_tensors_and_the_layers_of_its_modules(fi
     assert {"conv 3×3 / 2\n1 → 12\nReLU", "transposed\nconv 2×2 / 2\n12 → 1", "+ bicubic"} <= set(told)
     bars = figure.axes[0].patches
     assert bars[1].get_height() < bars[0].get_height() and bars[1].get_width() > bars[0].get_width()
+
+
+def test_a_loop_has_its_boxes_and_arrows_to_later_ones_above_and_back_below(figures):
+    plots.loop(["batch", "network", "step"], ["x", "g"], "A loop.", beside=[(0, 2, "target"), (2, 1, "weights")])
+    ((figure, alt),) = figures
+    heights = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts if text.get_text()}
+    assert alt == "A loop." and list(heights) == ["batch", "network", "step", "x", "g", "target", "weights"]
+    assert heights["target"] > heights["x"] > heights["network"] == 0 > heights["weights"]
+
+
+def test_maps_of_a_layer_are_those_that_vary_most_on_one_scale(figures):
+    maps = torch.rand(1, 9, 20, 30) * torch.tensor([1.0, 5, 0, 2, 3, 4, 6, 7, 8]).view(1, 9, 1, 1)
+    plots.feature_maps({"first": maps, "second": -maps[:, :2]}, "maps", part=(0.5, 1, 0, 0.5), channels=3)
+    figure, _ = figures[0]
+    axes = [axis for axis in figure.axes if axis.images]
+    assert len(axes) == 5 and np.allclose(shown_pixels(axes[0]), maps[0, 8, 10:, :15])
+    (low, high), other, *_ = (axis.images[0].get_clim() for axis in axes)
+    assert low == -high and other == (low, high) and 7 < high < 8
+    assert figure.subfigs[0]._suptitle.get_text() == f"first: 3 of 9 channels, from −{high:.2g} to {high:.2g}"
+
+
+def test_a_chart_has_a_palette_and_a_photograph_all_its_colours():
+    figure, axis = plt.subplots(figsize=(3, 2))
+    axis.plot([1, 2], color="#D55E00")
+    figure.canvas.draw()
+    chart = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    assert plots.smallest(chart).mode == "P" and plots.smallest(chart.convert("L").convert("RGB")).mode == "L"
+    assert plots.smallest(images.to_pillow(images.load(datasets.bundled("flower")))).mode == "RGB"
+    near = np.abs(np.asarray(plots.smallest(chart).convert("RGB"), int) - np.asarray(chart, int))
+    assert near.mean() < 0.5
+    plt.close(figure)

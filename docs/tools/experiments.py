@@ -1,4 +1,4 @@
-"""The experiments whose tables notebooks 3, 5 and 6 show, too long to run in them.
+"""The experiments whose tables notebooks 2 to 6 show, too long to run in them.
 
     python docs/tools/experiments.py rows          # random, fixed or learned patterns; 10 minutes on a CPU core
     python docs/tools/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 30 minutes
@@ -10,10 +10,11 @@
     python docs/tools/experiments.py conv-units    # notebook 3's original network by two schedules; 7 minutes
     python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
     python docs/tools/experiments.py noise         # NPEG by its noise schedule, and three other ways; 8 minutes
+    python docs/tools/experiments.py perceptual    # notebook 2's SRCNN, trained for SSIM or MS-SSIM; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
 
-Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss and noise want COURSE_DATA: the recipes' training
-sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
+Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise and perceptual want COURSE_DATA: the
+recipes' training sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
 """
 
 import argparse
@@ -323,6 +324,37 @@ def no_harm_table(_: int) -> pd.DataFrame:
     return pd.DataFrame(rows).round(3)
 
 
+def perceptual_table(steps: int) -> pd.DataFrame:
+    """A row per loss and seed: SRCNN 9-1-5 at ×3 on the held-out photographs, luma; the first row is bicubic.
+
+    The patches leave 180 pixels a side, which MS-SSIM wants for its five scales.
+    """
+    files = [path for path in datasets.bundled() if path.stem not in HELD_OUT]
+    clean = [images.crop_to_multiple(y, 3) for y in datasets.load_all(files)]
+    small = [images.to_uint8(degradations.downscale(images.to_float(y), 3)) for y in clean]
+    sharp = [images.quantize(images.luma(images.load(datasets.bundled(name)))) for name in HELD_OUT]
+    sharp = [images.crop_to_multiple(y, 3) for y in sharp]
+    pairs = [(images.quantize(degradations.downscale(y, 3)), y) for y in sharp]
+    plan = training.Plan(steps, 5e-4, warmup=steps // 6, shave=6, averaging=0.98, every=steps)
+
+    def row(name: str, seed: int, restored: list[torch.Tensor]) -> dict:
+        cut = [(images.shave(images.quantize(x), 3), images.shave(y, 3)) for x, y in zip(restored, sharp, strict=True)]
+        rulers = (metrics.psnr, metrics.ssim, metrics.ms_ssim)
+        scores = {ruler.__name__: sum(ruler(*pair) for pair in cut) / len(cut) for ruler in rulers}
+        print({"loss": name, "seed": seed} | scores, flush=True)
+        return {"loss": name, "seed": seed} | scores
+
+    rows = [row("none: bicubic", 0, [degradations.upscale(x, 3) for x, _ in pairs])]
+    for seed, name in itertools.product((0, 1), ("mse", "ssim", "ms-ssim")):
+        torch.manual_seed(seed)
+        network = models.build("srcnn", scale=3, kernels=(9, 1, 5))
+        network.start_from_interpolation()
+        batches = datasets.Patches(clean, small, size=64, batch=2, scale=3, seed=seed)
+        training.train(network, batches, losses.LOSSES[name](), plan, progress=False)
+        rows.append(row(name, seed, [network.restore(x) for x, _ in pairs]))
+    return pd.DataFrame(rows).round(4)
+
+
 def rivals_table(_: int) -> pd.DataFrame:
     """A row per file format and option: BD-rate (RGB, 0.1 to 0.8 bits per pixel) against the options in use."""
     files = datasets.folder("BSDS300_train")[::12][:16]
@@ -371,6 +403,7 @@ EXPERIMENTS = {
     "no-harm": (no_harm_table, 0),
     "jpeg-loss": (jpeg_loss_table, 700),
     "noise": (noise_table, 40),
+    "perceptual": (perceptual_table, 120),
     "rivals": (rivals_table, 0),
 }
 

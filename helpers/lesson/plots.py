@@ -31,9 +31,17 @@ def show(figure: Figure, alt: str, dpi: int = 100) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(figure)
-    picture = Pillow.open(buffer).convert("RGB")  # the same pixels in fewer bytes: no alpha, one channel if all is gray
+    display_picture(smallest(Pillow.open(buffer).convert("RGB")), alt)
+
+
+def smallest(picture: Pillow.Image) -> Pillow.Image:
+    """An RGB picture in fewer bytes: one channel if all is gray, a palette of 256 colours if that costs little."""
     red, green, blue = picture.split()
-    display_picture(red if red == green == blue else picture, alt)
+    if red == green == blue:
+        return red
+    palette = picture.quantize(256, Pillow.Quantize.MEDIANCUT, dither=Pillow.Dither.NONE)
+    pair = (images.to_float(images.from_pillow(image)) for image in (palette.convert("RGB"), picture))
+    return palette if metrics.psnr(*pair) > 45 else picture  # charts, not photographs: one gray level and a half
 
 
 def display_picture(picture: Pillow.Image, alt: str, width: int | None = None) -> None:
@@ -127,6 +135,34 @@ def filters(weights: Mapping[str, torch.Tensor], alt: str, columns: int = 8) -> 
     show(figure, alt)
 
 
+def feature_maps(
+    tensors: Mapping[str, torch.Tensor],
+    alt: str,
+    part: tuple[float, float, float, float] = (0, 1, 0, 1),
+    channels: int = 8,
+) -> None:
+    """The channels that vary most of what layers made, (1, C, H, W) by name, a row each; blue: negative, red: positive.
+
+    All maps of a row have one scale, which its title tells: it ends where 0.5 % of the values lie beyond. `part`: top,
+    bottom, left and right of what is shown, as shares of height and width.
+    """
+    figure = plt.figure(figsize=(11, 1.75 * len(tensors)), layout="constrained")
+    rows = figure.subfigures(len(tensors), squeeze=False)[:, 0]
+    for row, (name, tensor) in zip(rows, tensors.items(), strict=True):
+        height, width = tensor.shape[-2:]
+        sides = (height, height, width, width)
+        top, bottom, left, right = (round(share * side) for share, side in zip(part, sides, strict=True))
+        maps = tensor[0, :, top:bottom, left:right].detach().cpu()
+        maps = maps[maps.std(dim=(1, 2)).topk(min(channels, len(maps))).indices]
+        limit = maps.abs().flatten().quantile(0.995).item()
+        scale = f"from −{limit:.2g} to {limit:.2g}"
+        row.suptitle(f"{name}: {len(maps)} of {tensor.shape[1]} channels, {scale}", fontsize=10)
+        for axis, values in zip(row.subplots(1, channels, squeeze=False)[0], maps, strict=False):
+            axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            axis.set_axis_off()
+    show(figure, alt)
+
+
 def _title(name: str, image: torch.Tensor, reference: torch.Tensor | None, border: int) -> str:
     if reference is None or image.shape != reference.shape:
         return name
@@ -168,6 +204,29 @@ def diagram(
         label = " ".join(["+", *words])
         axis.text((middles[start] + middles[end]) / 2, over + 0.03, label, color=COLOURS[1], ha="center", fontsize=11)
     axis.set(xlim=(-0.5, at + 0.5), ylim=(-1.35, max(tops) + 0.55))
+    axis.axis("off")
+    show(figure, alt)
+
+
+def loop(boxes: Sequence[str], arrows: Sequence[str], alt: str, beside: Sequence[tuple[int, int, str]] = ()) -> None:
+    """What happens again and again: boxes in a row, words on the arrows between them.
+
+    `beside`: (box, other box, words): arrows above the row to a later box, below it back to an earlier one.
+    """
+    figure, axis = plt.subplots(figsize=(11, 2.7), layout="constrained")
+    frame = {"boxstyle": "round,pad=0.5", "facecolor": COLOURS[5], "edgecolor": "0.3", "alpha": 0.6}
+    for at, words in enumerate(boxes):
+        axis.text(at, 0, words, ha="center", va="center", fontsize=12, bbox=frame)
+    for at, words in enumerate(arrows):
+        axis.annotate("", (at + 0.7, 0), (at + 0.3, 0), arrowprops={"arrowstyle": "->", "color": "0.3"})
+        axis.text(at + 0.5, 0.07, words, ha="center", va="bottom", fontsize=10)
+    for start, end, words in beside:
+        side, colour = (1, "0.3") if start < end else (-1, COLOURS[1])
+        axis.plot([start, start, end], [0.2 * side, 0.6 * side, 0.6 * side], color=colour)
+        tip = {"arrowstyle": "->", "color": colour}
+        axis.annotate("", (end, 0.2 * side), (end, 0.6 * side), arrowprops=tip)
+        axis.text((start + end) / 2, 0.67 * side, words, color=colour, ha="center", va="center", fontsize=10)
+    axis.set(xlim=(-0.4, len(boxes) - 0.6), ylim=(-0.85, 0.85))
     axis.axis("off")
     show(figure, alt)
 

@@ -9,7 +9,7 @@ from .binary_autoencoder import code_length, entropy, factorized, largest, npeg,
 from .build import weights
 from .data_preparation import luma, patch_count, psnr, split, tiles, turn
 from .examine import usable
-from .jpeg_restorer import arcnn, blocking, bounded, conv_units, dct, interval, learning_rate, round_trip, unet
+from .jpeg_restorer import arcnn, blocking, bounded, conv_units, halo, interval, learning_rate, round_trip, unet
 from .progress import progress
 from .rescsnet import consistent, measurements, quantizer, recovery, signed_psnr, similarity
-from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, parameters, receptive_field, skyline
+from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, receptive_field, sight, skyline

@@ -135,6 +135,9 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
         if hint := departs(mine.given, other.given, known):
             raise Wrong(f"What enters {mine.name} is not what enters our {other.name}. {hint}")
         if hint := departs(mine.made, other.made, {}):
+            modes = [getattr(call.layer, "padding_mode", "") for call in (mine, other)]
+            if modes[0] != modes[1]:
+                hint = "Yours has padding_mode={!r}, ours {!r}: look at what lies beyond the edge.".format(*modes)
             raise Wrong(f"{mine} is given what ours is, and makes something else; ours is {other}. {hint}")
         known |= {f"what enters {mine.name}": other.given, f"what leaves {mine.name}": other.made}
     if made is None:

@@ -25,20 +25,7 @@ STORED = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
 STEPS = 10.0 + 3 * torch.arange(64.0).view(8, 8)
 
 
-@exercise("3.1", (BLOCK - 128,), within=0.1)
-def dct(block: torch.Tensor):
-    """my_dct(block): the DCT coefficients of an 8×8 block, columns and rows."""
-    yield (right := D @ block @ D.T)
-    yield {
-        "That transforms in one direction only, the columns; D.T on the right does the rows.": D @ block,
-        "That transforms in one direction only, the rows; D on the left does the columns.": block @ D.T,
-        "That is the way back, from coefficients to pixels: D belongs on the left.": D.T @ block @ D,
-        "Rows and columns are swapped: that is the transpose of what was expected.": right.T,
-        "D @ block does the columns; what does the rows?": True,
-    }
-
-
-@exercise("3.2", (BLOCK, TABLE), within=0.6)  # rounded to whole gray levels is right, too
+@exercise("3.1", (BLOCK, TABLE), within=0.6)  # rounded to whole gray levels is right, too
 def round_trip(block: torch.Tensor, table: torch.Tensor):
     """my_round_trip(block, table): an 8×8 block, 0 to 255, as it comes back from a JPEG file with this table."""
 
@@ -60,7 +47,7 @@ def round_trip(block: torch.Tensor, table: torch.Tensor):
     }
 
 
-@exercise("3.3", (BLOCKY,), (LINES,), within=1e-5)
+@exercise("3.2", (BLOCKY,), (LINES,), within=1e-5)
 def blocking(image: torch.Tensor):
     """my_blocking(image): mean square horizontal step across block borders minus that elsewhere, at least 0."""
 
@@ -80,7 +67,7 @@ def blocking(image: torch.Tensor):
     }
 
 
-@exercise("3.4", *HUNDRED, (8, 10, 1.0), (0, 3, 1.0), (8, 9, 1.0), within=1e-7)
+@exercise("3.3", *HUNDRED, (8, 10, 1.0), (0, 3, 1.0), (8, 9, 1.0), within=1e-7)
 def learning_rate(epoch: int, epochs: int, start: float):
     """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
     yield (right := start / 2 ** (5 * epoch // epochs))
@@ -92,6 +79,23 @@ def learning_rate(epoch: int, epochs: int, start: float):
         "Use the argument `start`.": right * 5e-4 / start,
         "Use the argument `epochs`: a fifth of 10 are 2.": epochs == 10,
         f"{5 * epoch // epochs} halvings were expected.": True,
+    }
+
+
+@exercise("3.4", (2, 5, 2), (1, 2, 1), (3, 0, 1))
+def halo(before: int, middle: int, after: int):
+    """my_halo(before, middle, after): pixels of the picture that this U-Net sees beyond the edge of a tile."""
+    yield (right := 2 + 4 * before + 8 * middle + 4 * after + 2)
+    yield {
+        "A 3×3 layer reaches one pixel of its own resolution: 2 pixels of the picture at half, 4 at a quarter.": 2
+        + 2 * (before + middle + after),
+        "Those are pixels at half the resolution: each is two of the picture.": right / 2,
+        "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": right
+        - 4 * middle,
+        "A block has two 3×3 layers.": 4 + 2 * before + 4 * middle + 2 * after,
+        "The first and the last layer are 3×3, too.": right - 4,
+        "That is the side of the whole square; the halo is what it sees to one side.": 2 * right + 1,
+        "Add what each 3×3 layer reaches, in pixels of the picture: 2 at half the resolution, 4 at a quarter.": True,
     }
 
 

@@ -1,24 +1,48 @@
-"""Checks of notebook 2: what a network costs and sees, and a loss that leaves the border out."""
+"""Checks of notebook 2: what a network sees and costs, and a loss that leaves the border out."""
 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 
 from ... import images
 from .build import built
 from .examine import Wrong, call, compare, examined, exercise
 
 
-@exercise("2.1", ((9, 1, 5),), ((9, 5, 5),))
-def parameters(kernels: tuple[int, int, int]):
-    """my_parameters(kernels): weights and biases of SRCNN 1→64→32→1 with these kernel sizes."""
-    layers = list(zip((1, 64, 32), (64, 32, 1), kernels, strict=True))  # inputs, outputs, k
-    yield (right := sum(i * o * k * k + o for i, o, k in layers))
+def _stack(*layers: tuple[int, int, int]) -> Callable:
+    """Convolutions by side, stride and gap between their taps, (N, 1, H, W) → (N, 1, h, w)."""
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        for side, stride, gap in layers:
+            x = F.conv2d(x, torch.ones(1, 1, side, side), stride=stride, dilation=gap, padding=gap * (side // 2))
+        return x
+
+    return network
+
+
+GIVEN = torch.linspace(0, 1, 48 * 48).view(1, 1, 48, 48)
+
+
+@exercise(
+    "2.1",
+    *((_stack(*layers), GIVEN) for layers in ([(9, 1, 1), (1, 1, 1), (5, 1, 1)], [(3, 1, 2)], [(3, 2, 1), (3, 1, 1)])),
+)
+def sight(network: Callable, x: torch.Tensor):
+    """my_sight(network, x): columns of `x` that one pixel of network(x) depends on, from the first to the last."""
+    x = x.clone().requires_grad_()
+    made = network(x)
+    middle = made[..., made.shape[-2] // 2, made.shape[-1] // 2].sum()
+    columns = torch.autograd.grad(middle, x)[0].abs().sum(dim=(0, 1, 2)).nonzero()
+    yield (right := columns.max() - columns.min() + 1)
     yield {
-        "The biases are missing: each layer has one per output channel, 64 + 32 + 1.": right - 97,
-        "A kernel is a square: one of size 9 has 81 weights.": sum(i * o * k + o for i, o, k in layers),
-        "A kernel looks at every channel of the layer below.": sum(o * k * k + o for _, o, k in layers),
-        "Each layer has inputs × outputs × k² weights, and biases.": True,
+        "Between the columns with a gradient lie some without: count from the first to the last.": len(columns),
+        "That is the last column less the first; count both.": right - 1,
+        "That is how far it sees to one side.": (right - 1) / 2,
+        "Those are all pixels of the square; one side of it is asked.": right**2,
+        "Ask one pixel of the output, in the middle; you asked all of them.": x.shape[-1],
+        "The input must ask for a gradient before the network sees it: x.clone().requires_grad_().": RuntimeError,
+        "Send a gradient back from one output pixel: in which columns of x does it arrive?": True,
     }
 
 
