@@ -1,11 +1,20 @@
 """ResCSNet and its descendant: parameter counts, the order of the rows, agreement with what was measured, any size."""
 
+import math
+import sys
+
 import pytest
 import torch
 from builders import photograph
 
 from helpers import datasets, degradations, images, losses, metrics, models, wavelets, zoo
 from helpers.degradations import SENSED_BLOCK as BLOCK
+from helpers.lesson import exercises as check
+from helpers.service.files import DATA
+from notebooks import run
+
+sys.path.insert(0, str(DATA.parent / "docs" / "tools"))
+import experiments  # noqa: E402
 
 TABLE = {0.25: 26_418_984, 0.20: 21_418_484, 0.15: 16_417_984, 0.10: 11_417_484, 0.04: 5_416_884, 0.01: 2_416_584}
 
@@ -157,3 +166,28 @@ def test_a_floor_bounds_what_a_good_picture_counts():
     x = torch.rand(1, 1, 8, 8)
     assert losses.LOSSES["psnr-to-45"]()(x, x).item() == pytest.approx(-45)
     assert losses.PSNRLoss()(x, x).item() == pytest.approx(-100)
+
+
+def test_the_notebook_s_plug_and_play_is_that_of_its_table():
+    book = run.read(next(path for path in run.lessons() if path.name.startswith("05")))
+    source = next(cell.source for cell in book.cells if cell.id == "pnp-function")
+    known = {"torch": torch, "check": check, "my_step": lambda x, y, rows: x + rows.T @ (y - rows @ x)}
+    exec(source, known)
+    rows, x = degradations.zonal_rows(BLOCK, 41), images.to_float(photograph(64, 96, channels=1))[None]
+    y = degradations.block_sense(x - 0.5, rows)
+    theirs = known["plug_and_play"](y, rows, degradations.gaussian_blur, [2.0, 1.0, 0.5])
+    table = experiments.plug_and_play(y, rows, degradations.gaussian_blur, (2.0, 0.5), 3)
+    assert torch.allclose(theirs, table, atol=1e-4)
+    assert torch.allclose(degradations.block_sense(table - 0.5, rows), y, atol=1e-4)
+    assert not torch.allclose(table, degradations.block_adjoint(y, rows) + 0.5, atol=0.01)
+
+
+def test_edges_are_the_tenth_where_the_true_gradient_is_largest():
+    truth = torch.zeros(1, 20, 40)
+    truth[..., 10:30] = 1  # its edges: four columns of forty
+    off = truth.clone()
+    off[..., [9, 10, 29, 30]] += 0.1
+    scores = experiments.edge_scores(off, truth)
+    assert scores["edges"] == pytest.approx(20, abs=0.01) and scores["rest"] == math.inf
+    assert experiments.edge_scores(truth + 0.1, truth)["gradient"] == pytest.approx(0, abs=1e-3)
+    assert scores["gradient"] == pytest.approx(255 * 0.05, abs=0.1)

@@ -2,6 +2,7 @@
 
     python docs/tools/experiments.py rows          # random, fixed or learned patterns; 10 minutes on a CPU core
     python docs/tools/experiments.py losses        # what DW-SSIM gains and costs, three seeds; 30 minutes
+    python docs/tools/experiments.py edges         # DW-SSIM and edges: the shipped networks, and trainings; 3 minutes
     python docs/tools/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 15 minutes
     python docs/tools/experiments.py batch-statistics  # do its running averages explain the difference? 3 minutes
     python docs/tools/experiments.py demos         # beside the original's own demo pictures; seconds
@@ -12,6 +13,7 @@
     python docs/tools/experiments.py noise         # NPEG by its noise schedule, and three other ways; 8 minutes
     python docs/tools/experiments.py perceptual    # notebook 2's SRCNN, trained for SSIM or MS-SSIM; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
+    python docs/tools/experiments.py plug-and-play # sensed pictures, recovered with a JPEG restorer; 8 minutes
 
 Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise and perceptual want COURSE_DATA: the
 recipes' training sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
@@ -29,10 +31,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 import torchvision.transforms.functional as TF
 from PIL import Image
+from skimage.restoration import denoise_tv_chambolle
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -102,6 +106,47 @@ def losses_table(steps: int) -> pd.DataFrame:
                 rows.append(about | measure(model, dataset, ratio))
             print(pd.DataFrame(rows[-len(RATIOS) :]).to_string(index=False, header=False), flush=True)
     return pd.DataFrame(rows).round(5)
+
+
+def edges_table(steps: int) -> pd.DataFrame:
+    """A row per network, seed, set and ratio: how well edges are recovered, means over the pictures of the set.
+
+    The networks are the shipped ones, and rescsnet-any after `steps` more steps on the same batches, with DW-SSIM in
+    the loss and without. Of larger pictures than 256×256, the middle is measured.
+    """
+    recipe = recipes.changed(recipes.find("rescsnet-any-dw"), steps=steps, batch=4)
+    batches, plan = recipes.prepare(recipe)[0], dataclasses.replace(recipe.plan, averaging=0)
+    networks = [("rescsnet-any", 0, zoo.load("rescsnet-any")), ("rescsnet-any-dw", 0, zoo.load("rescsnet-any-dw"))]
+    for seed, name in itertools.product(SEEDS, ("relative error", "the same, each picture, signed")):
+        model, there = zoo.load("rescsnet-any"), partial(later, batches, 1000 * seed)
+        training.train(model, there, LOSSES[name](), dataclasses.replace(plan, seed=seed), progress=False)
+        networks.append((f"trained on, {name}", seed, model.eval()))
+        print(networks[-1][:2], flush=True)
+    rows = []
+    for (name, seed, model), dataset, ratio in itertools.product(networks, SETS, RATIOS[:2]):
+        found = []
+        for y in datasets.load_all(datasets.folder(dataset)):
+            y = TF.center_crop(y, [min(side, 256) for side in y.shape[-2:]])
+            pair = [images.to_float(t) for t in (model.reconstruct(y, ratio), y)]
+            found.append(edge_scores(*pair) | {"dw_ssim": wavelets.dw_ssim(*(t[None] for t in pair)).item()})
+        about = {"network": name, "seed": seed, "dataset": dataset, "ratio": ratio}
+        rows.append(about | pd.DataFrame(found).mean().to_dict())
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(5)
+
+
+def edge_scores(found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """PSNR of pictures (1, H, W), on the tenth of the pixels where the true gradient is largest, and on the others.
+
+    "gradient": the root mean square of what the gradient is off by on that tenth, in gray levels per pixel.
+    """
+    slopes = [torch.stack(torch.gradient(t[0])) for t in (found, truth)]  # (2, H, W) each, central differences
+    steep = slopes[1].norm(dim=0)
+    edge = steep >= steep.quantile(0.9)
+    off = (slopes[0] - slopes[1]).norm(dim=0)[edge].square().mean().sqrt()
+    parts = {"psnr": torch.ones_like(edge), "edges": edge, "rest": ~edge}
+    scores = {name: metrics.psnr(found[0][part], truth[0][part]) for name, part in parts.items()}
+    return scores | {"gradient": 255 * off.item()}
 
 
 def rows_table(steps: int) -> pd.DataFrame:
@@ -380,6 +425,89 @@ def rivals_table(_: int) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
+def plug_and_play_table(steps: int) -> pd.DataFrame:
+    """A row per pictures, patterns, ratio, method and setting: mean PSNR of squares of 128 pixels (notebook 5, 5.4).
+
+    A setting is the first and the last strength of a denoiser. Each is tried on four validation pictures, and the best
+    of a method is then used on the bundled ones. Total variation, which is fast, has three times the steps; the
+    restorer alone, which soon changes nothing, has half of them.
+    """
+    network, restorer = zoo.load("rescsnet-any"), zoo.load("jpeg-blind")
+    files = datasets.folder("DIV2K_valid_256")[::25][:4]
+    sets = {"validation": files, "bundled": datasets.bundled()}
+    sets = {n: torch.stack([_middle(path) for path in paths]) for n, paths in sets.items()}
+    blocks = [images.luma_uint8(images.load_uint8(path)) for path in datasets.folder("BSDS300_train")[::4]]
+    blocks = torch.cat([datasets.sliding_patches(t, 32, 24) for t in blocks]).flatten(1) / 255 - 0.5
+    covariance = blocks.T @ blocks / len(blocks)
+    random_rows = torch.randn(1024, 256, generator=torch.Generator().manual_seed(0))
+    random_rows[:, 0] = 1  # the first pattern is the mean
+
+    def restored(z: torch.Tensor) -> torch.Tensor:
+        return restorer(z.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+
+    def coded(z: torch.Tensor, quality: float) -> torch.Tensor:
+        return degradations.jpeg(z.clamp(0, 1), round(quality))
+
+    def smooth(z: torch.Tensor, weight: float) -> torch.Tensor:
+        found = [denoise_tv_chambolle(plane.numpy(), weight, max_num_iter=30) for plane in z[:, 0]]
+        return torch.from_numpy(np.stack(found))[:, None]
+
+    qualities = list(itertools.product((10, 30), (60, 90)))
+    methods = {
+        "total variation": (smooth, list(itertools.product((0.1, 0.3), (0.003, 0.01))), 3 * steps),
+        "JPEG": (coded, qualities, steps),
+        "restorer": (lambda z, _: restored(z), [(1, 1)], steps // 2),
+        "JPEG, restorer": (lambda z, quality: restored(coded(z, quality)), qualities, steps),
+    }
+    rows = []
+    for kind, ratio in itertools.product(("random", "learned"), RATIOS):
+        m = round(1024 * ratio)
+        patterns = torch.linalg.qr(random_rows[:, :m])[0].T.reshape(m, 32, 32).contiguous()
+        patterns = patterns if kind == "random" else network.rows[:m].detach()
+        phi = patterns.flatten(1)
+        gain = covariance @ phi.T @ torch.linalg.inv(phi @ covariance @ phi.T + 1e-5 * torch.eye(m))
+        for name, x in sets.items():
+            about = {"pictures": name, "rows": kind, "ratio": ratio}
+            y = degradations.block_sense(x - 0.5, patterns)
+            once = {"transpose": phi, "covariance": gain.T}
+            found = {n: degradations.block_adjoint(y, t.reshape(-1, 32, 32)) + 0.5 for n, t in once.items()}
+            if kind == "learned":
+                found["rescsnet-any"] = network(x, ratio).detach()
+            rows += [about | {"method": n, "setting": "", "psnr": _mean_psnr(z, x)} for n, z in found.items()]
+            for method, (denoise, settings, count) in methods.items():
+                tried = [r for r in rows if (r["rows"], r["ratio"], r["method"]) == (kind, ratio, method)]
+                best = max(tried, key=lambda row: row["psnr"])["setting"] if name == "bundled" else None
+                for setting in [json.loads(best)] if best else settings:
+                    z = plug_and_play(y, patterns, denoise, setting, count)
+                    rows.append(about | {"method": method, "setting": json.dumps(setting), "psnr": _mean_psnr(z, x)})
+                    print(rows[-1], flush=True)
+    return pd.DataFrame(rows).round(3)
+
+
+@torch.inference_mode()
+def plug_and_play(y, patterns, denoise, setting: tuple[float, float], steps: int) -> torch.Tensor:
+    """Pictures (N, 1, H, W) of measurements: made to agree with them, and denoised, in turns.
+
+    The strength goes from the first of the setting to the last in equal ratios.
+    """
+    first, last = setting
+    z = torch.full_like(degradations.block_adjoint(y, patterns), 0.5)
+    for step in range(steps + 1):
+        z = z + degradations.block_adjoint(y - degradations.block_sense(z - 0.5, patterns), patterns)
+        if step < steps:
+            z = denoise(z, first * (last / first) ** (step / (steps - 1)))
+    return z
+
+
+def _middle(path: Path) -> torch.Tensor:
+    return images.to_float(TF.center_crop(images.luma_uint8(images.load_uint8(path)), 128))
+
+
+def _mean_psnr(found: torch.Tensor, truth: torch.Tensor) -> float:
+    pairs = zip(images.quantize(found.clamp(0, 1)), truth, strict=True)
+    return sum(metrics.psnr(*pair) for pair in pairs) / len(truth)
+
+
 def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[float, float]:
     """Mean bits per pixel and PSNR of pictures as files of one format."""
     found = []
@@ -395,6 +523,7 @@ def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[floa
 EXPERIMENTS = {
     "rows": (rows_table, 1000),
     "losses": (losses_table, 1000),
+    "edges": (edges_table, 20),
     "batch-norm": (batch_norm_table, 200),
     "batch-statistics": (batch_statistics_table, 80),
     "demos": (demos_table, 0),
@@ -405,6 +534,7 @@ EXPERIMENTS = {
     "noise": (noise_table, 40),
     "perceptual": (perceptual_table, 120),
     "rivals": (rivals_table, 0),
+    "plug-and-play": (plug_and_play_table, 20),
 }
 
 

@@ -11,5 +11,5 @@ from .data_preparation import luma, patch_count, psnr, split, tiles, turn
 from .examine import usable
 from .jpeg_restorer import arcnn, blocking, bounded, conv_units, halo, interval, learning_rate, round_trip, unet
 from .progress import progress
-from .rescsnet import consistent, measurements, quantizer, recovery, signed_psnr, similarity
+from .rescsnet import block_sensing, consistent, measurements, quantizer, recovery, wavelet_index
 from .srcnn import edsr, fsrcnn, loss_border, multiply_adds, receptive_field, sight, skyline

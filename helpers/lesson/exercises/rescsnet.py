@@ -1,47 +1,70 @@
-"""Checks of notebook 5: peaks, signs, measurements, and agreement with them."""
+"""Checks of notebook 5: sensing, the index of wavelets, counts of numbers, agreement with them, and their bits."""
 
 import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 
 from .build import built
 from .examine import exercise
 
-Y = torch.linspace(-0.6, 0.5, 64).view(8, 8)  # no picture that reaches black and white
-
-BAND, EMPTY = torch.tensor([[0.3, -1.2, 0.8], [0.1, 0.4, -0.6]]), torch.zeros(2, 3)
-OTHER = torch.tensor([[0.2, -0.7, 0.9], [0.5, 0.1, 0.2]])
+PICTURE = torch.sin(1.7 * torch.arange(96.0)).view(1, 1, 8, 12)
+PATTERNS = torch.cos(0.9 * torch.arange(48.0) ** 1.5).view(3, 4, 4)
+BANDS = [torch.sin(torch.arange(2.0 * k * n * n) ** 1.3).view(2, k, n, n) for k, n in ((1, 2), (3, 4), (3, 2), (3, 1))]
+OTHERS = [torch.cat([-band[:1], 0.3 * band[1:] + 0.2]) for band in BANDS]  # the first picture's are negated
+FLAT = [*BANDS[:1], *(0 * band for band in BANDS[1:])]
 RANDOM = torch.Generator().manual_seed(0)
 ROWS = torch.linalg.qr(torch.randn(12, 4, generator=RANDOM))[0].T  # (4, 12), orthonormal
 
 
-@exercise("5.1", (Y + 0.1 * torch.sin(torch.arange(64.0)).view(8, 8), Y), within=0.01)
-def signed_psnr(x: torch.Tensor, y: torch.Tensor):
-    """my_psnr(x, y): PSNR in dB of two pictures whose pixels lie in [−1, 1]."""
-    mse = (x - y).square().mean().item()
-    yield (right := 10 * math.log10(4 / mse))
+@exercise("5.1", (PICTURE, PATTERNS))
+def block_sensing(x: torch.Tensor, rows: torch.Tensor):
+    """my_sense(x, rows): each block of (1, 1, H, W) times each pattern of (m, s, s), summed up: (1, m, H/s, W/s)."""
+    side, kernels = rows.shape[-1], rows[:, None]
+    right = F.conv2d(x, kernels, stride=side)
+    yield right
+    runs = x.reshape(-1, side * side) @ rows.flatten(1).T
     yield {
-        "The peak is the range that pixels may have, not that of this picture.": 10 * math.log10(1.1**2 / mse),
-        "20·log₁₀ is for the ratio of peak and root mean square; of their squares it is 10·log₁₀.": 2 * right,
-        "That is the natural logarithm; decibels want the one to base 10.": 10 * math.log(4 / mse),
-        "That is the original's: 6.02 dB too low. From black to white it is 2, not 1.": 10 * math.log10(1 / mse),
-        "The peak enters squared.": 10 * math.log10(2 / mse),
-        "The sign is wrong.": -right,
+        "The patterns move on by one pixel: the next block begins a whole side further on.": F.conv2d(x, kernels),
+        "It takes the mean of the products; an inner product is their sum.": right / side**2,
+        "The patterns are flipped: PyTorch's convolution multiplies them as they are.": F.conv2d(
+            x, kernels.flip(2, 3), stride=side
+        ),
+        "The patterns, or the blocks, have rows and columns exchanged.": F.conv2d(x, kernels.mT, stride=side),
+        "A view cuts the picture into runs of pixels along its rows, not into squares.": runs.T.reshape(right.shape),
+        "Keep the blocks where they lie in the picture: (1, m, H/s, W/s).": right.flatten(2),
+        "The numbers of a block are channels, and those come second.": right.movedim(1, -1),
+        "The leading 1, a batch of one picture, is missing.": right[0],
     }
 
 
-@exercise("5.2", (BAND, -BAND), (BAND, OTHER), (BAND, BAND), (EMPTY, EMPTY))
-def similarity(a: torch.Tensor, b: torch.Tensor):
-    """my_similarity(c1, c2): (2·Σc₁c₂ + K) / (Σc₁² + Σc₂² + K), K = 0.01, of a negated band close to −1."""
-    product, energy = (a * b).sum(), a.square().sum() + b.square().sum()
-    yield (2 * product + 0.01) / (energy + 0.01)
+@exercise("5.2", (BANDS, OTHERS), (FLAT, FLAT), (FLAT, BANDS))
+def wavelet_index(a: list[torch.Tensor], b: list[torch.Tensor]):
+    """my_index(a, b): (N,), 0.2·s of the low bands + 0.8·(the mean s of the levels); signed, each picture by itself."""
+
+    def index(dims: tuple[int, ...] = (1, 2, 3), k: float = 0.01, above: float = 0.01, weights=(0.2, 0.8), **how):
+        bands = []
+        for c, d in zip(a, b, strict=True):
+            product, energy = (c * d).sum(dims), (c.square() + d.square()).sum(dims)
+            product = product.abs() if how.get("absolute") else product
+            bands.append((how.get("times", 2) * product + above) / (energy + k))
+        return weights[0] * bands[0] + weights[1] * torch.stack(bands[1:]).mean(0)
+
+    every = (0, 1, 2, 3)
+    yield index()
     yield {
-        "The absolute value, or a square, has forgotten the sign.": (2 * product.abs() + 0.01) / (energy + 0.01),
-        "It is half of what is right: mind the 2.": (product + 0.01) / (energy + 0.01),
-        "It is half of what is right: mind the 2, and K above.": product / (energy + 0.01),
-        "K is missing: two empty bands would divide zero by zero.": 2 * product / energy,
-        "K is missing above: two empty bands are equal and should score 1.": 2 * product / (energy + 0.01),
+        "The absolute value has forgotten the sign.": index(absolute=True),
+        "It sums over the batch: a picture of high contrast hides the errors of another.": index(every),
+        "It sums over the batch, and the absolute value has forgotten the sign.": index(every, absolute=True),
+        "Return one index for each picture, not their mean.": index().mean(),
+        "Return one index for each picture, not their sum.": index().sum(),
+        "The mean over the levels, not their sum, is worth 0.8.": index(weights=(0.2, 2.4)),
+        "The low band is worth 0.2, the mean over the levels 0.8.": index(weights=(0.8, 0.2)),
+        "It is the mean of all bands; the low one is worth 0.2, the levels together 0.8.": index(weights=(0.25, 0.75)),
+        "The 2 before the sum of products is missing.": index(times=1),
+        "K is missing: two empty bands would divide zero by zero.": index(k=0, above=0),
+        "K is missing above: two empty bands are equal and should score 1.": index(above=0),
     }
 
 
