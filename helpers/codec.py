@@ -105,8 +105,18 @@ def _fit(
     if height * width > fitted.MOST_PIXELS:
         more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
         raise CourseError(f"{more}; make the picture smaller, or take another model.")
-    model, latents = fitted.fit(pixels, quality, minutes or fitted.default_minutes(height, width), progress=progress)
-    rest = _FITTED_HEADER.pack(height, width, len(pixels)) + fitted.pack(model, latents, pixels, quality)
+    minutes = minutes or fitted.default_minutes(height, width)
+    return fitted_file(pixels, quality, minutes=minutes, progress=progress)
+
+
+def fitted_file(pixels: torch.Tensor, quality: float, **how) -> bytes:
+    """The .bic file of uint8 (1 or 3, H, W) by a codec that is trained on it; `how` is given to `fitted.fit`."""
+    return fitted_bytes(*fitted.fit(pixels, quality, **how), pixels, quality)
+
+
+def fitted_bytes(model: fitted.FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
+    """The .bic file of what `fitted.fit` found for uint8 (1 or 3, H, W) at a quality."""
+    rest = _FITTED_HEADER.pack(*pixels.shape[-2:], len(pixels)) + fitted.pack(model, latents, pixels, quality)
     return _START.pack(b"BIC", FITTED_VERSION, zlib.crc32(rest)) + rest
 
 

@@ -90,6 +90,7 @@ def test_no_sum_of_the_decoder_is_rounded(payload, monkeypatch):
         return original(x.flip(1).flip(-1, -2), weight.flip(1).flip(-1, -2), turned, *rest).flip(-1, -2)
 
     original = torch.nn.functional.conv2d
+    monkeypatch.setattr(images, "to_uint8", lambda x: x)  # which would hide a small difference
     straight = fitted.unpack(payload, 3, 64, 64)
     monkeypatch.setattr(torch.nn.functional, "conv2d", backwards)
     assert torch.equal(fitted.unpack(payload, 3, 64, 64), straight)
@@ -128,8 +129,8 @@ def test_multiply_adds_are_few_and_counted():
 
 def test_a_fit_beats_jpeg_of_as_many_bytes():
     picture = crop(128)
-    model, latents = fitted.fit(picture, 50, steps=100)
-    data = file_of(fitted.pack(model, latents, picture, 50), 128, 128)
+    model, latents = fitted.fit(picture, 20, steps=150)
+    data = file_of(fitted.pack(model, latents, picture, 20), 128, 128)
     ours = metrics.psnr(codec.decompress(data), images.to_float(picture))
     files = [baselines.file_bytes(picture, "jpeg", quality) for quality in range(5, 60)]
     largest = max((file for file in files if len(file) <= len(data)), key=len)

@@ -23,14 +23,13 @@ from ..entropy import fixed, laplace_bits
 from ..rangecoder import MEAN, SCALES, TOP, LevelDecoder, LevelEncoder
 
 GRIDS = 6  # the coarsest has a 32nd of the picture's side
-PASSES = torch.tensor([[0, 2], [3, 1]])  # when a place is coded, by its row and column modulo 2
 AROUND = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]  # neighbours in a grid
 ABOVE = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]  # in the next coarser grid
 INPUTS = len(AROUND) + len(ABOVE) + 2  # the last two: the same place in the planes before
 CUBIC = (-0.0234375, 0.2265625, 0.8671875, -0.0703125, 0.0)  # Keys' kernel a quarter of a pixel beside its middle
 RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])  # of Y, Cb, Cr: JPEG's
 UNIT = 64.0  # gray levels: what planes are counted in
-FINE = 70  # the quality from which Y has a grid of the picture's own size
+FINE = 30  # the quality from which Y has a grid of the picture's own size
 FINEST, MOST_HIDDEN = 7, 64  # weights are rounded to 2⁻⁸ at the finest; channels of `mend`
 MOST_PIXELS, MOST_MINUTES = 1 << 20, 24 * 60
 GRAIN = 12  # bits after the point of the numbers in an exact decoder
@@ -116,7 +115,7 @@ class FittedCodec(nn.Module):
 
         `known`: all latents and a zero. The scale is linear in the neighbours' sizes: where they are large, so is it.
         """
-        x = known[rows.flatten()].view(rows.shape)
+        x = known.index_select(0, rows.flatten()).view(rows.shape)
         return x @ self.means, (x.abs() * self.spreads[passes]).sum(1) + floors
 
     def bits(self, latents: torch.Tensor, rows: torch.Tensor, passes: torch.Tensor) -> torch.Tensor:
@@ -132,15 +131,15 @@ class FittedCodec(nn.Module):
         Those that it does not know yet, or that are outside, are at the end, where a zero is. And the pass of each.
         """
         nothing = self.grids[-1].first + self.grids[-1].height * self.grids[-1].width
-        r, c = torch.meshgrid(torch.arange(grid.height), torch.arange(grid.width), indexing="ij")
-        when, columns = PASSES[r % 2, c % 2], []
+        r, c = torch.meshgrid(*(torch.arange(n, dtype=torch.int32) for n in grid[2:4]), indexing="ij")
+        when, columns = self._pass(r, c), []
 
         def look(other: Grid | None, r: torch.Tensor, c: torch.Tensor, sooner: bool = False) -> None:
             if other is None:
-                return columns.append(torch.full_like(when, nothing))
+                return columns.append(torch.full_like(r, nothing))
             inside = (r >= 0) & (r < other.height) & (c >= 0) & (c < other.width)
             if sooner:
-                inside &= PASSES[r % 2, c % 2] < when
+                inside &= self._pass(r, c) < when
             return columns.append(torch.where(inside, other.first + r * other.width + c, nothing))
 
         find = {(g.level, g.plane): g for g in self.grids}.get
@@ -151,6 +150,12 @@ class FittedCodec(nn.Module):
         for back in (1, 2):
             look(find((grid.level, grid.plane - back)), r, c)
         return torch.stack(columns, -1).flatten(0, 1), when.flatten()
+
+    @staticmethod
+    def _pass(r: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """When places are coded: 0 those of even row and column, 1 of odd ones, 2 of even rows, 3 of odd rows."""
+        r, c = r & 1, c & 1
+        return 3 * r + 2 * c - 4 * (r & c)
 
     def walk(self, latents: torch.Tensor, code: Callable) -> torch.Tensor:
         """Go through all latents in the order of the file; `code` is as in entropy.ExactContext.walk."""
