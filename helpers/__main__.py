@@ -485,7 +485,10 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
         option("--psnr", type=float, metavar="P", help="the decibels that it must have when it is read, such as 32"),
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
     ],
-    MODEL,
+    option(
+        "--minutes", type=float, metavar="M", help="how long --model fitted is trained (3; for large pictures more)"
+    ),
+    option("--model", help="a codec by its name, or its card; or fitted: a small one that is trained on this picture"),
     QUIET,
 )
 def compress(options: argparse.Namespace) -> None:
@@ -493,7 +496,7 @@ def compress(options: argparse.Namespace) -> None:
     from . import codec
 
     picture, model = _input(options, ".bic"), options.model or codec.DEFAULT
-    how = {"psnr": options.psnr, "progress": not options.quiet}
+    how = {"psnr": options.psnr, "minutes": options.minutes, "progress": not options.quiet}
     data = codec.compress(picture, model, options.rate, options.quality, **how)
     header = codec.read_header(data)
     full = options.rate and header.dial == codec.DIAL  # a higher rate would give the same file

@@ -2,7 +2,8 @@
 
 A file is a header, and the levels of a LevelEncoder. The header, little-endian: "BIC" and a version; CRC-32
 of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the model's dial, plus 128
-for gray pictures; height; width; the length of the model's name, and the name.
+for gray pictures; height; width; the length of the model's name, and the name. A codec that was fitted to its picture
+writes version 3: after the CRC-32 height, width and the number of channels, and then what `fitted.pack` made.
 """
 
 import bisect
@@ -20,19 +21,20 @@ from tqdm.auto import tqdm
 
 from . import images, metrics, zoo
 from .entropy import TOP_RATE, ExactContext
-from .models import TransformAutoencoder
+from .models import TransformAutoencoder, fitted
 from .models.binary_autoencoder import BLOCK
 from .rangecoder import TOP, LevelDecoder, LevelEncoder
 from .service.errors import CourseError
 
 DEFAULT = "integer-ae"
-VERSION = 2  # 1 was coded by another package
+FITTED = "fitted"  # the name of the model that comes with its file
+VERSION, FITTED_VERSION = 2, 3  # 1 was coded by another package
 TILE = 64  # blocks: a picture is coded in squares of so many a side, each on its own, so that memory is bounded
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 BLOCKS_PER_BYTE = 256  # a file of fewer bytes is filled up with zeros: a short one cannot ask for much memory
 DIAL = 120  # the last place on a file's dial; the first is 0
 Corner = tuple[int, int]  # top and left of a tile, in blocks
-_START, _HEADER = struct.Struct("<3sBI"), struct.Struct("<4sBHHB")
+_START, _HEADER, _FITTED_HEADER = map(struct.Struct, ("<3sBI", "<4sBHHB", "<HHB"))
 
 
 class Header(NamedTuple):
@@ -54,25 +56,68 @@ def compress(
     quality: float = 50,
     progress: bool = False,
     psnr: float | None = None,
+    minutes: float | None = None,
 ) -> bytes:
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
     `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
     `psnr`: the decibels that the decoded picture must have; a small file that has them is looked for. With neither,
-    `quality` from 0 to 100 is the place on the model's dial. Raises CourseError.
+    `quality` from 0 to 100 is the place on the model's dial. The model "fitted" is trained on the picture for so many
+    `minutes`, by default as many as `fitted.default_minutes` says. Raises CourseError.
     """
-    codec = load(str(model))
+    codec = None if str(model) == FITTED else load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
     images.check_size("the picture", *pixels.shape[:0:-1])
+    if codec is None:
+        return _fit(pixels, rate, quality, progress, psnr, minutes)
+    if minutes is not None:
+        raise CourseError(f"{codec.name} takes no minutes; only the model 'fitted' is trained on the picture.")
     if rate is not None and psnr is not None:
         raise CourseError("ask for a rate or for a PSNR, not for both.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if psnr is not None:
         return _compress_for(codec, pixels, psnr, progress)
+    _check_quality(quality)
+    return codec.encode(pixels, round(DIAL * quality / 100), progress)
+
+
+def _check_quality(quality: float) -> None:
     if not 0 <= quality <= 100:
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
-    return codec.encode(pixels, round(DIAL * quality / 100), progress)
+
+
+def _fit(
+    pixels: torch.Tensor,
+    rate: float | None,
+    quality: float,
+    progress: bool,
+    psnr: float | None,
+    minutes: float | None,
+) -> bytes:
+    """The file of uint8 (1 or 3, H, W) by a codec that is trained on it. Raises CourseError."""
+    if rate is not None or psnr is not None:
+        raise CourseError("a fitted codec cannot be asked for a rate or a PSNR; ask for a quality from 0 to 100.")
+    _check_quality(quality)
+    if minutes is not None and not 0 < minutes <= fitted.MOST_MINUTES:
+        raise CourseError(f"fitting takes more than 0 minutes and at most {fitted.MOST_MINUTES:,}, not {minutes:g}.")
+    height, width = pixels.shape[-2:]
+    if height * width > fitted.MOST_PIXELS:
+        more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
+        raise CourseError(f"{more}; make the picture smaller, or take another model.")
+    minutes = minutes or fitted.default_minutes(height, width)
+    return fitted_file(pixels, quality, minutes=minutes, progress=progress)
+
+
+def fitted_file(pixels: torch.Tensor, quality: float, **how) -> bytes:
+    """The .bic file of uint8 (1 or 3, H, W) by a codec that is trained on it; `how` is given to `fitted.fit`."""
+    return fitted_bytes(*fitted.fit(pixels, quality, **how), pixels, quality)
+
+
+def fitted_bytes(model: fitted.FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
+    """The .bic file of what `fitted.fit` found for uint8 (1 or 3, H, W) at a quality."""
+    rest = _FITTED_HEADER.pack(*pixels.shape[-2:], len(pixels)) + fitted.pack(model, latents, pixels, quality)
+    return _START.pack(b"BIC", FITTED_VERSION, zlib.crc32(rest)) + rest
 
 
 def decompress(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
@@ -86,6 +131,11 @@ def decompress(data: bytes, model: str | os.PathLike | None = None, progress: bo
 def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
     """As `decompress`, in 8 bits: a quarter of the memory."""
     header = read_header(data)
+    if header.model == FITTED:
+        try:
+            return fitted.unpack(data[header.length :], 1 if header.gray else 3, header.height, header.width)
+        except ValueError as why:  # a checksum can be made to fit
+            raise CourseError(f"the file's codes cannot be read: {why}.") from None
     try:
         codec = load(str(model or header.model))
     except CourseError as why:
@@ -104,12 +154,15 @@ def read_header(data: bytes) -> Header:
     if len(data) < _START.size + _HEADER.size:
         raise CourseError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
     _, version, checksum = _START.unpack_from(data)
-    if version != VERSION:
+    if version not in (VERSION, FITTED_VERSION):
+        known = f"versions {VERSION} and {FITTED_VERSION}"
         raise CourseError(
-            f"a .bic file of version {version}, where this course reads version {VERSION}; compress the picture again."
+            f"a .bic file of version {version}, where this course reads {known}; compress the picture again."
         )
     if zlib.crc32(data[_START.size :]) != checksum:
         raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
+    if version == FITTED_VERSION:
+        return _fitted_header(data)
     weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
     begin = _START.size + _HEADER.size
     name = data[begin : begin + length]
@@ -120,6 +173,13 @@ def read_header(data: bytes) -> Header:
     if BLOCKS_PER_BYTE * (len(data) - begin - length) < _blocks(height, width):
         raise CourseError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
     return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
+
+
+def _fitted_header(data: bytes) -> Header:
+    height, width, channels = _FITTED_HEADER.unpack_from(data, _START.size)
+    if channels not in (1, 3) or not 0 < height * width <= fitted.MOST_PIXELS:
+        raise CourseError("the file's header makes no sense, whatever its checksum says.")
+    return Header(FITTED, b"", 0, channels == 1, height, width, _START.size + _FITTED_HEADER.size)
 
 
 # ------------------------------------------------------------------------------------------- models

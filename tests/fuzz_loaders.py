@@ -482,7 +482,8 @@ def _tiny_zoo(folder: Path) -> None:
 
 def _bics() -> list[Case]:
     sizes = ((20, 30, 3), (33, 17, 1), (1, 1, 3))
-    return [{"x.bic": codec.compress(photograph(*size), "tiny", quality=2 * size[0])} for size in sizes]
+    fitted = {"x.bic": codec.compress(photograph(20, 30), "fitted", minutes=0.001)}
+    return [fitted, *({"x.bic": codec.compress(photograph(*size), "tiny", quality=2 * size[0])} for size in sizes)]
 
 
 def _load_bic(folder: Path) -> None:

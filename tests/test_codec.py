@@ -195,7 +195,7 @@ def sealed(offset: int, new: bytes):
         (lambda d: d[:-1], "damaged or truncated"),
         (lambda d: d + b"\0", "damaged or truncated"),
         (lambda d: d[:40] + bytes([d[40] ^ 1]) + d[41:], "damaged or truncated"),
-        (lambda d: d[:3] + b"\x01" + d[4:], "version 1, .* reads version 2; compress the picture again"),
+        (lambda d: d[:3] + b"\x01" + d[4:], "version 1, .* reads versions 2 and 3; compress the picture again"),
         (sealed(8, b"\0\0\0\0"), "other weights"),
         (sealed(12, b"\x7f"), "makes no sense"),
         (sealed(13, struct.pack("<H", 0)), "makes no sense"),

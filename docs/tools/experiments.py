@@ -14,9 +14,10 @@
     python docs/tools/experiments.py perceptual    # notebook 2's SRCNN, trained for SSIM or MS-SSIM; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
     python docs/tools/experiments.py plug-and-play # sensed pictures, recovered with a JPEG restorer; 8 minutes
+    python docs/tools/experiments.py fitted        # codecs fitted to crops, and others' files of them; 8 minutes
 
-Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise and perceptual want COURSE_DATA: the
-recipes' training sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
+Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise, perceptual and fitted want COURSE_DATA:
+the recipes' training sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
 """
 
 import argparse
@@ -43,6 +44,7 @@ sys.path.insert(0, str(ROOT))
 
 from helpers import (  # noqa: E402
     baselines,
+    codec,
     datasets,
     degradations,
     evaluation,
@@ -520,6 +522,35 @@ def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[floa
     return tuple(torch.tensor(found).mean(0).tolist())
 
 
+CROPS = [("coffee", 128), ("chelsea", 128), ("flower", 128), ("coffee", 256)]  # pictures that notebook 4 holds out
+
+
+def fitted_table(steps: int, crops: list = CROPS, qualities: tuple = (20, 40, 60)) -> pd.DataFrame:
+    """Codecs fitted to a square of a picture, beside files of the same square by codecs that were there before."""
+    rows = []
+    for name, side in crops:
+        square = images.load_uint8(datasets.bundled(name))[:, 60 : 60 + side, 200 : 200 + side]
+
+        def row(method: str, setting: float, data: bytes, decoded: torch.Tensor, square=square, name=name) -> None:
+            psnr = metrics.psnr(decoded.float(), square.float(), 255)
+            point = (metrics.bits_per_pixel(data, square), psnr)
+            rows.append((name, square.shape[-1], method, setting, *point))
+            print(rows[-1], flush=True)
+
+        for quality in qualities:
+            data = codec.fitted_file(square, quality, steps=steps)
+            row("fitted", quality, data, codec.decompress_uint8(data))
+        for quality in range(0, 91, 10):
+            data = codec.compress(square, "integer-ae", quality=quality)
+            row("integer-ae", quality, data, codec.decompress_uint8(data))
+        for method in ("jpeg", "avif"):
+            for setting in baselines.FILE_FORMATS[method][-1]:
+                data = baselines.file_bytes(square, method, setting)
+                row(method, setting, data, degradations.decode(data))
+    columns = ["picture", "side", "codec", "setting", "bpp", "psnr"]
+    return pd.DataFrame(rows, columns=columns).round({"bpp": 4, "psnr": 3})
+
+
 EXPERIMENTS = {
     "rows": (rows_table, 1000),
     "losses": (losses_table, 1000),
@@ -535,6 +566,7 @@ EXPERIMENTS = {
     "perceptual": (perceptual_table, 120),
     "rivals": (rivals_table, 0),
     "plug-and-play": (plug_and_play_table, 20),
+    "fitted": (fitted_table, 1000),
 }
 
 

@@ -1,0 +1,372 @@
+"""A codec that is fitted to one picture: its few weights stand in the file, and nothing is trained beforehand.
+
+After COOL-CHIC (Ladune et al., "COOL-CHIC: Coordinate-based Low Complexity Hierarchical Image Codec", ICCV 2023, arXiv
+2212.05458). Two things are other than there: the planes are Y, Cb and Cr, each the sum of its enlarged grids; and the
+context goes through a grid in four passes in place of pixel after pixel, so that a decoder works on whole arrays.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from decimal import Context, Decimal
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from .. import images
+from ..entropy import fixed, laplace_bits
+from ..rangecoder import MEAN, SCALES, TOP, LevelDecoder, LevelEncoder
+
+GRIDS = 6  # the coarsest has a 32nd of the picture's side
+AROUND = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]  # neighbours in a grid
+ABOVE = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]  # in the next coarser grid
+INPUTS = len(AROUND) + len(ABOVE) + 2  # the last two: the same place in the planes before
+CUBIC = (-0.0234375, 0.2265625, 0.8671875, -0.0703125, 0.0)  # Keys' kernel a quarter of a pixel beside its middle
+RGB = torch.tensor([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])  # of Y, Cb, Cr: JPEG's
+UNIT = 64.0  # gray levels: what planes are counted in
+FINE = 30  # the quality from which Y has a grid of the picture's own size
+FINEST, MOST_HIDDEN = 7, 64  # weights are rounded to 2⁻⁸ at the finest; channels of `mend`
+MOST_PIXELS, MOST_MINUTES = 1 << 20, 24 * 60
+GRAIN = 12  # bits after the point of the numbers in an exact decoder
+
+
+class Grid(NamedTuple):
+    """One array of latents: which, and where it begins in the row of all."""
+
+    level: int  # its side is that of the picture / 2^level
+    plane: int  # 0, 1, 2: Y, Cb, Cr
+    height: int
+    width: int
+    first: int
+
+
+class FittedCodec(nn.Module):
+    """Latents of one picture (channels, height, width), their price, and the picture made of them.
+
+    `finest`: the level of the finest grid of Y; the finest of Cb and Cr is 1. All weights but `mend` begin at what a
+    decoder knows, so a file holds how they differ from that.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, finest: int = 1, hidden: int = 6):
+        super().__init__()
+        self.channels, self.size, self.finest, self.grids, at = channels, (height, width), finest, [], 0
+        for level in range(GRIDS - 1, finest - 1, -1):
+            for plane in range(channels if level else 1):
+                h, w = -(-height // 2**level), -(-width // 2**level)
+                self.grids.append(Grid(level, plane, h, w, at))
+                at += h * w
+        # in gray levels: 1 for the coarsest, about twice as much for each finer, and more for Cb and Cr
+        nominal = [0.6875 * (GRIDS - 1 - grid.level) + 0.25 * (grid.plane > 0) for grid in self.grids]
+        self.log_steps = nn.Parameter(torch.tensor(nominal))
+        self.kernels = nn.Parameter(torch.tensor(CUBIC).repeat(GRIDS - 1, 1))
+        self.mend = nn.Conv2d(channels, hidden, 3, padding=1, padding_mode="replicate")
+        self.back = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.means = nn.Parameter(torch.zeros(INPUTS))
+        self.spreads = nn.Parameter(torch.full((4, INPUTS), 0.0625))  # of each pass
+        self.log_floors = nn.Parameter(torch.full((len(self.grids),), -1.0))
+        for weight in (*self.mend.parameters(), *self.back.parameters()):
+            nn.init.zeros_(weight)
+        self.exact = False
+
+    def round(self, x: torch.Tensor) -> torch.Tensor:
+        """To 2⁻¹² in an exact decoder, so that all its sums are exact; else as it is."""
+        return fixed(x, GRAIN) if self.exact else x
+
+    def exp(self, x: torch.Tensor) -> torch.Tensor:
+        """eˣ: in an exact decoder by `decimal`, which rounds it correctly."""
+        return x.new_tensor([_exp(v) for v in x.tolist()]) if self.exact else x.exp()
+
+    def planes(self, latents: torch.Tensor) -> torch.Tensor:
+        """Y, Cb and Cr, (channels, height, width) in UNIT: enlarge what there is, add the next finer grid."""
+        steps, x = self.exp(self.log_steps) / UNIT, None
+        for level in range(GRIDS - 1, -1, -1):
+            size = [-(-side // 2**level) for side in self.size]
+            x = latents.new_zeros(self.channels, *size) if x is None else self.enlarge(x, level, size)
+            mine = [(g, step) for g, step in zip(self.grids, steps, strict=True) if g.level == level]
+            if mine:
+                added = torch.stack([latents[g.first :][: g.height * g.width].view(size) * step for g, step in mine])
+                x = self.round(x + F.pad(added, (0, 0, 0, 0, 0, self.channels - len(mine))))
+        return x
+
+    def enlarge(self, x: torch.Tensor, level: int, size: list[int]) -> torch.Tensor:
+        """Twice as many rows, then columns: of two new ones, one has the kernel, the other its mirror image."""
+        kernel = torch.stack([self.kernels[level], self.kernels[level].flip(0)])[:, None, :, None]
+        for _ in range(2):  # columns are the rows of the transposed
+            c, h, w = x.shape
+            x = self.round(F.conv2d(F.pad(x[:, None], (0, 0, 2, 2), mode="replicate"), kernel))  # (c, 2, h, w)
+            x = x.transpose(1, 2).reshape(c, 2 * h, w).transpose(1, 2)
+        return x[:, : size[0], : size[1]]
+
+    def picture(self, latents: torch.Tensor) -> torch.Tensor:
+        """(channels, height, width) in gray levels, not rounded."""
+        x = self.planes(latents)
+        x = x + self.round(self.back(self.round(self.mend(x[None]).relu())))[0]
+        if self.channels == 3:
+            x = torch.einsum("oc,chw->ohw", fixed(RGB, GRAIN).to(x), x)
+        return x * UNIT + 128
+
+    def forecast(self, known: torch.Tensor, rows: torch.Tensor, passes: torch.Tensor, floors: torch.Tensor) -> tuple:
+        """Mean and scale in steps of the latents whose neighbours are `rows` of `neighbours`, (n, INPUTS).
+
+        `known`: all latents and a zero. The scale is linear in the neighbours' sizes: where they are large, so is it.
+        """
+        x = known.index_select(0, rows.flatten()).view(rows.shape)
+        return x @ self.means, (x.abs() * self.spreads[passes]).sum(1) + floors
+
+    def bits(self, latents: torch.Tensor, rows: torch.Tensor, passes: torch.Tensor) -> torch.Tensor:
+        """The price of each latent; `rows` and `passes` of all grids, end to end."""
+        sizes = torch.tensor([grid.height * grid.width for grid in self.grids])
+        floors = self.exp(self.log_floors).repeat_interleave(sizes)
+        mean, scale = self.forecast(F.pad(latents, (0, 1)), rows, passes, floors)
+        return laplace_bits(latents, mean, scale.clamp(0.05, 148))
+
+    def neighbours(self, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where in the row of all latents those lie that a decoder knows before it reads one: (h·w, INPUTS).
+
+        Those that it does not know yet, or that are outside, are at the end, where a zero is. And the pass of each.
+        """
+        nothing = self.grids[-1].first + self.grids[-1].height * self.grids[-1].width
+        r, c = torch.meshgrid(*(torch.arange(n, dtype=torch.int32) for n in grid[2:4]), indexing="ij")
+        when, columns = self._pass(r, c), []
+
+        def look(other: Grid | None, r: torch.Tensor, c: torch.Tensor, sooner: bool = False) -> None:
+            if other is None:
+                return columns.append(torch.full_like(r, nothing))
+            inside = (r >= 0) & (r < other.height) & (c >= 0) & (c < other.width)
+            if sooner:
+                inside &= self._pass(r, c) < when
+            return columns.append(torch.where(inside, other.first + r * other.width + c, nothing))
+
+        find = {(g.level, g.plane): g for g in self.grids}.get
+        for dr, dc in AROUND:
+            look(grid, r + dr, c + dc, sooner=True)
+        for dr, dc in ABOVE:
+            look(find((grid.level + 1, grid.plane)), r // 2 + dr, c // 2 + dc)
+        for back in (1, 2):
+            look(find((grid.level, grid.plane - back)), r, c)
+        return torch.stack(columns, -1).flatten(0, 1), when.flatten()
+
+    @staticmethod
+    def _pass(r: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        """When places are coded: 0 those of even row and column, 1 of odd ones, 2 of even rows, 3 of odd rows."""
+        r, c = r & 1, c & 1
+        return 3 * r + 2 * c - 4 * (r & c)
+
+    def walk(self, latents: torch.Tensor, code: Callable) -> torch.Tensor:
+        """Go through all latents in the order of the file; `code` is as in entropy.ExactContext.walk."""
+        known = F.pad(latents.double(), (0, 1))
+        for grid, floor in zip(self.grids, self.exp(self.log_floors), strict=True):
+            rows, passes = self.neighbours(grid)
+            for index in range(4):
+                here = (passes == index).nonzero()[:, 0]
+                if len(here):
+                    mean, scale = self.forecast(known, rows[here], passes[here], floor)
+                    scales = torch.searchsorted(_edges(), scale) + SCALES[0]
+                    places = grid.first + here
+                    known[places] = code(known[places], (mean * MEAN).round().long(), scales).double()
+        return known[:-1]
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """By name, in the order of the file."""
+        return dict(self.named_parameters())
+
+    def multiply_adds(self) -> float:
+        """Per pixel of the picture, to decode it: enlarging, mending, colours, and the context of each latent."""
+        enlarging = 1.5 * self.kernels.shape[1] * self.channels * sum(0.25**level for level in range(GRIDS - 1))
+        mending = self.mend.weight.numel() + self.back.weight.numel() + (RGB.numel() if self.channels == 3 else 0)
+        latents = sum(grid.height * grid.width for grid in self.grids)
+        return enlarging + mending + 2 * INPUTS * latents / math.prod(self.size)
+
+
+# ------------------------------------------------------------------------------------------------ fitting
+
+
+def worth(quality: float) -> float:
+    """The bits per pixel that a mean squared error of one gray level² is worth at a quality from 0 to 100."""
+    return 0.001 * 200 ** (quality / 100)
+
+
+def default_minutes(height: int, width: int) -> float:
+    """3 for up to 256 × 256 pixels, more for more, at most 30."""
+    return min(max(3, round(3 * height * width / 256**2)), 30)
+
+
+def fit(
+    pixels: torch.Tensor,
+    quality: float = 50,
+    minutes: float = 3,
+    steps: int | None = None,
+    progress: bool = False,
+    log: list | None = None,
+) -> tuple[FittedCodec, torch.Tensor]:
+    """A codec for one picture, uint8 (1 or 3, H, W), and its rounded latents; in so many minutes, or steps.
+
+    The loss is bits per pixel + worth · squared error. For the picture latents are rounded, with the gradient of a soft
+    rounding; for the price there is noise in place of rounding. `log` gets (step, mean squared error, bits per pixel).
+    """
+    price, begin, step, done = worth(quality), time.monotonic(), 0, 0.0
+    model = FittedCodec(*pixels.shape, finest=int(quality < FINE))
+    target, generator = pixels.float(), torch.Generator().manual_seed(0)
+    latents = nn.Parameter(_start(model, target, price, generator))
+    rows, passes = (torch.cat(part) for part in zip(*map(model.neighbours, model.grids), strict=True))
+    groups = [{"params": [latents], "lr": 0.15}, {"params": list(model.weights().values()), "lr": 0.01}]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda _: 0.5 + 0.5 * math.cos(math.pi * done))
+    what = f"{steps} steps" if steps else f"{minutes:g} minutes"
+    with tqdm(total=100, unit="%", desc=f"fitting for {what}", disable=None if progress else True) as bar:
+        while done < 1:
+            softness = 0.3 - 0.18 * done
+            soft = _soft_round(latents, softness)
+            noise = torch.rand(latents.shape, generator=generator) - 0.5
+            bits = model.bits(_soft_round(soft + noise, softness), rows, passes).sum() / target[0].numel()
+            error = (model.picture(soft + (latents.round() - soft).detach()) - target).square().mean()
+            optimiser.zero_grad()
+            (bits + price * error).backward()
+            optimiser.step()
+            step += 1
+            done = step / steps if steps else (time.monotonic() - begin) / (60 * minutes)
+            schedule.step()
+            bar.update(min(100, int(100 * done)) - bar.n)
+            if log is not None:
+                log.append((step, error.item(), bits.item()))
+    return model, latents.detach().round().clamp(-TOP, TOP)
+
+
+@torch.no_grad()
+def _start(model: FittedCodec, target: torch.Tensor, price: float, generator: torch.Generator) -> torch.Tensor:
+    """Steps for such a price, random weights for `mend`, and latents: of each grid what coarser ones leave over."""
+    model.log_steps.add_(math.log((7 / price) ** 0.5 / 2 ** (GRIDS - 1))).clamp_(min=-0.7)
+    model.mend.weight += 0.1 * torch.randn(model.mend.weight.shape, generator=generator)
+    planes = target - 128
+    if model.channels == 3:
+        planes = torch.einsum("oc,chw->ohw", torch.linalg.inv(RGB), planes)
+    latents = torch.zeros(model.grids[-1].first + model.grids[-1].height * model.grids[-1].width)
+    for grid, step in zip(model.grids, model.log_steps.exp(), strict=True):
+        left = (planes - UNIT * model.planes(latents))[grid.plane]
+        left = F.adaptive_avg_pool2d(left[None], (grid.height, grid.width))[0].flatten() / step
+        left = left.sign() * (left.abs() - 0.6).clamp(min=0)
+        latents[grid.first :][: len(left)] = left.clamp(-TOP, TOP)
+    return latents
+
+
+def _soft_round(x: torch.Tensor, softness: float) -> torch.Tensor:
+    """Between x and its rounding (Agustsson and Theis, "Universally Quantized Neural Compression", NeurIPS 2020)."""
+    middle = x.detach().floor() + 0.5
+    return middle + ((x - middle) / softness).tanh() / (2 * math.tanh(0.5 / softness))
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+@torch.no_grad()
+def pack(model: FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
+    """The bytes of a fitted codec: its shape; for each weight how fine and how spread it is; weights; latents.
+
+    How fine each weight is rounded is tried out: the coarsest that does not make bits + worth · squared error worse.
+    """
+    price = worth(quality)
+    rows, passes = (torch.cat(part) for part in zip(*map(model.neighbours, model.grids), strict=True))
+    target, fine = pixels.float(), dict.fromkeys(model.weights(), FINEST)
+
+    def cost() -> float:
+        tried = _rounded(model, fine)
+        error = (tried.picture(latents).clamp(0, 255) - target).square().mean()
+        of_weights = sum(_weight_bits(level, spread) for level, spread in _levels(model, fine).values())
+        return float(tried.bits(latents, rows, passes).sum() + of_weights + price * error * target[0].numel())
+
+    least = cost()
+    for name in fine:
+        while fine[name] > 0:
+            fine[name] -= 1
+            if (now := cost()) > least:
+                fine[name] += 1
+                break
+            least = now
+    levels, encoder = _levels(model, fine), LevelEncoder()
+    for level, spread in levels.values():
+        encoder.put(level, np.zeros_like(level), np.full_like(level, SCALES[0] + 4 * spread))
+
+    def put(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        encoder.put(given.long().numpy(), means.numpy(), scales.numpy())
+        return given
+
+    _exact(model, {name: level for name, (level, _) in levels.items()}, fine).walk(latents, put)
+    encoder.end_tile()
+    head = [model.mend.out_channels << 1 | model.finest]
+    head += [fine[name] << 5 | spread for name, (_, spread) in levels.items()]
+    return bytes(head) + encoder.finish()
+
+
+@torch.no_grad()
+def unpack(data: bytes, channels: int, height: int, width: int) -> torch.Tensor:
+    """The picture, uint8 (channels, height, width), of such bytes. Raises ValueError where they cannot be such."""
+    hidden, finest = divmod(data[0], 2) if data else (0, 0)
+    model = FittedCodec(channels, height, width, finest, max(1, min(hidden, MOST_HIDDEN)))
+    count = len(model.weights())
+    if len(data) < 1 + count:
+        raise ValueError("they end too early")
+    decoder, levels, fine = LevelDecoder(data[1 + count :]), {}, {}
+    for (name, weight), byte in zip(model.weights().items(), data[1:], strict=False):
+        fine[name], spread = divmod(byte, 32)
+        zeros = np.zeros(weight.numel(), np.int64)
+        levels[name] = decoder.get(zeros, zeros + SCALES[0] + 4 * spread)
+    model = _exact(model, levels, fine)
+
+    def get(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(decoder.get(means.numpy(), scales.numpy()))
+
+    last = model.grids[-1]
+    latents = model.walk(torch.zeros(last.first + last.height * last.width), get)
+    decoder.finish()
+    return images.to_uint8(model.picture(latents) / 255)
+
+
+def _levels(model: FittedCodec, fine: dict[str, int]) -> dict[str, tuple[np.ndarray, int]]:
+    """Each weight less what it begins at, in steps of 2^-(fine + 1), and its spread: an index of every fourth scale."""
+    found, start = {}, _fresh(model).weights()
+    for name, weight in model.weights().items():
+        level = ((weight - start[name]) * 2 ** (fine[name] + 1)).round().clamp(-TOP, TOP).flatten().numpy()
+        spread = round((math.log(np.abs(level).mean() + 0.02) * 16 - SCALES[0]) / 4)
+        found[name] = level.astype(np.int64), min(max(spread, 0), 31)
+    return found
+
+
+def _exact(model: FittedCodec, levels: dict[str, np.ndarray], fine: dict[str, int]) -> FittedCodec:
+    """The codec that a decoder has: double precision, of which no sum is rounded."""
+    exact = _fresh(model).double()
+    for name, weight in exact.weights().items():
+        weight.data += torch.from_numpy(levels[name]).view_as(weight) / 2.0 ** (fine[name] + 1)
+    exact.exact = True
+    return exact
+
+
+def _rounded(model: FittedCodec, fine: dict[str, int]) -> FittedCodec:
+    exact = _exact(model, {name: level for name, (level, _) in _levels(model, fine).items()}, fine).float()
+    exact.exact = False
+    return exact
+
+
+def _fresh(model: FittedCodec) -> FittedCodec:
+    return FittedCodec(model.channels, *model.size, model.finest, model.mend.out_channels)
+
+
+def _weight_bits(level: np.ndarray, spread: int) -> float:
+    scale = torch.tensor(math.exp((SCALES[0] + 4 * spread) / 16))
+    return float(laplace_bits(torch.from_numpy(level).float(), torch.tensor(0.0), scale).sum())
+
+
+@functools.lru_cache(maxsize=1024)
+def _exp(x: float) -> float:
+    """eˣ to 16 bits after the point, the same on every machine."""
+    return float(round(Decimal(x).exp(Context(prec=30)) * 2**16)) / 2**16
+
+
+@functools.cache
+def _edges() -> torch.Tensor:
+    """Between which scales the index of rangecoder.SCALES changes."""
+    return torch.tensor([_exp((k + 0.5) / 16) for k in SCALES[:-1]], dtype=torch.float64)
