@@ -488,19 +488,21 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     option(
         "--minutes", type=float, metavar="M", help="how long --model fitted is trained (3; for large pictures more)"
     ),
-    option("--model", help="a codec by its name, or its card; or fitted: a small one that is trained on this picture"),
+    option("--model", help="a codec by its name, or its card; or fitted: trained on this picture, up to a megapixel"),
     QUIET,
 )
 def compress(options: argparse.Namespace) -> None:
     """Write a picture as a .bic file, with a learned codec."""
-    from . import codec
+    from . import codec, images, metrics
 
     picture, model = _input(options, ".bic"), options.model or codec.DEFAULT
     how = {"psnr": options.psnr, "minutes": options.minutes, "progress": not options.quiet}
     data = codec.compress(picture, model, options.rate, options.quality, **how)
     header = codec.read_header(data)
-    full = options.rate and header.dial == codec.DIAL  # a higher rate would give the same file
-    _keep(options, data, picture, f"by {header.model}{', the most that it can use' if full else ''}")
+    about = ", the most that it can use" if options.rate and header.dial == codec.DIAL else ""
+    if header.model == codec.FITTED:  # a short training ends anywhere
+        about = f", {metrics.psnr(codec.decompress(data), images.quantize(images.to_float(picture))):.1f} dB"
+    _keep(options, data, picture, f"by {header.model}{about}")
 
 
 @command(*FILES, MODEL, QUIET)

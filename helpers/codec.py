@@ -266,6 +266,8 @@ def names() -> list[str]:
 @functools.lru_cache(maxsize=4)
 def load(name: str) -> Codec:
     """A codec of the zoo by the name of its model, or by the path of its card. Raises CourseError."""
+    if not name.endswith(".json") and name not in names():
+        raise CourseError(f"{name!r} is no codec; there are {', '.join([FITTED, *names()])}.")
     return Codec(name)
 
 

@@ -204,7 +204,7 @@ def sealed(offset: int, new: bytes):
         (sealed(13, struct.pack("<HH", 13_000, 13_600)), "too short for 13600x13000"),
         (sealed(17, b"\xff"), "makes no sense"),
         (sealed(17, b"\xff" + b"x" * 255), "makes no sense"),
-        (sealed(18, b"none"), "no network is called 'none'"),
+        (sealed(18, b"none"), "'none' is no codec"),
         (sealed(18, b"../x"), "makes no sense"),
         (sealed(18, b"a\nbc"), "makes no sense"),
     ],
@@ -258,7 +258,7 @@ def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(paylo
         ({"psnr": 30.0, "rate": 1.0}, "not for both"),
         ({"psnr": math.nan}, "nan dB are too many"),
         ({"quality": 101}, "quality goes from 0 to 100, not 101"),
-        ({"model": "huge"}, "no network is called 'huge'"),
+        ({"model": "huge"}, "'huge' is no codec"),
         ({"image": torch.zeros(2, 20, 20)}, r"\(2, 20, 20\)"),
         ({"image": torch.zeros(1, 1, 40_000)}, "40000x1"),
     ],
@@ -300,6 +300,14 @@ def test_headers_of_files_are_told_from_their_pixels(data):
     assert jpeg[baselines.header_bytes(jpeg) :][:2] == b"\xff\xda" and baselines.header_bytes(jpeg) > 200
     assert baselines.header_bytes(data) == 18 + len("tiny")
     assert baselines.header_bytes(baselines.file_bytes(photograph(64, 64), "webp", 10)) == 0
+
+
+@pytest.mark.skipif(not baselines.can_write("avif"), reason="this Pillow does not write it")
+def test_the_container_of_an_avif_file_is_a_large_part_of_a_small_one():
+    """As notebook 4 says of its squares of 128 × 128 pixels."""
+    square = images.load_uint8(datasets.bundled("coffee"))[:, :128, :128]
+    files = [baselines.file_bytes(square, "avif", quality) for quality in (0, 20, 60)]
+    assert all(240 < data.index(b"mdat") + 4 < 320 for data in files) and len(files[0]) < 600
 
 
 def test_the_header_of_a_progressive_jpeg_is_that_of_all_its_scans():

@@ -1,10 +1,13 @@
 """The codec that is fitted to one picture: its file alone gives the picture back, the same on every machine."""
 
+import hashlib
 import io
 import math
 import struct
 import time
 import zlib
+from decimal import localcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers import CourseError, baselines, codec, datasets, images, metrics
 from helpers.__main__ import main
 from helpers.models import fitted
+
+GOLDEN = "abd04fce2545836b"  # of the SHA-256 of the pixels of golden-fitted.bic
 
 
 def crop(side: int = 64) -> torch.Tensor:
@@ -80,6 +85,24 @@ def test_one_and_two_threads_decode_the_same(payload):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_from_elsewhere_gives_the_same_picture_here(threads):
+    data, before = (Path(__file__).parent / "golden-fitted.bic").read_bytes(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        pixels = codec.decompress_uint8(data).contiguous().numpy()
+    finally:
+        torch.set_num_threads(before)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(GOLDEN), "a decoder of version 3 must not change"
+
+
+def test_the_caller_s_decimals_do_not_matter():
+    fitted._exp.cache_clear()
+    with localcontext() as context:
+        context.prec = 4
+        assert fitted._exp(1.2345) == round(math.exp(1.2345) * 2**16) / 2**16
 
 
 def test_no_sum_of_the_decoder_is_rounded(payload, monkeypatch):

@@ -25,6 +25,7 @@ train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind-10 --tiles -
 train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
 train srcnn-915-x3 fsrcnn-x3 --sets few --steps 1 --batch 2 --quiet --out several --minutes 5
 publish run
+publish run --half
 evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
 evaluate sr-x2 --images few --methods bicubic --results few --unrounded --out own.csv

@@ -1,8 +1,9 @@
 """A codec that is fitted to one picture: its few weights stand in the file, and nothing is trained beforehand.
 
 After COOL-CHIC (Ladune et al., "COOL-CHIC: Coordinate-based Low Complexity Hierarchical Image Codec", ICCV 2023, arXiv
-2212.05458). Two things are other than there: the planes are Y, Cb and Cr, each the sum of its enlarged grids; and the
-context goes through a grid in four passes in place of pixel after pixel, so that a decoder works on whole arrays.
+2212.05458), and simpler: the planes are Y, Cb and Cr, each the sum of its enlarged grids, mended by two convolutions;
+the context is linear, and sees the coarser grid and the planes before, too. It goes through a grid in four passes in
+place of pixel after pixel, so that a decoder works on whole arrays.
 """
 
 import functools
@@ -158,7 +159,7 @@ class FittedCodec(nn.Module):
         return 3 * r + 2 * c - 4 * (r & c)
 
     def walk(self, latents: torch.Tensor, code: Callable) -> torch.Tensor:
-        """Go through all latents in the order of the file; `code` is as in entropy.ExactContext.walk."""
+        """Go through all latents, (n,), in the order of the file; `code` is as in entropy.ExactContext.walk."""
         known = F.pad(latents.double(), (0, 1))
         for grid, floor in zip(self.grids, self.exp(self.log_floors), strict=True):
             rows, passes = self.neighbours(grid)
@@ -206,8 +207,9 @@ def fit(
 ) -> tuple[FittedCodec, torch.Tensor]:
     """A codec for one picture, uint8 (1 or 3, H, W), and its rounded latents; in so many minutes, or steps.
 
-    The loss is bits per pixel + worth · squared error. For the picture latents are rounded, with the gradient of a soft
-    rounding; for the price there is noise in place of rounding. `log` gets (step, mean squared error, bits per pixel).
+    The latents, (n,), are whole numbers from -TOP to TOP. The loss is bits per pixel + worth · squared error. For the
+    picture latents are rounded, with the gradient of a soft rounding; for the price they are softly rounded, given
+    noise, and softly rounded again. `log` gets (step, mean squared error, bits per pixel).
     """
     price, begin, step, done = worth(quality), time.monotonic(), 0, 0.0
     model = FittedCodec(*pixels.shape, finest=int(quality < FINE))
@@ -265,7 +267,9 @@ def _soft_round(x: torch.Tensor, softness: float) -> torch.Tensor:
 
 @torch.no_grad()
 def pack(model: FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
-    """The bytes of a fitted codec: its shape; for each weight how fine and how spread it is; weights; latents.
+    """The bytes of a codec fitted to `pixels`, uint8 (1 or 3, H, W), and its latents, (n,) from -TOP to TOP.
+
+    They are its shape; for each weight how fine and how spread it is; weights; latents.
 
     How fine each weight is rounded is tried out: the coarsest that does not make bits + worth · squared error worse.
     """
@@ -363,7 +367,8 @@ def _weight_bits(level: np.ndarray, spread: int) -> float:
 @functools.lru_cache(maxsize=1024)
 def _exp(x: float) -> float:
     """eˣ to 16 bits after the point, the same on every machine."""
-    return float(round(Decimal(x).exp(Context(prec=30)) * 2**16)) / 2**16
+    context = Context(prec=30)  # and not the caller's
+    return float(round(context.multiply(Decimal(x).exp(context), Decimal(2**16)))) / 2**16
 
 
 @functools.cache

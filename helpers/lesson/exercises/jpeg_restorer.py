@@ -85,17 +85,21 @@ def learning_rate(epoch: int, epochs: int, start: float):
 @exercise("3.4", (2, 5, 2), (1, 2, 1), (3, 0, 1))
 def halo(before: int, middle: int, after: int):
     """my_halo(before, middle, after): pixels of the picture that this U-Net sees beyond the edge of a tile."""
-    yield (right := 2 + 4 * before + 8 * middle + 4 * after + 2)
+    layers = 2 + 4 * before + 8 * middle + 4 * after + 2  # what the 3×3 layers alone reach
+    yield (right := layers + 2)
     yield {
+        "That is what the 3×3 layers reach. One wants an odd number of pixels of a 2×2 layer: it makes pairs.": layers,
+        "Only on the way up is an odd number of pixels wanted of a 2×2 layer.": right + 2,
         "A 3×3 layer reaches one pixel of its own resolution: 2 pixels of the picture at half, 4 at a quarter.": 2
         + 2 * (before + middle + after),
         "Those are pixels at half the resolution: each is two of the picture.": right / 2,
-        "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": right
+        "Those are pixels at half the resolution: each is two of the picture. And a 2×2 layer makes pairs.": layers / 2,
+        "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": layers
         - 4 * middle,
         "A block has two 3×3 layers.": 4 + 2 * before + 4 * middle + 2 * after,
-        "The first and the last layer are 3×3, too.": right - 4,
+        "The first and the last layer are 3×3, too.": layers - 4,
         "That is the side of the whole square; the halo is what it sees to one side.": 2 * right + 1,
-        "Add what each 3×3 layer reaches, in pixels of the picture: 2 at half the resolution, 4 at a quarter.": True,
+        "Go back from the output: how many pixels does each layer want of the one before, at its resolution?": True,
     }
 
 

@@ -36,6 +36,11 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
         "Keep the blocks where they lie in the picture: (1, m, H/s, W/s).": right.flatten(2),
         "The numbers of a block are channels, and those come second.": right.movedim(1, -1),
         "The leading 1, a batch of one picture, is missing.": right[0],
+        "s is the side of the given patterns, not always 32.": F.conv2d(x, kernels, stride=32),
+        "The numbers are right, their order is not: pattern, then row and column of the block.": right.movedim(
+            1, -1
+        ).reshape(right.shape),
+        "conv2d wants patterns as (m, 1, s, s): give each one channel.": RuntimeError,
     }
 
 
