@@ -87,6 +87,18 @@ def bands_index(a, b):
     return found
 
 
+def places(order):
+    """(row, column) of each element, row by row."""
+    return [[(row, column) for column in range(order.shape[1])] for row in range(order.shape[0])]
+
+
+def earlier(order, row, column):
+    """How many of the places around one have a smaller number in a list of lists."""
+    near = [(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    inside = [(r, c) for r, c in near if 0 <= r < len(order) and 0 <= c < len(order[0])]
+    return sum(order[r][c] < order[row][column] for r, c in inside)
+
+
 RIGHT = {  # written by another hand than the checks, as learners do
     "luma": lambda x: (
         (x * torch.tensor([65.481, 128.553, 24.966])[:, None, None]).sum(0, keepdim=True) / 255 + 16 / 255
@@ -112,8 +124,8 @@ RIGHT = {  # written by another hand than the checks, as learners do
     "interval": lambda c, stored, table: (c / table).clamp(stored - 0.5, stored + 0.5) * table,
     "entropy": lambda p: sum(torch.where(q > 0, -q * q.clamp(min=1e-9).log2(), 0) for q in (p, 1 - p)),
     "largest": lambda c, n: c * (c.abs() >= c.abs().flatten(1).sort(descending=True).values[:, n - 1, None, None]),
-    "thermometer": lambda level, thresholds: [float(level > t) for t in thresholds],
     "code_length": lambda *case: -laplace_share(*case).log2(),
+    "known": lambda order: [[earlier(order.tolist(), *place) for place in row] for row in places(order)],
     "measurements": lambda h, w, ratio, b: -(-h // b) * -(-w // b) * round(ratio * b * b),
     "consistent": lambda x, y, rows: x - torch.linalg.pinv(rows) @ (rows @ x - y),
     "block_sensing": lambda x, rows: torch.einsum("mab,rahb->mrh", rows, squares(x[0, 0], rows.shape[-1]))[None],
@@ -168,7 +180,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("blocking", steps, "stop at 0"),
     ("entropy", lambda p: -(p * p.log2() + (1 - p) * (1 - p).log2()), "0 · log 0"),
     ("bounded", lambda restored, decoded, tau: restored, "further than tau away"),
-    ("thermometer", lambda level, thresholds: torch.sigmoid(10 * (level - thresholds)), "a file holds bits"),
+    ("known", lambda order: order.ndim * torch.ones_like(order), "whose pass is lower"),
     ("consistent", lambda x, y, rows: x, "Measured again"),
     ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),

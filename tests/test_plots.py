@@ -108,7 +108,11 @@ def test_maps_of_a_layer_are_those_that_vary_most_on_one_scale(figures):
     assert len(axes) == 5 and np.allclose(shown_pixels(axes[0]), maps[0, 8, 10:, :15])
     (low, high), other, *_ = (axis.images[0].get_clim() for axis in axes)
     assert low == -high and other == (low, high) and 7 < high < 8
-    assert figure.subfigs[0]._suptitle.get_text() == f"first: 3 of 9 channels, from −{high:.2g} to {high:.2g}"
+    least = axes[3].images[0].get_clim()[0]
+    assert [part._suptitle.get_text() for part in figure.subfigs] == [
+        f"first: 3 of 9 channels, from 0 to {high:.2g}",  # behind a ReLU nothing is negative
+        f"second: 2 of 2 channels, from −{-least:.2g} to {-least:.2g}",
+    ]
 
 
 def test_a_chart_has_a_palette_and_a_photograph_all_its_colours():

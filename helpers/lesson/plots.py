@@ -155,7 +155,7 @@ def feature_maps(
         maps = tensor[0, :, top:bottom, left:right].detach().cpu()
         maps = maps[maps.std(dim=(1, 2)).topk(min(channels, len(maps))).indices]
         limit = maps.abs().flatten().quantile(0.995).item()
-        scale = f"from −{limit:.2g} to {limit:.2g}"
+        scale = f"from {f'−{limit:.2g}' if maps.min() < 0 else 0} to {limit:.2g}"
         row.suptitle(f"{name}: {len(maps)} of {tensor.shape[1]} channels, {scale}", fontsize=10)
         for axis, values in zip(row.subplots(1, channels, squeeze=False)[0], maps, strict=False):
             axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")

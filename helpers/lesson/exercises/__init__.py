@@ -5,7 +5,7 @@ A check works offline, is deterministic, and never raises, so a notebook with op
 # ruff: noqa: F401 – the names below are what notebooks call
 
 from .benchmarking import bd_rate, bootstrap, copies, set_psnr, seven_numbers
-from .binary_autoencoder import code_length, entropy, factorized, largest, npeg, thermometer
+from .binary_autoencoder import code_length, entropy, factorized, known, largest, npeg
 from .build import weights
 from .data_preparation import luma, patch_count, psnr, split, tiles, turn
 from .examine import usable

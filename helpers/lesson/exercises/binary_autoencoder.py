@@ -1,4 +1,4 @@
-"""Checks of notebook 4: bits, what they cost, and a thermometer."""
+"""Checks of notebook 4: bits, what they cost, and in which order they are known."""
 
 import functools
 import math
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ...entropy import laplace_bits
 from .build import built, run
@@ -13,6 +14,8 @@ from .examine import Wrong, blame, exercise, two
 
 BLOCKS = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
 LEVELS = torch.tensor([0.0, 1.0, -3.0, 2.0])
+AROUND = torch.tensor([[1, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=torch.bool)
+CROSS = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=torch.bool)
 LAPLACE = torch.tensor([0.0, 0.4, 0.0, 2.2]), torch.tensor([1.0, 0.5, 2.0, 0.3])  # means and scales
 
 
@@ -48,20 +51,7 @@ def largest(coefficients: torch.Tensor, count: int):
     }
 
 
-@exercise("4.3", *((level, torch.arange(-2.5, 3.0)) for level in torch.tensor([1.2, -3.0, 9.0])))
-def thermometer(level: torch.Tensor, thresholds: torch.Tensor):
-    """my_thermometer(level, thresholds): a row of bits, one where the level is above the threshold."""
-    yield (right := (level > thresholds).float())
-    yield {
-        "It is upside down: bits below the level are one.": 1 - right,
-        "Only one bit is set; a thermometer is filled up to the level.": right - (level > thresholds + 1).float(),
-        "Some are neither 0 nor 1: those are shades, and a file holds bits.": lambda v: ((v > 0) & (v < 1)).any(),
-        "Those are signs, −1 and 1; bits are 0 and 1.": (level - thresholds).sign(),
-        f"For the level {level:g}, {right.int().tolist()} was expected.": True,
-    }
-
-
-@exercise("4.4", (LEVELS, *LAPLACE), within=1e-3)
+@exercise("4.3", (LEVELS, *LAPLACE), within=1e-3)
 def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
     """my_bits(level, mean, scale): −log₂ of what a Laplace distribution gives to level − ½ … level + ½."""
     model = torch.distributions.Laplace(mean, scale)
@@ -72,6 +62,26 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
         "Those are nats: bits want the logarithm to base 2.": -share.log(),
         "That is the density at a point, not the share of an interval.": -model.log_prob(level) / math.log(2),
         "How much lies between level ± ½?": True,
+    }
+
+
+@exercise("4.4", (torch.arange(12).view(3, 4),), (torch.eye(2).repeat(2, 3),))
+def known(order: torch.Tensor):
+    """my_known(order): of the eight places around each, how many are decoded in an earlier pass, (H, W)."""
+
+    def counted(earlier: Callable = torch.lt, beyond: float = math.inf, window: torch.Tensor = AROUND) -> torch.Tensor:
+        around = functional.unfold(functional.pad(order[None, None].double(), (1, 1, 1, 1), value=beyond), 3)[0]
+        return (earlier(around, around[4]) & window.view(9, 1)).sum(0).view(order.shape)
+
+    yield counted()
+    yield {
+        "No place knows itself before it is decoded.": counted(torch.le, window=AROUND | ~AROUND),
+        "Places of one pass are decoded at the same moment: they do not know each other.": counted(torch.le),
+        "Nothing is known beyond the edge.": counted(beyond=-1),
+        "The padding counts as if it were decoded in pass 0.": counted(beyond=0),
+        "Those that come later are not known yet.": counted(torch.gt, beyond=-math.inf),
+        "The four at the corners are neighbours, too.": counted(window=CROSS),
+        "Count the places around each whose pass is lower than its own.": True,
     }
 
 

@@ -132,7 +132,7 @@ def interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tens
         "The integers count steps of the table: multiply the limits by it.": clamp(stored - 0.5, stored + 0.5),
         "That is twice too wide: rounding moves by half a step.": clamp(centre - table, centre + table),
         "Half a step is half of the *table entry*, not 0.5.": clamp(centre - 0.5, centre + 0.5),
-        "Clamp each coefficient between (stored − ½)·table and (stored + ½)·table.": True,
+        "Between which two numbers does a coefficient round to the stored integer?": True,
     }
 
 

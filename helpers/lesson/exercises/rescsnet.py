@@ -53,7 +53,8 @@ def wavelet_index(a: list[torch.Tensor], b: list[torch.Tensor]):
         for c, d in zip(a, b, strict=True):
             product, energy = (c * d).sum(dims), (c.square() + d.square()).sum(dims)
             product = product.abs() if how.get("absolute") else product
-            bands.append((how.get("times", 2) * product + above) / (energy + k))
+            band = (how.get("times", 2) * product + above) / (energy + k)
+            bands.append(band.mean(1) if band.dim() == 2 else band)
         return weights[0] * bands[0] + weights[1] * torch.stack(bands[1:]).mean(0)
 
     every = (0, 1, 2, 3)
@@ -62,6 +63,7 @@ def wavelet_index(a: list[torch.Tensor], b: list[torch.Tensor]):
         "The absolute value has forgotten the sign.": index(absolute=True),
         "It sums over the batch: a picture of high contrast hides the errors of another.": index(every),
         "It sums over the batch, and the absolute value has forgotten the sign.": index(every, absolute=True),
+        "The three kinds of details of a level belong together: sum over all of them, then divide.": index((2, 3)),
         "Return one index for each picture, not their mean.": index().mean(),
         "Return one index for each picture, not their sum.": index().sum(),
         "The mean over the levels, not their sum, is worth 0.8.": index(weights=(0.2, 2.4)),
@@ -112,7 +114,7 @@ def quantizer(y: torch.Tensor, largest: float, bits: int):
 
     top = 2 ** (bits - 1) - 1
     yield levels(top)
-    few = f"{bits} bits tell {2**bits} apart, and k goes from −top to top = 2^(bits − 1) − 1."
+    few = f"k goes from −top to top = 2^(bits − 1) − 1 = {top}; one of the {2**bits} codes of {bits} bits stays unused."
     yield {
         "Those are the whole numbers k; return the measurements that they stand for.": levels(top) * top / largest,
         "It cuts off instead of rounding: a level may be half a step away.": levels(top, torch.floor),

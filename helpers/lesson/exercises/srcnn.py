@@ -71,6 +71,7 @@ def loss_border(answer: Callable) -> None:
     whole = _loss(prediction, target, 0)
     uncut = {
         "The border still counts: cut it off before you take the mean.": whole,
+        "Nothing is left: cut rows and columns, the last two axes.": lambda loss: loss.isnan().any(),
         "Take the mean of the squares over what remains.": True,
     }
     compare(answer, (prediction, target, 3), 0.25, uncut, 1e-6)
