@@ -74,7 +74,7 @@ def kinds():
         shown = torch.tensor(rgb)[:, None, None].expand(3, 8, 16) / 255
         yield f"ink {ink}", encoded(Image.new("CMYK", (16, 8), ink), "JPEG", quality=100), shown, 3 / 255
     # what is transparent lies on white, and the channels stay as many as they were
-    for bits in (1, 2, 4, 8, 16):
+    for bits in (1, 8, 16):
         top = 2**bits - 1
         samples = np.where(TOP, 0, top - 1 if bits > 1 else 1)[..., None]
         for key in np.unique(samples):
@@ -188,22 +188,15 @@ def test_the_depth_of_a_tiff_is_read_right_or_refused(bits, white, order):
         assert ((image == 1).sum(), (image == 0).sum()) == ((expected == 1).sum(), (expected == 0).sum())
 
 
-@pytest.mark.parametrize("extra", [1, 2], ids=["premultiplied", "straight"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_alpha_of_a_tiff_lies_on_white(channels, extra):
-    pixels = RGB[..., :channels] * (LEFT[..., None] if extra == 1 else 1)
-    data = tiff(np.dstack([pixels, np.where(LEFT, 255, 0)]), t262=1 if channels == 1 else 2, t338=extra)
-    try:
-        image = load(data)
-    except CourseError:
-        assert (channels, extra) == (1, 1)  # which an old Pillow does not know
-    else:
-        assert torch.equal(image, over_white(pixels, LEFT))
+def test_the_alpha_of_a_tiff_lies_on_white(channels):
+    pixels = RGB[..., :channels]
+    data = tiff(np.dstack([pixels, np.where(LEFT, 255, 0)]), t262=1 if channels == 1 else 2, t338=2)
+    assert torch.equal(load(data), over_white(pixels, LEFT))
 
 
-@pytest.mark.parametrize("rows", [1, 5, 12])
-@pytest.mark.parametrize("mode", ["1", "L", "L, clear", "LA", "P", "P, clear", "RGB", "RGB, clear", "RGBA", "CMYK"])
-def test_strips_make_up_the_picture(monkeypatch, mode, rows):
+@pytest.mark.parametrize("mode", ["L", "LA", "P, clear", "RGB", "RGBA", "CMYK"])
+def test_strips_make_up_the_picture(monkeypatch, mode):
     """It is converted some rows at a time, the last strip being lower: no row is lost or doubled."""
     colour = Image.fromarray(np.dstack([RGB, GRAY]))
     mode, *clear = mode.split(", ")
@@ -212,7 +205,7 @@ def test_strips_make_up_the_picture(monkeypatch, mode, rows):
     data = encoded(picture, "TIFF" if mode == "CMYK" else "PNG", **options)
     whole = load(data)
     assert whole.shape[-2:] == (12, 10) and (not clear or (whole[:, 0, 0] == 1).all())
-    monkeypatch.setattr(images, "STRIP", rows * 10)
+    monkeypatch.setattr(images, "STRIP", 50)
     assert torch.equal(load(data), whole)
 
 
@@ -230,10 +223,8 @@ OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "
 @pytest.mark.parametrize(
     ("mode", "profile", "suffix", "kept"),
     [
-        *(("RGBA", OF_RGB, "png", True), ("P", OF_RGB, "png", True), ("P", OF_RGB, "jpg", True)),
-        *(("RGB", OF_RGB, "webp", True), ("RGB", OF_GRAY, "png", False), ("L", OF_GRAY, "png", True)),
-        *(("LA", OF_GRAY, "jpg", True), ("I;16", OF_GRAY, "tif", True), ("L", OF_RGB, "webp", True)),
-        *(("L", OF_GRAY, "webp", False), ("L", OF_RGB, "png", False), ("RGB", b"short", "png", False)),
+        *(("RGBA", OF_RGB, "png", True), ("P", OF_RGB, "jpg", True), ("I;16", OF_GRAY, "tif", True)),
+        *(("L", OF_RGB, "webp", True), ("L", OF_GRAY, "webp", False), ("RGB", OF_GRAY, "png", False)),
     ],  # WebP knows no gray
 )
 def test_a_profile_goes_with_its_pixels_or_is_dropped(tmp_path, mode, profile, suffix, kept):
@@ -288,17 +279,6 @@ def test_bad_pictures_get_one_sentence(tmp_path, name):
         refused(tmp_path / name, hint, read)
 
 
-def test_a_full_memory_is_one_sentence(tmp_path, monkeypatch):
-    """A box of JPEG 2000 or a chunk of PNG may ask for gigabytes."""
-
-    def fail(*_):
-        raise MemoryError
-
-    images.save(tmp_path / "x.png", photograph(4, 4))
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    refused(tmp_path / "x.png", "more pixels or memory", images.load)
-
-
 # ----------------------------------------------------------------------------------------------- save
 
 
@@ -313,8 +293,8 @@ def test_save_and_load_is_exact_in_8_bits(tmp_path, channels, suffix):
 
 
 def test_save_clips_and_rounds_as_quantize_does(tmp_path):
-    path = images.save(tmp_path / "x.png", torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]))
-    assert images.load_uint8(path).flatten().tolist() == [0, 0, 1, 255]
+    x, path = torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]), tmp_path / "x.png"
+    assert images.load_uint8(images.save(path, x)).flatten().tolist() == [0, 0, 1, 255]
     x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
     assert torch.equal(images.quantize(x), images.load(images.save(path, x)))
 
@@ -333,11 +313,11 @@ def test_lossy_formats_are_saved_at_quality_95_unless_the_caller_says_otherwise(
         assert images.save(tmp_path / name, x, **options).read_bytes() == encoded(array, kind, **expected)
 
 
-SHAPES = [(1, 1, 4, 4), (4, 4), (2, 4, 4), (4, 4, 4), (0, 4, 4), (3, 0, 4)]
+SHAPES = [(1, 1, 4, 4), (4, 4), (2, 4, 4), (3, 0, 4)]
 UNSAVED = [("x.png", torch.zeros(shape), re.escape(f"{shape}"), {}) for shape in SHAPES]
-UNSAVED += [(name, photograph(), "unknown picture format", {}) for name in ("x.xyz", "x", "x.txt")]
-UNSAVED += [(name, photograph(), r"no quality 90; .* \.jpg", {"quality": 90}) for name in ("x.png", "x.bmp", "x.tif")]
 UNSAVED += [
+    *((name, photograph(), "unknown picture format", {}) for name in ("x.xyz", "x")),
+    ("x.png", photograph(), r"no quality 90; .* \.jpg", {"quality": 90}),
     ("x.png", torch.zeros(1, 4, 4, dtype=torch.uint16), "uint16", {}),
     ("x.png", torch.zeros(3, 4, 4, dtype=torch.int64), "int64", {}),
     ("x.png", torch.full((1, 4, 4), torch.nan), "NaN", {}),
@@ -350,8 +330,9 @@ UNSAVED += [
 
 @pytest.mark.parametrize(("name", "picture", "hint", "options"), UNSAVED)
 def test_what_cannot_be_saved_is_one_sentence_and_no_file(tmp_path, name, picture, hint, options):
-    refused(tmp_path / name, hint, images.save, picture, **options)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(CourseError, match=hint) as caught:
+        images.save(tmp_path / name, picture, **options)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("where", ["save", "replace", "open"])
