@@ -68,9 +68,8 @@ def kinds():
     yield "32 bits that fit into 16", encoded(RAMP.astype(np.int32), "TIFF"), DEEP, 0
     yield "a palette", palette(TOP, 200, 10, 30, 0, 255, 0), chw(np.array([[200, 10, 30], [0, 255, 0]])[TOP * 1]), 0
     yield "a gray palette", palette(GRAY, *np.repeat(range(255, -1, -1), 3)), chw(255 - GRAY), 0
-    yield "a gray profile", encoded(GRAY, icc_profile=PROFILE), chw(GRAY), 0
     yield "a profile", encoded(RGB, icc_profile=PROFILE), chw(RGB), 0
-    for ink, rgb in {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (255, 0, 0), (0, 0, 0, 255): (0, 0, 0)}.items():
+    for ink, rgb in {(0, 255, 255, 0): (255, 0, 0), (0, 0, 0, 255): (0, 0, 0)}.items():
         shown = torch.tensor(rgb)[:, None, None].expand(3, 8, 16) / 255
         yield f"ink {ink}", encoded(Image.new("CMYK", (16, 8), ink), "JPEG", quality=100), shown, 3 / 255
     # what is transparent lies on white, and the channels stay as many as they were
@@ -89,10 +88,8 @@ def kinds():
         pixels = np.dstack([np.tile(colour, (1, 3, 1)), alpha[None]]).astype(np.uint8)
         mixed = (255 - (255 - colour) * alpha[:, None] / 255)[None]
         yield f"half transparent, {mode}", encoded(Image.fromarray(pixels, mode)), chw(mixed), 1 / 255
-    for bits in (8, 16):
-        samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF]) * (257 if bits == 16 else 1)
-        shown = over_white(samples >> (bits - 8), ~LEFT)
-        yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), shown, 0
+    samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF])
+    yield "a colour is clear", png(samples, 8, 2, trns(*samples[0, 0])), over_white(samples, ~LEFT), 0
     for second in ((9, 9, 9), (200, 10, 30)):
         colours = np.array([[50, 50, 50], second], np.uint8)
         chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
@@ -207,14 +204,6 @@ def test_strips_make_up_the_picture(monkeypatch, mode):
     assert whole.shape[-2:] == (12, 10) and (not clear or (whole[:, 0, 0] == 1).all())
     monkeypatch.setattr(images, "STRIP", 50)
     assert torch.equal(load(data), whole)
-
-
-def test_a_turned_jpeg_with_rationals_that_divide_by_zero():
-    """Pillow 11 turns it, writes its EXIF again, and divides −1 by 0."""
-    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x011A, 10, 1, 38)
-    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + struct.pack("<ii", -1, 0)
-    plain = load(encoded(RGB, "JPEG")).movedim(0, -1).numpy()
-    assert np.array_equal(load(encoded(RGB, "JPEG", exif=block)).movedim(0, -1), ORIENTATIONS[6](plain))
 
 
 OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "))
@@ -335,18 +324,16 @@ def test_what_cannot_be_saved_is_one_sentence_and_no_file(tmp_path, name, pictur
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("where", ["save", "replace", "open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_a_full_or_closed_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, where, code):
+def test_a_full_or_closed_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, code):
     path = images.save(tmp_path / "x.png", torch.zeros(1, 4, 4))
 
-    def fail(*arguments, **_):
-        if where == "save":
-            arguments[1].write_bytes(b"half a pict")
+    def fail(_, path, **__):
+        path.write_bytes(b"half a pict")
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((Image.Image, "save") if where == "save" else (os, where)), fail)
+        patch.setattr(Image.Image, "save", fail)
         refused(path, "disk is full" if code == errno.ENOSPC else "denied", images.save, torch.ones(1, 4, 4))
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
     assert images.load(path).max() == 0
