@@ -6,7 +6,6 @@
 import copy
 import difflib
 import itertools
-import json
 import math
 import os
 from collections import namedtuple
@@ -22,9 +21,7 @@ import torch
 from . import degradations, images
 from .service.devices import send
 from .service.errors import CourseError
-from .service.files import CATALOG, DATA, PARTS, course_data, reason
-
-MAX_CIFAR10 = 256 << 20  # bytes of its pictures in one file; all 60,000 take 184 MB
+from .service.files import DATA, PARTS, course_data, reason
 
 # ----------------------------------------------------------------------------------------------- sets
 
@@ -45,23 +42,17 @@ def folder(name: str | os.PathLike) -> list[Path]:
     for place in places if str(name) else ():
         if place.is_dir():
             return images.listing(place)
-    there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
-    close = difflib.get_close_matches(str(name).lower(), there, n=1)
+    from .service import downloads
+
     hint = "put it there, or set COURSE_DATA to the folder that holds it."
-    if source := _source(str(name)):
-        hint = f"python -m helpers download {source} gets it."
-    if close:
-        hint = f"did you mean {there[close[0]]}?"
+    for source, entry in downloads.catalog().items():
+        if str(name) in (Path(folder).name for folder in entry["folders"]):
+            hint = f"python -m helpers download {source} gets it."
+    there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
+    for close in difflib.get_close_matches(str(name).lower(), there, n=1):
+        hint = f"did you mean {there[close]}?"
     where = f"looked for a folder of that name here and in COURSE_DATA, which is {course_data()}"
     raise CourseError(f"the set {str(name)!r} is not there: {where}; {hint}")
-
-
-def _source(name: str) -> str | None:
-    """The entry of the catalogue that has a set of this name."""
-    for path in CATALOG.glob("*.json"):
-        if any(Path(folder).name == name for folder in json.loads(path.read_text(encoding="utf-8"))["folders"]):
-            return path.stem
-    return None
 
 
 def load_uint8(path: str | os.PathLike | BinaryIO, channels: int) -> torch.Tensor:
@@ -77,29 +68,17 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
 
 
 def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
-    """The pictures of CIFAR-10, uint8 (N, 3, 32, 32): torchvision's, or a part of them as an .npz file.
+    """The pictures of CIFAR-10, uint8 (N, 3, 32, 32), from the folder of image sets, as torchvision has them.
 
-    Looked for in the folder of image sets: `cifar-10-batches-py`, then `CIFAR10_subset/*.npz` with an array `images`,
-    (N, 32, 32, 3). `download` gets torchvision's (170 MB). Raises CourseError where there are none.
+    `download` gets them from their authors (170 MB). Raises CourseError where there are none.
     """
     from torchvision.datasets import CIFAR10
 
-    place = course_data()
-    parts = sorted((place / ("train" if train else "test") / "CIFAR10_subset").glob("*.npz"))
     try:
-        if download or (place / CIFAR10.base_folder).is_dir() or not parts:
-            found = CIFAR10(place, train, download=download).data
-        else:
-            with np.load(parts[0]) as archive:
-                if archive.zip.getinfo("images.npy").file_size > MAX_CIFAR10:
-                    raise ValueError(f"{parts[0].name} unpacks to more than {MAX_CIFAR10 >> 20} MB")
-                found = archive["images"]
-        if found.dtype != np.uint8 or found.shape[1:] != (32, 32, 3) or not len(found):
-            raise ValueError(f"pictures are uint8 (N, 32, 32, 3), not {found.dtype} {found.shape}")
-    except Exception as why:  # whatever a damaged archive makes zipfile, zlib and NumPy raise
+        return torch.from_numpy(CIFAR10(course_data(), train, download=download).data).movedim(-1, 1)
+    except Exception as why:  # whatever a broken download or a damaged archive makes torchvision raise
         how = "cifar10(download=True) gets it from its authors (170 MB)"
-        raise CourseError(f"{place}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None
-    return torch.from_numpy(found).movedim(-1, 1)
+        raise CourseError(f"{course_data()}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None
 
 
 class SidePairs(torch.utils.data.Dataset):
@@ -144,7 +123,7 @@ def side_wanted(size: int, scale: int = 1, rescale: Sequence[float] = ()) -> int
     return math.ceil(size * scale / min(rescale, default=1))
 
 
-# what is drawn of one patch: its picture, its corner and side in input pixels, its orientation; whether it becomes gray
+# what is drawn of one patch: its picture, corner and side in input pixels, orientation, and whether it becomes gray
 Crop = namedtuple("Crop", "picture top left side turns mirrored gray")
 
 
@@ -180,8 +159,7 @@ class Pictures:
     def _strides(self, crop: Crop, scale: int) -> tuple[int, int, int, int]:
         """Where a crop begins in `pixels`, and how far it is from there to the next channel, row and column.
 
-        So it is turned and mirrored without being moved: it begins in another corner, and its strides are exchanged or
-        negative.
+        To turn or mirror it is to begin in another corner, with exchanged or negative strides.
         """
         _, height, width = self.shapes[crop.picture]
         offset = self.offsets[crop.picture] + scale * (crop.top * width + crop.left)

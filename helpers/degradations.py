@@ -50,7 +50,9 @@ def upscale(image: torch.Tensor, scale: int) -> torch.Tensor:
 
 def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Bicubic resize to (height, width) with anti-aliasing (Keys 1981, a = −0.5)."""
-    return _batched(lambda x: F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False), image)
+    batch = image if image.dim() == 4 else image[None]
+    resized = F.interpolate(batch, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.view(*image.shape[:-2], *size)
 
 
 def enlarge(pixels: torch.Tensor, factor: float = 2.0) -> torch.Tensor:
@@ -97,18 +99,12 @@ def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur with a Gaussian of `sigma` pixels, cut at 3σ, edges replicated; `sigma` 0 changes nothing."""
     if sigma <= 0:
         return image
-    radius = max(1, int(np.ceil(3 * sigma)))
+    radius = int(np.ceil(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
-
-    def blur(x: torch.Tensor) -> torch.Tensor:
-        channels = x.shape[1]
-        x = F.pad(x, (radius,) * 4, mode="replicate")
-        x = F.conv2d(x, kernel.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
-        return F.conv2d(x, kernel.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
-
-    return _batched(blur, image)
+    padded = F.pad(image.reshape(-1, 1, *image.shape[-2:]), (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view(image.shape)
 
 
 def gaussian_noise(image: torch.Tensor, sigma: float, seed: int = 0) -> torch.Tensor:
@@ -143,9 +139,9 @@ _FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), 
 def jpeg_steps(image: torch.Tensor) -> dict[tuple[int, int], int]:
     """The quantisation steps that a JPEG left in a picture's luma, by frequency (row, column) of the 8×8 DCT.
 
-    After JPEG a coefficient lies close to a multiple of its step: a comb (Fan and de Queiroz, "Identification of Bitmap
-    Compression History", 2003). Step 1 is no comb; frequencies with too few coefficients to tell are left out. The
-    blocks may begin anywhere. `image` is uint8 or float in [0, 1], (1 or 3, H, W); of a large one a part is looked at.
+    After JPEG a coefficient lies close to a multiple of its step: a comb (Fan and de Queiroz 2003). Step 1 is no comb;
+    frequencies with too few coefficients to tell are left out. The blocks may begin anywhere. `image` is uint8 or float
+    in [0, 1], (1 or 3, H, W); of a large one a part is looked at.
     """
     image = images.to_float(image[..., :1024, :1024]).float().cpu()
     y = images.rgb_to_ycbcr(image, studio=False)[:1] if len(image) == 3 else image
@@ -244,18 +240,15 @@ def block_adjoint(measurements: torch.Tensor, rows: torch.Tensor) -> torch.Tenso
 
 
 class RandomJPEG:
-    """JPEG as it is met with: any quality, chroma whole or halved, 8×8 grid anywhere, sometimes twice, sometimes never.
+    """JPEG as it is met with, from a uint8 batch (N, 3, H, W) to its decoded files; R = G = B is coded as gray.
 
-    Calling it maps a uint8 batch (N, 3, H, W) to its decoded files; a patch with R = G = B is coded as a gray picture.
     quality: the range (both ends included), low qualities more often; or one number. shifted: how many patches have
-    their grid somewhere else than in the corner; twice: how many were a JPEG of another quality and grid before;
-    untouched: how many are not coded at all.
+    their 8×8 grid elsewhere than in the corner; twice: how many were a JPEG of another quality and grid before;
+    untouched: how many are not coded at all. Chroma is whole or halved.
     """
 
     def __init__(self, quality: int | tuple[int, int] = (5, 95), shifted=0.4, twice=0.15, untouched=0.03):
         self.low, self.high = np.broadcast_to(quality, 2).tolist()
-        if not 1 <= self.low <= self.high <= 100:
-            raise CourseError(f"JPEG quality goes from 1 to 100, not {self.low} to {self.high}.")
         self.shifted, self.twice, self.untouched = shifted, twice, untouched
 
     def __call__(self, batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -290,7 +283,3 @@ def _shifted_jpeg(pixels: torch.Tensor, quality: int, subsampling: str, grid: tu
 def decode(data: bytes) -> torch.Tensor:
     """uint8 (C, H, W) of an 8-bit gray or RGB picture file held in memory."""
     return images.from_pillow(Image.open(io.BytesIO(data)))
-
-
-def _batched(function: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
-    return function(image[None])[0] if image.dim() == 3 else function(image)

@@ -25,12 +25,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
 STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
-MAX_WEBP_SIDE = 16_383  # pixels, by the format
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values: see `_turn`
+TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values, as
+# quarter turns to the left and then a mirror (0 or 1), from the upright picture to the stored one
+WHOLE = (torch.uint8, torch.uint16)
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 
 
@@ -40,11 +41,9 @@ DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 call
 def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
 
-    16-bit gray keeps its precision, a palette is resolved, CMYK becomes RGB, transparency is laid on white, and the
-    EXIF orientation is applied. Colour profiles are not: measuring needs the stored numbers. Damaged metadata are
-    left out.
-
-    Raises CourseError for what is missing, damaged, not an image, or larger than MAX_SIDE or MAX_PIXELS.
+    16-bit gray keeps its precision, transparency is laid on white, and the EXIF orientation is applied. Colour profiles
+    are not: measuring needs the stored numbers. Raises CourseError for what is missing, damaged, not a picture, or
+    larger than MAX_SIDE or MAX_PIXELS.
     """
     return to_float(load_uint8(path, keep_16_bit=True))
 
@@ -58,11 +57,8 @@ def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) ->
 
 
 def load_alpha(path: str | os.PathLike | BinaryIO) -> torch.Tensor | None:
-    """How opaque a picture is, uint8 (1, H, W), 0 where it is clear; None where all of it is opaque. Raises as `load`.
-
-    `load` lays the picture on white; `off_white` takes that away again.
-    """
-    array = _read(path, lambda picture: _pixels(picture, alpha=True) if _transparent(picture) else None)
+    """How opaque a picture is, uint8 (1, H, W), 0 where it is clear; None where all is opaque. Raises as `load`."""
+    array = _read(path, lambda picture: _pixels(picture, alpha=True) if picture.has_transparency_data else None)
     return None if array is None or (array == 255).all() else torch.from_numpy(array).movedim(-1, 0)
 
 
@@ -84,12 +80,10 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
     """
 
     def find(picture: Image.Image) -> dict[str, Any]:
-        profile = picture.mode != "CMYK" and picture.info.get("icc_profile")
-        found = {"icc_profile": profile if isinstance(profile, bytes) else None}
+        profile, dpi = picture.info.get("icc_profile"), picture.info.get("dpi", ())
+        found = {"icc_profile": isinstance(profile, bytes) and picture.mode != "CMYK" and profile}
         if not strip:
-            dpi = picture.info.get("dpi", ())
-            sound = all(0 < number < 1 << 16 for number in dpi)  # 1/0 is met, too
-            found |= {"dpi": sound and dpi, "exif": exif_without_pixels(picture)}
+            found |= {"dpi": all(0 < number < 1 << 16 for number in dpi) and dpi, "exif": exif_without_pixels(picture)}
         return {name: value for name, value in found.items() if value}
 
     return _read(path, find)
@@ -98,12 +92,12 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
 def left_out(path: str | os.PathLike) -> list[str]:
     """What a picture file has that neither `load` nor `load_alpha` keeps, in words."""
 
-    def find(picture: Image.Image) -> dict[str, bool]:
+    def find(picture: Image.Image) -> list[str]:
         frames = getattr(picture, "n_frames", 1)
         deep = ";16" in _stored(picture) and picture.mode not in DEEP
-        return {f"{frames - 1} more pictures": frames > 1, "colours beyond 8 bits": deep}
+        return [f"{frames - 1} more pictures"] * (frames > 1) + ["colours beyond 8 bits"] * deep
 
-    return [what for what, true in _read(path, find).items() if true]
+    return _read(path, find)
 
 
 def save(
@@ -117,28 +111,25 @@ def save(
     """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
 
     `quality` is that of JPEG and WebP (95, and JPEG's colours at full resolution); `alpha`, (1, H, W), is for the
-    formats WITH_ALPHA; with `bits` 16, a float image keeps so many, in gray .png or .tif files, or a .tif in colour,
-    without alpha. `options` go to Pillow (`subsampling="4:2:0"`; an `icc_profile` of another colour space is left
-    out). The file appears whole or not at all. Raises CourseError, also for values of another scale.
+    formats WITH_ALPHA; `bits` 16 is for a .tif or a gray .png, without alpha. `options` go to Pillow; an `icc_profile`
+    of another colour space is left out. The file appears whole or not at all. Raises CourseError.
     """
     path = Path(path)
     check_writable(path, quality=quality, bits=bits, channels=len(image))
     kind = Image.registered_extensions()[path.suffix.lower()]
     options = LOSSY.get(kind, {}) | options | ({} if quality is None else {"quality": int(quality)})
+    picture = to_pillow(image)
+    space = b"GRAY" if picture.mode == "L" and kind != "WEBP" else b"RGB "  # WebP knows no gray
+    if (options.get("icc_profile") or b"")[16:20] != space:
+        options.pop("icc_profile", None)
+    if alpha is not None:
+        picture.putalpha(to_pillow(alpha))
     try:
-        picture = to_pillow(image)
-        space = b"GRAY" if picture.mode == "L" and kind != "WEBP" else b"RGB "  # WebP knows no gray
-        if (options.get("icc_profile") or b"")[16:20] != space:
-            options.pop("icc_profile", None)
-        if alpha is not None:
-            picture.putalpha(to_pillow(alpha))
         with atomic(path) as temporary:
             if bits == 16:
                 _save_deep(temporary, image, kind, options)
             else:
                 picture.save(temporary, format=kind, **options)
-    except CourseError as why:
-        raise CourseError(f"{path}: {why}") from None
     except (OSError, ValueError) as why:  # ValueError: a side longer than the format allows, say
         raise CourseError(f"{path}: {unwritten(why)}, or name another place, or a .png file.") from None
     return path
@@ -158,7 +149,7 @@ def _save_deep(path: Path, image: torch.Tensor, kind: str, options: dict[str, An
 
 def check_writable(
     path: str | os.PathLike,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] = (1, 1),
     quality: int | None = None,
     bits: int = 8,
     channels: int = 1,
@@ -172,13 +163,11 @@ def check_writable(
         why = f"{kind} has no quality {quality}; it is a whole number from 1 to 100, of .jpg and .webp files alone"
     elif bits == 16 and kind != "TIFF" and (kind != "PNG" or channels > 1):
         why = "16 bits go into a .tif, or a gray .png; name such a file"
+    elif kind == "WEBP" and MAX_SIDE >= max(size) > 16_383:
+        why = f"WEBP holds at most 16,383 pixels a side, not {size[0]}x{size[1]}; save it as PNG"
     if why:
         raise CourseError(f"{path}: {why}.")
-    if size:
-        check_size(path, *size)
-        if kind == "WEBP" and max(size) > MAX_WEBP_SIDE:
-            limit = f"{MAX_WEBP_SIDE:,} pixels a side"
-            raise CourseError(f"{path}: {kind} holds at most {limit}, not {size[0]}x{size[1]}; save it as PNG.")
+    check_size(path, *size)
 
 
 def check_size(path: str | os.PathLike, width: int, height: int) -> None:
@@ -209,8 +198,6 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
             warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
             try:
                 return _opened(file, name, function)
-            except (CourseError, MemoryError):
-                raise
             except Exception:
                 file.seek(0)
                 with suppress(struct.error):
@@ -251,11 +238,6 @@ def _stored(picture: Image.Image) -> str:
     return stored if isinstance(stored, str) else str(*stored[:1])
 
 
-def _transparent(picture: Image.Image) -> bool:
-    """Whether some of a picture may be transparent."""
-    return picture.mode.endswith(("A", "a")) or "transparency" in picture.info
-
-
 def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     """uint8 (H, W, 1), uint8 (H, W, 3) or uint16 (H, W, 1) of a Pillow picture, upright, on white where transparent.
 
@@ -266,54 +248,19 @@ def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     picture.load()
     deep, rows = picture.mode in DEEP, max(1, STRIP // picture.width)
     channels = "A" if alpha else _channels(picture, stored)
-    turns, mirrored = _turn(picture)
+    turns, mirrored = 0, 0
+    with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
+        turns, mirrored = TURNS.get(picture.getexif().get(ORIENTATION), (0, 0))
     shape = (picture.width, picture.height) if turns % 2 else (picture.height, picture.width)
     result = np.empty((*shape, len(channels)), np.uint16 if deep and not alpha else np.uint8)
     as_stored = np.rot90(result, turns)[:, :: -1 if mirrored else 1]  # a view: what is written is turned on the way
     if deep:
         as_stored[..., 0] = _deep(picture, stored, alpha)
         return result
-    if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
-        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
-    elif "transparency" in picture.info and stored == "RGB;16B":  # of which Pillow keeps the upper bytes
-        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
     for top in range(0, picture.height, rows):
         box = (0, top, picture.width, min(top + rows, picture.height))
         as_stored[top : top + rows] = _shown(picture.crop(box), channels)
     return result
-
-
-def _shown(strip: Image.Image, channels: str) -> np.ndarray:
-    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent; of channels "A", its alpha."""
-    if channels == "A" or strip.has_transparency_data:
-        strip = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
-        if channels == "A":
-            return np.array(strip.getchannel("A"))[..., None]
-        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
-    return np.atleast_3d(strip.convert(channels))
-
-
-def _turn(picture: Image.Image) -> tuple[int, int]:
-    """Quarter turns to the left and then a mirror (0 or 1), from the upright picture to the stored one."""
-    with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
-        return TURNS.get(picture.getexif().get(ORIENTATION), (0, 0))
-    return 0, 0
-
-
-def _deep(picture: Image.Image, stored: str, alpha: bool) -> np.ndarray:
-    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535; or its alpha, 0 or 255."""
-    array = np.array(picture)
-    if array.min() < 0 or array.max() > 65535:
-        raise ValueError("32-bit values beyond 16 bits")
-    array = array.astype(np.uint16)
-    if "transparency" in picture.info:
-        clear = array == picture.info["transparency"]
-        array[clear] = 65535
-        if alpha:
-            return np.where(clear, 0, 255)
-    if stored == "I;12":  # as they are in a TIFF
-        array = np.round(np.arange(4096) * (65535 / 4095)).astype(np.uint16)[array]
-    return 65535 - array if getattr(picture, "tag_v2", {}).get(262) == 0 else array  # there, 0 is white
 
 
 def _channels(picture: Image.Image, stored: str) -> str:
@@ -323,8 +270,31 @@ def _channels(picture: Image.Image, stored: str) -> str:
             raise ValueError("no palette")
         palette = np.array(picture.getpalette()).reshape(-1, 3)
         return "L" if (palette == palette[:, :1]).all() else "RGB"
-    gray = picture.mode in ("1", "L", "LA", "La", *DEEP) or stored == "LA;16B"  # Pillow makes RGBA of that
-    return "L" if gray else "RGB"
+    return "L" if picture.mode in ("1", "L", "LA", *DEEP) or stored == "LA;16B" else "RGB"  # Pillow makes RGBA of that
+
+
+def _shown(strip: Image.Image, channels: str) -> np.ndarray:
+    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent; of channels "A", its alpha."""
+    if channels == "A":
+        return np.array(strip.convert("RGBA").getchannel("A"))[..., None]
+    if strip.has_transparency_data:
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA"))
+    return np.atleast_3d(strip.convert(channels))
+
+
+def _deep(picture: Image.Image, stored: str, alpha: bool) -> np.ndarray:
+    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535; or its alpha, 0 or 255."""
+    array = np.array(picture)
+    if array.min() < 0 or array.max() > 65535:
+        raise ValueError("32-bit values beyond 16 bits")
+    array = array.astype(np.uint16)
+    clear = array == picture.info.get("transparency", -1)
+    if alpha:
+        return np.where(clear, 0, 255)
+    array[clear] = 65535
+    if stored == "I;12":  # as they are in a TIFF
+        array = np.round(np.arange(4096) * (65535 / 4095)).astype(np.uint16)[array]
+    return 65535 - array if getattr(picture, "tag_v2", {}).get(262) == 0 else array  # there, 0 is white
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
@@ -354,16 +324,15 @@ def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
 
     Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
     """
-    if not isinstance(image, torch.Tensor):
+    if not isinstance(image, torch.Tensor) or not (image.is_floating_point() or image.dtype in WHOLE):
+        found = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
         remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
-        raise CourseError(f"a picture is a tensor, (C, H, W), not {type(image).__name__}; {remedy}.")
+        raise CourseError(f"a picture is a tensor, (C, H, W), float in [0, 1] or uint8, not {found}; {remedy}.")
     if image.is_floating_point() and image.numel():
         low, high = (value.item() for value in image.detach().aminmax())
         if not (low >= -peak and high <= 2 * peak):
             found = f"{low:.4g} to {high:.4g}; divide by its white, or mend its NaN"
             raise CourseError(f"a float picture has values in [0, {peak:g}], and this one has {found}.")
-    elif not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
-        raise CourseError(f"a picture is float in [0, 1] or uint8, not {image.dtype}; convert it first.")
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
@@ -413,26 +382,21 @@ _OFFSET = {True: torch.tensor([16.0, 128.0, 128.0]) / 255, False: torch.tensor([
 
 def rgb_to_ycbcr(image: torch.Tensor, studio: bool = True) -> torch.Tensor:
     """(…, 3, H, W) RGB in [0, 1] to BT.601 YCbCr, divided by 255, in studio range or (JPEG's) full range."""
-    matrix = _there(_STUDIO if studio else _FULL, image)
-    return torch.einsum("ij,...jhw->...ihw", matrix, image) + _there(_OFFSET[studio], image).view(3, 1, 1)
+    matrix = (_STUDIO if studio else _FULL).to(image, non_blocking=True)  # a GPU is not waited for
+    return torch.einsum("ij,...jhw->...ihw", matrix, image) + _OFFSET[studio].to(image, non_blocking=True).view(3, 1, 1)
 
 
 def ycbcr_to_rgb(image: torch.Tensor, studio: bool = True, offset: bool = True) -> torch.Tensor:
     """The inverse of `rgb_to_ycbcr`; not clipped. Without `offset`, of a difference between two pictures."""
-    centred = image - _there(_OFFSET[studio], image).view(3, 1, 1) if offset else image
-    return torch.einsum("ij,...jhw->...ihw", _there(_INVERSE[studio], image), centred)
-
-
-def _there(constant: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """A constant where the image is, in its type; a GPU takes it when its turn comes, and is not waited for."""
-    return constant.to(image, non_blocking=True)
+    centred = image - _OFFSET[studio].to(image, non_blocking=True).view(3, 1, 1) if offset else image
+    return torch.einsum("ij,...jhw->...ihw", _INVERSE[studio].to(image, non_blocking=True), centred)
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """Y of BT.601 in studio range, (…, 1, H, W), as in [16/255, 235/255]. A gray image is its own luma."""
     if image.shape[-3] == 1:
         return image
-    weights = _there(_STUDIO[0], image)
+    weights = _STUDIO[0].to(image, non_blocking=True)
     return torch.einsum("j,...jhw->...hw", weights, image)[..., None, :, :] + 16 / 255
 
 
@@ -471,9 +435,7 @@ def map_tiles(
 
     Each tile is cut with up to `halo` pixels of its neighbourhood, and that margin is thrown away afterwards: where
     `function` looks no further than `halo`, the result equals `function(image)`. `tile`, the side of a tile, and `halo`
-    are in pixels of `image`, the input (`Restorer.restore` counts in output pixels, `scale` times as many); `scale` is
-    output pixels per input pixel. Memory is bounded by the tile, the picture and the result, which has the type that
-    `function` returns. Raises CourseError for a picture without pixels.
+    are in pixels of `image`; `scale` is output pixels per input pixel. Raises CourseError for a picture without pixels.
     """
     height, width = image.shape[-2:]
     if not height or not width:

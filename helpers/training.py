@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,8 +40,8 @@ class Plan:
     `schedule`: "cosine" down to 1 % after a linear warm-up, "plateau" (×`factor` after `patience` validations without
     a PSNR that is better by the share `threshold`), or "constant".
     `shave`: border pixels of the output that the loss leaves out.
-    `float32_steps`: so many steps at the end run in full precision. Weights that were only ever used rounded to
-    bfloat16 make pictures a gray level too dark (seen on FSRCNN); networks that add to their input are spared.
+    `float32_steps`: so many steps at the end run in full precision: weights that were only ever used rounded to
+    bfloat16 make pictures a gray level too dark (seen on FSRCNN).
     `averaging`: decay of the exponential moving average of the weights; 0 keeps the last weights as they are.
     `every`: steps between validations, each with a log line and a checkpoint.
     """
@@ -86,15 +85,17 @@ def train(
 ) -> list[dict]:
     """Minimise `loss(model(x), y)` over the batches `x, y = batch(step, rank)`; return the log, a row per validation.
 
-    With `out`, checkpoints, TensorBoard events and the best weights are kept there, and `resume` goes on from the last
-    checkpoint, to the same weights as an unbroken run; `overwrite` clears away a run that is there. Ctrl-C, a file
+    With `out`, checkpoints, TensorBoard events and the best weights are kept there; `resume` goes on from the last
+    checkpoint, to the same weights as an unbroken run, and `overwrite` clears away a run that is there. Ctrl-C, a file
     called `stop` in `out`, or the `deadline`, a value of `time.monotonic()`, ends it after the step under way, saved.
-    `model` ends with the (averaged) weights. `origin`: plain data that must not differ when the run is resumed, besides
-    the plan. Where `batch` has a method `to(device)`, batches are made on the device. Raises CourseError.
+    `model` ends with the (averaged) weights. `origin`: plain data that must not differ when the run is resumed. Where
+    `batch` has a method `to(device)`, batches are made on the device. Raises CourseError.
     """
     run = Run(model, plan, out, device, origin, deadline)
-    start = run.resume() if resume else run.begin(overwrite)
-    with run.stoppable(), run.bar(start, progress) as bar:
+    start = run.begin(resume, overwrite)
+    shown = progress and not run.rank
+    bar = tqdm(initial=start, total=plan.steps, unit="step", disable=None if shown else True)  # None: on a terminal
+    with run.stoppable(), bar:
         for step, x, y in run.batches(batch, start):
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
@@ -103,7 +104,10 @@ def train(
             bar.update()
             last = step + 1 == plan.steps or run.asked_to_stop()
             if last or (step + 1) % plan.every == 0:
-                run.record(step + 1, validation, bar)
+                row = run.record(step + 1, validation)
+                bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
+                if shown and bar.disable:  # a line for the log file
+                    print(f"{step + 1}/{plan.steps}", *(f"{key} {row[key]:.4g}" for key in list(row)[1:]), flush=True)
             if last:
                 break
     return run.finish()
@@ -134,16 +138,15 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision(self.device) == torch.float16)
         if self.world > 1:
             self.network = nn.parallel.DistributedDataParallel(model)
-        # what must be the same when a run is resumed; its length may change
+        # what must be the same when a run is resumed
         self.origin = (origin or {}) | dataclasses.asdict(plan)
         self.origin |= {"network": type(model).__name__, "scale": getattr(model, "scale", 1)}
         self.origin = {key: self.origin[key] for key in self.origin if key not in ("steps", "every", "warmup")}
         self.log: list[dict] = []
         self.best, self.seconds, self.clock = -math.inf, 0.0, time.perf_counter()
-        # one tensor for the losses since the last record: to read each at its step would be to wait for the GPU,
-        # and small tensors that are kept, one per step, keep the heap from closing the gaps between them
+        # the losses since the last record, in one tensor: to read each at its step would be to wait for the GPU
         self.losses, self.count = torch.zeros(min(plan.every, plan.steps), device=self.device), 0
-        self._stop, self._writer = threading.Event(), None
+        self._stop, self._writer = False, None
 
     # -- one step
 
@@ -185,13 +188,14 @@ class Run:
         """
         count = self.average.n_averaged.item()  # on the CPU, whatever the device
         weight = 1 - min(self.plan.averaging, (1 + count) / (10 + count)) if count else 1
-        for old, new in zip(_numbers(self.average.module), _numbers(self.model), strict=True):
+        numbers = (itertools.chain(net.parameters(), net.buffers()) for net in (self.average.module, self.model))
+        for old, new in zip(*numbers, strict=True):
             old.lerp_(new, weight) if old.is_floating_point() and weight < 1 else old.copy_(new)
         self.average.n_averaged += 1
 
     # -- validation, log, checkpoints
 
-    def record(self, step: int, validation: Sequence[Pair], bar: tqdm) -> None:
+    def record(self, step: int, validation: Sequence[Pair]) -> dict:
         """Validate the averaged weights; write a log row, TensorBoard events, weights, and what resuming needs."""
         row = {"step": step, "loss": self.mean_loss(step), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         self.seconds += time.perf_counter() - self.clock
@@ -199,8 +203,6 @@ class Run:
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
-        if not self.rank:
-            self._show(row, bar)
         if self.out and not self.rank:
             self._events(row, validation)
             save_weights(self.average.module, self._weights(step))
@@ -210,39 +212,28 @@ class Run:
                 save_weights(self.average.module, self.out / "best.safetensors")
             self.save(step)
         self.clock = time.perf_counter()
-
-    def _show(self, row: dict, bar: tqdm) -> None:
-        """On the bar; or, not on a terminal, as a line for the log file."""
-        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
-        if bar.disable and self.progress:
-            numbers = (f"{key} {value:.4g}" for key, value in row.items() if key != "step")
-            print(f"{row['step']}/{self.plan.steps}", *numbers, flush=True)
+        return row
 
     def mean_loss(self, step: int) -> float:
-        """The mean since the last record, over all processes.
-
-        Raises CourseError where a loss or a weight is no number, so that none of these is ever saved.
-        """
-        losses = self.losses[None, : self.count]
+        """The mean since the last record, over all processes. Raises CourseError where one or a weight is no number."""
+        losses = self.losses[: self.count]
         if self.world > 1:
-            parts = [torch.empty_like(losses) for _ in range(self.world)]
-            dist.all_gather(parts, losses)
-            losses = torch.cat(parts)
-        losses = losses.cpu().double()  # (processes, steps)
-        first, self.count = step - self.count + 1, 0
-        broken = [(at, value) for at, value in enumerate(losses.sum(0).tolist()) if not math.isfinite(value)]
-        what, how = "", "begin again with a lower learning rate"
+            dist.all_reduce(losses)
+            losses = losses / self.world
+        losses, first, self.count = losses.cpu().double(), step - self.count + 1, 0
+        broken = [at for at, value in enumerate(losses.tolist()) if not math.isfinite(value)]
         if broken:
-            what = f"the loss is {broken[0][1]} at step {first + broken[0][0]}"
+            what = f"the loss is {losses[broken[0]]} at step {first + broken[0]}"
         elif not all(t.isfinite().all() for t in self.model.state_dict().values()):
             what = f"a weight is no number after step {step}"
-        if what and self.out and self.log:
+        else:
+            return losses.mean().item()
+        how = "begin again with a lower learning rate"
+        if self.out and self.log:
             last = self.log[-1]["step"]
             how = f"the last good weights are those of step {last}; begin a new run from them: --start "
             how += f"{self._weights(last)}, a lower learning rate, another --out"
-        if what:
-            raise CourseError(f"{what}; {how}.")
-        return losses.mean().item()
+        raise CourseError(f"{what}; {how}.")
 
     def _weights(self, step: int) -> Path:
         return self.out / f"step-{step:07d}.safetensors"
@@ -255,19 +246,27 @@ class Run:
         torch.save(state, buffer)
         write(self.out / "last.pt", buffer.getbuffer())
 
-    def begin(self, overwrite: bool) -> int:
-        """Begin at step 0 in a folder where no run is, or where the run that is there may be cleared away."""
+    def begin(self, resume: bool, overwrite: bool) -> int:
+        """Make the folder ready, and hear now, not hours later, if nothing can be written; return the first step."""
         if self.out and not self.rank:
-            (clear if overwrite else check_folder)(self.out)
-            make_ready(self.out)
-        return 0
+            if not resume and not overwrite:
+                check_folder(self.out)
+            with writing(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=self.out).close()
+            old = [*self.out.glob(".*.part")]  # what a killed run left half-written
+            if overwrite and not resume:  # last.pt, which says that there is a run, goes last
+                shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
+                old += [*self.out.glob("step-*.safetensors"), self.out / "best.safetensors", self.out / "last.pt"]
+            for path in old:
+                path.unlink(missing_ok=True)
+        return self.resume() if resume else 0
 
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
         path, found = self.out and self.out / "last.pt", [None]
-        if path and not self.rank:
-            make_ready(self.out)
-            found = [path.read_bytes() if path.exists() else None]
+        if path and not self.rank and path.exists():
+            found = [path.read_bytes()]
         if self.world > 1:  # on machines without a common disk, only the first process has the run's files
             dist.broadcast_object_list(found)
         if found[0] is None:
@@ -283,7 +282,7 @@ class Run:
                     getattr(self, name).load_state_dict(state[name])
             self.log, self.best, self.seconds = list(state["log"]), float(state["best"]), float(state["seconds"])
             return max(0, int(state["step"]))
-        except (MemoryError, torch.OutOfMemoryError, CourseError):  # little memory says nothing against the file
+        except (CourseError, torch.OutOfMemoryError):  # little memory says nothing against the file
             raise
         except Exception:  # whatever a damaged or foreign file makes torch raise, which may advise to run its code
             raise CourseError(f"{path}: not a checkpoint of this model, or damaged; name another --out.") from None
@@ -317,38 +316,29 @@ class Run:
 
     def asked_to_stop(self) -> bool:
         """Ctrl-C, a file called `stop` in the output folder, or the time is up, on whichever process saw it."""
-        if time.monotonic() >= self.deadline or (self.out and (self.out / "stop").exists()):
-            self._stop.set()
+        stop = self._stop or time.monotonic() >= self.deadline or bool(self.out and (self.out / "stop").exists())
         if self.world == 1:
-            return self._stop.is_set()
-        flag = torch.tensor(float(self._stop.is_set()), device=self.device)
+            return stop
+        flag = torch.tensor(float(stop), device=self.device)
         dist.all_reduce(flag)
         return bool(flag)
 
     @contextmanager
     def stoppable(self):
         """While this lasts, the first Ctrl-C asks for a saved end; the second one is as usual."""
-        before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGINT)
 
         def ask(*_):
-            self._stop.set()
+            self._stop = True
             signal.signal(signal.SIGINT, before)
 
         try:
-            if main:  # only there Python lets us hear of signals
-                signal.signal(signal.SIGINT, ask)
+            signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            if main:
-                signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before)
             if self.out:
                 (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
-
-    def bar(self, start: int, progress: bool) -> tqdm:
-        """The progress bar; the first process alone shows it."""
-        self.progress = progress
-        hidden = None if progress and not self.rank else True  # None: hidden where stderr is no terminal
-        return tqdm(initial=start, total=self.plan.steps, unit="step", disable=hidden)
 
 
 @torch.inference_mode()
@@ -396,11 +386,6 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _numbers(model: nn.Module) -> Iterator[torch.Tensor]:
-    """All that a network has learned: its weights, and its buffers, such as the means of batch norm."""
-    return itertools.chain(model.parameters(), model.buffers())
-
-
 def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterator:
     """As `map`, but while a result is used, a thread makes the next one. The GPU does both in the order of asking."""
     with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as pool:
@@ -422,23 +407,6 @@ def check_folder(out: str | os.PathLike) -> None:
     if rank() == 0 and last.exists():
         how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
         raise CourseError(f"{last}: a run is there already; {how}.")
-
-
-def clear(out: Path) -> None:
-    """Remove what a run wrote, and nothing else; `last.pt`, which says that there is a run, goes last."""
-    shutil.rmtree(out / "tensorboard", ignore_errors=True)
-    for path in (*out.glob("step-*.safetensors"), out / "best.safetensors", out / "last.pt"):
-        path.unlink(missing_ok=True)
-
-
-def make_ready(out: Path) -> None:
-    """Remove what a killed run left half-written, and hear now, not hours later, if nothing can be written."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        for name in ("last.pt", "*.safetensors", "*.json"):
-            for path in out.glob(f".{name}.*.part"):
-                path.unlink()
-        tempfile.TemporaryFile(dir=out).close()
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:

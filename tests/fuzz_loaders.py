@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import random
-import shutil
 import struct
 import tempfile
 import zipfile
@@ -207,32 +206,8 @@ LOADERS["pairs"] = Loader(
 )
 
 
-def _load_cifar(folder: Path) -> None:
-    os.environ["COURSE_DATA"] = str(folder)
-    (folder / "train" / "CIFAR10_subset").mkdir(parents=True)
-    shutil.move(folder / "x.npz", folder / "train" / "CIFAR10_subset" / "x.npz")
-    found = datasets.cifar10()
-    assert found.dtype == torch.uint8 and found.shape[1:] == (3, 32, 32) and len(found)
-
-
 def npz(**arrays: np.ndarray) -> Case:
     return {"x.npz": saved(np.savez_compressed, **arrays)}
-
-
-LOADERS["cifar"] = Loader(
-    "a part of CIFAR-10, .npz",
-    lambda: [npz(images=np.arange(n * 3072, dtype=np.uint8).reshape(n, 32, 32, 3)) for n in (1, 3)],
-    _load_cifar,
-    (on("x.npz"), on("x.npz", spoil.in_zip()), lambda case, rng, other: npz(images=any_array(rng))),
-    lambda: {
-        "an array of terabytes": {"x.npz": spoil.zipped({"images.npy": npy("|u1", "(1000000000, 32, 32, 3)")})},
-        "an archive in the archive": {"x.npz": spoil.zipped({"images.npy": npz(a=np.zeros(3))["x.npz"]})},
-        "an array and no archive": {"x.npz": npy("|u1", "(64,)")},
-        "code": npz(images=np.array([Trap()], object)),
-        "other arrays": npz(labels=np.zeros(3)),
-        "not pictures": npz(images=np.zeros((3, 32, 32, 3))),
-    },
-)
 
 
 # ------------------------------------------------------------------------------------------ weights and cards

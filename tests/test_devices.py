@@ -42,16 +42,6 @@ def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
             devices.check_device("mps")
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK"])
-@pytest.mark.parametrize("value", ["x", "-1", "1.5", " "])
-def test_a_variable_of_torchrun_that_is_no_number_is_named(monkeypatch, name, value):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(CourseError, match=f"{name} is '{value}' where a number .* unset it"):
-        devices.rank(), devices.pick_device()
-
-
 @pytest.mark.parametrize("value", ["", "1"])
 def test_without_torchrun_this_is_the_only_process(monkeypatch, value):
     monkeypatch.setenv("WORLD_SIZE", value)

@@ -68,13 +68,12 @@ def kinds():
     yield "32 bits that fit into 16", encoded(RAMP.astype(np.int32), "TIFF"), DEEP, 0
     yield "a palette", palette(TOP, 200, 10, 30, 0, 255, 0), chw(np.array([[200, 10, 30], [0, 255, 0]])[TOP * 1]), 0
     yield "a gray palette", palette(GRAY, *np.repeat(range(255, -1, -1), 3)), chw(255 - GRAY), 0
-    yield "a gray profile", encoded(GRAY, icc_profile=PROFILE), chw(GRAY), 0
     yield "a profile", encoded(RGB, icc_profile=PROFILE), chw(RGB), 0
-    for ink, rgb in {(0, 0, 0, 0): (255, 255, 255), (0, 255, 255, 0): (255, 0, 0), (0, 0, 0, 255): (0, 0, 0)}.items():
+    for ink, rgb in {(0, 255, 255, 0): (255, 0, 0), (0, 0, 0, 255): (0, 0, 0)}.items():
         shown = torch.tensor(rgb)[:, None, None].expand(3, 8, 16) / 255
         yield f"ink {ink}", encoded(Image.new("CMYK", (16, 8), ink), "JPEG", quality=100), shown, 3 / 255
     # what is transparent lies on white, and the channels stay as many as they were
-    for bits in (1, 2, 4, 8, 16):
+    for bits in (1, 8, 16):
         top = 2**bits - 1
         samples = np.where(TOP, 0, top - 1 if bits > 1 else 1)[..., None]
         for key in np.unique(samples):
@@ -89,10 +88,8 @@ def kinds():
         pixels = np.dstack([np.tile(colour, (1, 3, 1)), alpha[None]]).astype(np.uint8)
         mixed = (255 - (255 - colour) * alpha[:, None] / 255)[None]
         yield f"half transparent, {mode}", encoded(Image.fromarray(pixels, mode)), chw(mixed), 1 / 255
-    for bits in (8, 16):
-        samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF]) * (257 if bits == 16 else 1)
-        shown = over_white(samples >> (bits - 8), ~LEFT)
-        yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), shown, 0
+    samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF])
+    yield "a colour is clear", png(samples, 8, 2, trns(*samples[0, 0])), over_white(samples, ~LEFT), 0
     for second in ((9, 9, 9), (200, 10, 30)):
         colours = np.array([[50, 50, 50], second], np.uint8)
         chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
@@ -188,22 +185,15 @@ def test_the_depth_of_a_tiff_is_read_right_or_refused(bits, white, order):
         assert ((image == 1).sum(), (image == 0).sum()) == ((expected == 1).sum(), (expected == 0).sum())
 
 
-@pytest.mark.parametrize("extra", [1, 2], ids=["premultiplied", "straight"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_alpha_of_a_tiff_lies_on_white(channels, extra):
-    pixels = RGB[..., :channels] * (LEFT[..., None] if extra == 1 else 1)
-    data = tiff(np.dstack([pixels, np.where(LEFT, 255, 0)]), t262=1 if channels == 1 else 2, t338=extra)
-    try:
-        image = load(data)
-    except CourseError:
-        assert (channels, extra) == (1, 1)  # which an old Pillow does not know
-    else:
-        assert torch.equal(image, over_white(pixels, LEFT))
+def test_the_alpha_of_a_tiff_lies_on_white(channels):
+    pixels = RGB[..., :channels]
+    data = tiff(np.dstack([pixels, np.where(LEFT, 255, 0)]), t262=1 if channels == 1 else 2, t338=2)
+    assert torch.equal(load(data), over_white(pixels, LEFT))
 
 
-@pytest.mark.parametrize("rows", [1, 5, 12])
-@pytest.mark.parametrize("mode", ["1", "L", "L, clear", "LA", "P", "P, clear", "RGB", "RGB, clear", "RGBA", "CMYK"])
-def test_strips_make_up_the_picture(monkeypatch, mode, rows):
+@pytest.mark.parametrize("mode", ["L", "LA", "P, clear", "RGB", "RGBA", "CMYK"])
+def test_strips_make_up_the_picture(monkeypatch, mode):
     """It is converted some rows at a time, the last strip being lower: no row is lost or doubled."""
     colour = Image.fromarray(np.dstack([RGB, GRAY]))
     mode, *clear = mode.split(", ")
@@ -212,16 +202,8 @@ def test_strips_make_up_the_picture(monkeypatch, mode, rows):
     data = encoded(picture, "TIFF" if mode == "CMYK" else "PNG", **options)
     whole = load(data)
     assert whole.shape[-2:] == (12, 10) and (not clear or (whole[:, 0, 0] == 1).all())
-    monkeypatch.setattr(images, "STRIP", rows * 10)
+    monkeypatch.setattr(images, "STRIP", 50)
     assert torch.equal(load(data), whole)
-
-
-def test_a_turned_jpeg_with_rationals_that_divide_by_zero():
-    """Pillow 11 turns it, writes its EXIF again, and divides −1 by 0."""
-    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x011A, 10, 1, 38)
-    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + struct.pack("<ii", -1, 0)
-    plain = load(encoded(RGB, "JPEG")).movedim(0, -1).numpy()
-    assert np.array_equal(load(encoded(RGB, "JPEG", exif=block)).movedim(0, -1), ORIENTATIONS[6](plain))
 
 
 OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "))
@@ -230,10 +212,8 @@ OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "
 @pytest.mark.parametrize(
     ("mode", "profile", "suffix", "kept"),
     [
-        *(("RGBA", OF_RGB, "png", True), ("P", OF_RGB, "png", True), ("P", OF_RGB, "jpg", True)),
-        *(("RGB", OF_RGB, "webp", True), ("RGB", OF_GRAY, "png", False), ("L", OF_GRAY, "png", True)),
-        *(("LA", OF_GRAY, "jpg", True), ("I;16", OF_GRAY, "tif", True), ("L", OF_RGB, "webp", True)),
-        *(("L", OF_GRAY, "webp", False), ("L", OF_RGB, "png", False), ("RGB", b"short", "png", False)),
+        *(("RGBA", OF_RGB, "png", True), ("P", OF_RGB, "jpg", True), ("I;16", OF_GRAY, "tif", True)),
+        *(("L", OF_RGB, "webp", True), ("L", OF_GRAY, "webp", False), ("RGB", OF_GRAY, "png", False)),
     ],  # WebP knows no gray
 )
 def test_a_profile_goes_with_its_pixels_or_is_dropped(tmp_path, mode, profile, suffix, kept):
@@ -288,17 +268,6 @@ def test_bad_pictures_get_one_sentence(tmp_path, name):
         refused(tmp_path / name, hint, read)
 
 
-def test_a_full_memory_is_one_sentence(tmp_path, monkeypatch):
-    """A box of JPEG 2000 or a chunk of PNG may ask for gigabytes."""
-
-    def fail(*_):
-        raise MemoryError
-
-    images.save(tmp_path / "x.png", photograph(4, 4))
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    refused(tmp_path / "x.png", "more pixels or memory", images.load)
-
-
 # ----------------------------------------------------------------------------------------------- save
 
 
@@ -313,8 +282,8 @@ def test_save_and_load_is_exact_in_8_bits(tmp_path, channels, suffix):
 
 
 def test_save_clips_and_rounds_as_quantize_does(tmp_path):
-    path = images.save(tmp_path / "x.png", torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]))
-    assert images.load_uint8(path).flatten().tolist() == [0, 0, 1, 255]
+    x, path = torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]), tmp_path / "x.png"
+    assert images.load_uint8(images.save(path, x)).flatten().tolist() == [0, 0, 1, 255]
     x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
     assert torch.equal(images.quantize(x), images.load(images.save(path, x)))
 
@@ -333,11 +302,11 @@ def test_lossy_formats_are_saved_at_quality_95_unless_the_caller_says_otherwise(
         assert images.save(tmp_path / name, x, **options).read_bytes() == encoded(array, kind, **expected)
 
 
-SHAPES = [(1, 1, 4, 4), (4, 4), (2, 4, 4), (4, 4, 4), (0, 4, 4), (3, 0, 4)]
+SHAPES = [(1, 1, 4, 4), (4, 4), (2, 4, 4), (3, 0, 4)]
 UNSAVED = [("x.png", torch.zeros(shape), re.escape(f"{shape}"), {}) for shape in SHAPES]
-UNSAVED += [(name, photograph(), "unknown picture format", {}) for name in ("x.xyz", "x", "x.txt")]
-UNSAVED += [(name, photograph(), r"no quality 90; .* \.jpg", {"quality": 90}) for name in ("x.png", "x.bmp", "x.tif")]
 UNSAVED += [
+    *((name, photograph(), "unknown picture format", {}) for name in ("x.xyz", "x")),
+    ("x.png", photograph(), r"no quality 90; .* \.jpg", {"quality": 90}),
     ("x.png", torch.zeros(1, 4, 4, dtype=torch.uint16), "uint16", {}),
     ("x.png", torch.zeros(3, 4, 4, dtype=torch.int64), "int64", {}),
     ("x.png", torch.full((1, 4, 4), torch.nan), "NaN", {}),
@@ -350,22 +319,21 @@ UNSAVED += [
 
 @pytest.mark.parametrize(("name", "picture", "hint", "options"), UNSAVED)
 def test_what_cannot_be_saved_is_one_sentence_and_no_file(tmp_path, name, picture, hint, options):
-    refused(tmp_path / name, hint, images.save, picture, **options)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(CourseError, match=hint) as caught:
+        images.save(tmp_path / name, picture, **options)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("where", ["save", "replace", "open"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_a_full_or_closed_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, where, code):
+def test_a_full_or_closed_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, code):
     path = images.save(tmp_path / "x.png", torch.zeros(1, 4, 4))
 
-    def fail(*arguments, **_):
-        if where == "save":
-            arguments[1].write_bytes(b"half a pict")
+    def fail(_, path, **__):
+        path.write_bytes(b"half a pict")
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((Image.Image, "save") if where == "save" else (os, where)), fail)
+        patch.setattr(Image.Image, "save", fail)
         refused(path, "disk is full" if code == errno.ENOSPC else "denied", images.save, torch.ones(1, 4, 4))
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
     assert images.load(path).max() == 0

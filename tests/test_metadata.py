@@ -17,19 +17,12 @@ BOMB = zlib.compress(bytes(3_000_000))  # Pillow's limit is one
 BAD_CHUNKS = {
     "text of a wrong checksum": png_chunk(b"tEXt", b"a\0b", checksum=1),
     "long text": png_chunk(b"zTXt", b"a\0\0" + BOMB),
-    "long international text": png_chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB),
-    "much text": png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 70,
-    "an unknown compression": png_chunk(b"zTXt", b"a\0\1abc"),
     "a profile of unknown compression": png_chunk(b"iCCP", b"a\0\1abc"),
     "a long profile": png_chunk(b"iCCP", b"a\0\0" + BOMB),
-    "a short gamma": png_chunk(b"gAMA", b"\0"),
     "a short resolution": png_chunk(b"pHYs", b"\0"),
     "EXIF that is none": png_chunk(b"eXIf", b"garbage"),
-    "EXIF as bad text": png_chunk(b"tEXt", b"Raw profile type exif\0\nexif\n  8\nzz"),
     "text in the place of XMP": png_chunk(b"tEXt", b"xmp\0abc"),
-    "text called interlace": png_chunk(b"tEXt", b"interlace\0abc"),
     "a short animation": png_chunk(b"acTL", b"\0"),
-    "a name that is none": png_chunk(b"a\xffbc", b"abc"),
     "a transparency of a wrong checksum": png_chunk(b"tRNS", bytes(6), checksum=1),
 }
 
@@ -82,9 +75,7 @@ def test_bad_segments_of_a_jpeg_cost_no_pixels(tmp_path, recwarn, segment):
 BAD_TAGS = {
     "resolution as text": {"t282": b"abc\0", "t283": b"abc\0", "t296": 3},
     "XMP of numbers": {"t700": [1, 2]},
-    "XMP as text": {"t700": b"abcde\0"},
     "EXIF elsewhere": {"t34665": 2**31 - 1},
-    "EXIF as text": {"t34665": b"abc\0"},
     "an orientation as text": {"t274": b"abcdef\0"},
     "a profile of numbers": {"t34675": 5},
 }

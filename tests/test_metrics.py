@@ -1,7 +1,5 @@
 import math
-from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from builders import photograph
@@ -121,23 +119,6 @@ def test_psnr_b_by_hand():
         metrics.psnr_b(torch.zeros(1, 20, 8), torch.zeros(1, 20, 8))
 
 
-class OnApple(torch.Tensor):
-    """A tensor as on Apple's GPU, which has no double precision, and whose memory NumPy cannot see."""
-
-    def cpu(self):
-        return self.as_subclass(torch.Tensor)
-
-    def double(self):
-        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
-
-    numpy = double
-
-
-def test_pictures_on_a_gpu_are_measured_as_on_the_cpu():
-    for measure in (metrics.psnr, metrics.ssim, metrics.psnr_b, lambda *pair: metrics.ssim(*pair, window="uniform")):
-        assert measure(*(t.as_subclass(OnApple) for t in pair())) == measure(*pair())
-
-
 # -------------------------------------------------------------------------------------------- curves
 
 
@@ -170,11 +151,3 @@ def test_bd_rate_looks_only_where_it_is_told():
     for curve in (line(3, 80), line(3, 40)[:1]):
         assert math.isnan(metrics.bd_rate(curve, anchor, 0.15, 0.6))
     assert math.isnan(metrics.bd_psnr(line(3, 40)[:1], anchor, 0.15, 0.6))
-
-
-@pytest.mark.parametrize("rate", [0.18427734375, 1 / 3])
-def test_a_curve_reaches_its_own_ends(rate):
-    """As on a NumPy whose vector logarithm differs from Python's in the last digit."""
-    curve = [(rate, 24.0), (2 * rate, 27.0), (3 * rate, 29.0)]
-    with mock.patch("numpy.log", lambda x: np.nextafter(np.vectorize(math.log)(x), math.inf)):
-        assert metrics.at_rate(curve, rate) == pytest.approx(24)

@@ -14,7 +14,7 @@ from .errors import CourseError
 def pick_device(name: str | None = None) -> torch.device:
     """The named device, or the best there is: this process's GPU (also what "cuda" means), Apple's, or the CPU."""
     if name == "cuda" or (not name and torch.cuda.is_available()):
-        return torch.device("cuda", _number("LOCAL_RANK", 0))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0))
     if name:
         return torch.device(name)
     return torch.device("mps" if torch.backends.mps.is_available() and _reduces_pictures("mps") else "cpu")
@@ -45,20 +45,12 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def world() -> int:
     """How many processes torchrun began; alone it is 1. Clusters set WORLD_SIZE for a single one as well."""
-    return _number("WORLD_SIZE", 1)
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def rank() -> int:
     """Which of torchrun's processes this is; the first, 0, writes. Alone it is 0."""
-    return _number("RANK", 0) if world() > 1 else 0
-
-
-def _number(name: str, least: int) -> int:
-    """A variable that torchrun sets; `least` where it is not set. Raises CourseError where it is no such number."""
-    text = os.environ.get(name) or str(least)
-    if text.isdecimal() and int(text) >= least:
-        return int(text)
-    raise CourseError(f"{name} is {text!r} where a number from {least} is wanted; begin with torchrun, or unset it.")
+    return int(os.environ.get("RANK") or 0) if world() > 1 else 0
 
 
 def join_processes(device: torch.device) -> None:

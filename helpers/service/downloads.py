@@ -41,10 +41,9 @@ def present(name: str, out: str | os.PathLike | None = None) -> dict[str, Path]:
     """The folders of a set that are there already, wherever `datasets.folder` would look."""
     found = {}
     for folder in catalog()[name]["folders"]:
-        for part in (Path(folder).parent, *PARTS):
-            place = _base(out) / part / Path(folder).name
-            if folder not in found and any(place.glob("*")):
-                found[folder] = place
+        places = (_base(out) / part / Path(folder).name for part in (Path(folder).parent, *PARTS))
+        if there := next((place for place in places if any(place.glob("*"))), None):
+            found[folder] = there
     return found
 
 

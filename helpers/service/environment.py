@@ -15,7 +15,6 @@ import subprocess
 import sys
 from importlib import import_module, invalidate_caches
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from .files import DATA, course_data, reason
 
@@ -48,8 +47,6 @@ def check(start: bool = False) -> list[Finding]:
     floors = re.findall(r"^([\w-]+)>=([\w.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     sets, readable = course_data(), os.path.isdir(course_data()) and os.access(course_data(), os.R_OK | os.X_OK)
     lacking = "" if readable else ": no folder that you may read; only training and the standard tables want it"
-    own = [name for name in ("helpers/__init__.py", "helpers.py") if os.path.isfile(name) and Path.cwd() != ROOT]
-    here = f"it has a {own[0]} of its own, which python -m helpers runs" if own else os.getcwd()
     told = "not tried; check --start imports torch and all modules, and tells the device"
     return [
         Finding(sys.version_info >= (3, 10), "Python", platform.python_version(), "install Python 3.10 or newer"),
@@ -58,7 +55,6 @@ def check(start: bool = False) -> list[Finding]:
         Finding(free >= 1, "disk", f"{free:.0f} GiB free", "free 1 GiB for checkpoints and downloads"),
         Finding(pictures > 0, "pictures", f"{pictures} bundled", "get the repository again"),
         Finding(readable or not os.environ.get("COURSE_DATA"), "image sets", f"{sets}{lacking}", SETS),
-        Finding(not own, "this folder", here, "rename that, or call python -P -m helpers (Python 3.11 or newer)"),
         _start() if start else Finding(True, "start", told),
     ]
 
