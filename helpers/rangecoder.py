@@ -18,7 +18,9 @@ written last is read first: an encoder goes from the last symbol to the first.
 """
 
 import functools
+import math
 import re
+from collections.abc import Callable
 from decimal import Context, Decimal, localcontext
 
 import numpy as np
@@ -61,9 +63,10 @@ class Encoder:
         self.lanes, self.growth, self.count = np.array([LOW], np.int32), 0, 0
         self.written = []  # bits, those of the end of the file first
 
-    def put(self, tables: np.ndarray, symbols: np.ndarray) -> None:
-        """Append symbols, (n,) integers, each with the number of its table, to the section."""
+    def put(self, tables: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Append symbols, (n,) integers, each with the number of its table, to the section; returns them."""
         self.section.append((self.tables.first[tables] + symbols).astype(np.int32))
+        return symbols
 
     def end_section(self) -> None:
         """Code the section, in the steps of the decoder, the last one first. The next one stands before it."""
@@ -231,11 +234,47 @@ class LaplaceTables:
         mean = (means + (1 << coarse >> 1) >> coarse) + (MEAN // 2 >> coarse)  # from the lower end of a level
         return self.first[scale] + (mean & (MEAN - 1 >> coarse)), (mean << coarse >> 6).clip(-TOP, TOP)
 
-    def symbols(self, tables: np.ndarray, levels: np.ndarray, modes: np.ndarray) -> np.ndarray:
+    def symbols(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
         """The symbols of levels, whose likeliest values are `modes`."""
         half = self.half[tables]
         symbols = levels - modes + half
         return np.where((symbols > 0) & (symbols < 2 * half), symbols, 0)
+
+    def walk(
+        self, choice: int, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray, code: Callable
+    ) -> np.ndarray:
+        """Go through levels, (n,), by the tables and likeliest values of `place`; returns them.
+
+        Most levels are all but certain. Where others than the likeliest have less than 2^limit of 2¹⁶, levels are not
+        coded one by one: a symbol tells how many in a row are the likeliest, up to 2^run. `choice` is both, in a byte.
+
+        `code(tables, symbols)` returns symbols: an encoder's those that it is given, a decoder's those that it reads.
+        """
+        run = min(RUNS[0] + choice % 16, RUNS[-1])
+        levels, likely = levels.copy(), self.doubt[tables] >> (choice >> 4) == 0
+        levels[~likely] = self._each(levels[~likely], tables[~likely], modes[~likely], code)
+        likely = np.flatnonzero(likely)
+        others, wrong, at = iter(np.flatnonzero(levels[likely] != modes[likely]).tolist()), [], 0
+        end = next(others, math.inf)
+        while at < len(likely):
+            given = np.array([min(end - at, 1 << run)])
+            length = int(code(np.array([self.run + run - RUNS[0]]), given)[0])
+            at += length
+            if length < 1 << run:
+                wrong.append(at)
+                at, end = at + 1, next(others, math.inf)
+        if wrong and wrong[-1] >= len(likely):
+            raise ValueError("they hold a run that is too long")
+        wrong = likely[wrong]
+        levels[wrong] = self._each(levels[wrong], np.full(len(wrong), self.surprise), modes[wrong], code)
+        return levels
+
+    def _each(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray, code: Callable) -> np.ndarray:
+        symbols = code(tables, self.symbols(levels, tables, modes))
+        outside = symbols == 0
+        found = modes + symbols - self.half[tables]
+        found[outside] = code(np.full(outside.sum(), self.plain), levels[outside] + TOP) - TOP
+        return found.clip(-TOP, TOP)
 
 
 def _laplace(k: int, parts: int) -> np.ndarray:
@@ -262,19 +301,16 @@ laplace_tables = functools.cache(LaplaceTables)  # the one instance, which takes
 
 
 class LevelEncoder:
-    """Levels with means and scales to bytes: the tiles of a picture from the last to the first, a tile in its order.
-
-    Most levels are all but certain. Where others than the likeliest have less than 2^limit of 2¹⁶, levels are not coded
-    one by one: a symbol tells how many in a row are the likeliest, up to 2^run. The encoder counts bits to choose both.
-    """
+    """Levels with means and scales to bytes: the tiles of a picture from the last to the first, a tile in its order."""
 
     def __init__(self):
         self.tables, self.tile, self.waiting, self.choice = laplace_tables(), [], [], None
         self.encoder = Encoder(self.tables.all)
 
-    def put(self, levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
-        """The next levels of the tile, (n,) from -511 to 511; means and scales as in LaplaceTables.place."""
+    def put(self, levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        """The next levels of the tile, (n,) from -511 to 511, which it returns; the rest as in LaplaceTables.place."""
         self.tile.append([part.astype(np.int16) for part in (levels, *self.tables.place(means, scales))])
+        return levels
 
     def end_tile(self) -> None:
         """What is put from now on is the tile before."""
@@ -290,43 +326,26 @@ class LevelEncoder:
     def _code(self) -> None:
         if self.choice is None:
             self.choice = self._choose()
-        limit, run = _chosen(self.choice)
-        for levels, table, mode in self.waiting:
-            likely = self.tables.doubt[table] >> limit == 0
-            self._put(table[~likely], levels[~likely], mode[~likely])
-            levels, mode = levels[likely], mode[likely]
-            wrong, lengths = np.flatnonzero(levels != mode), []
-            for length in np.diff(wrong, prepend=-1, append=len(levels)) - 1:
-                lengths += [1 << run] * (length >> run) + [length % (1 << run)]
-            if lengths.pop():  # behind the last wrong one; a whole run may go beyond the end
-                lengths.append(1 << run)
-            for length in lengths:
-                self.encoder.put(np.array([self.tables.run + run - RUNS[0]]), np.array([length]))
-            self._put(np.full(len(wrong), self.tables.surprise), levels[wrong], mode[wrong])
+        for part in self.waiting:
+            self.tables.walk(self.choice, *part, self.encoder.put)
         self.encoder.end_section()
         self.waiting = []
 
-    def _put(self, tables: np.ndarray, levels: np.ndarray, modes: np.ndarray) -> None:
-        symbols = self.tables.symbols(tables, levels, modes)
-        self.encoder.put(tables, symbols)
-        outside = levels[symbols == 0]
-        self.encoder.put(np.full(len(outside), self.tables.plain), outside + TOP)
-
     def _choose(self) -> int:
-        """The limit and the run, as a byte: those of the fewest bits."""
+        """The limit and the run of the fewest bits, as a byte."""
         levels, table, mode = map(np.concatenate, zip(*self.waiting, strict=True))
         grade, wrong = np.frexp(self.tables.doubt)[1][table], levels != mode  # the limit that each is below
-        single = self._price(table, levels, mode)
-        told = wrong * self._price(np.full(len(table), self.tables.surprise), levels, mode)
+        single = self._price(levels, table, mode)
+        told = wrong * self._price(levels, np.full(len(table), self.tables.surprise), mode)
         sums = [np.bincount(grade, of, 17) for of in (np.ones(len(table)), wrong, single, told)]
         count, wrong, single, told = np.cumsum(sums, 1)[:, LIMITS]
         places = np.log2((count + 1) / (wrong + 1))
         best = (wrong * (places + 2) + told - single).argmin()  # a place in a run costs 2 bits more, or less
         return LIMITS[best] << 4 | int(places[best].clip(RUNS[0], RUNS[-1])) - RUNS[0]
 
-    def _price(self, tables: np.ndarray, levels: np.ndarray, modes: np.ndarray) -> np.ndarray:
+    def _price(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
         """The bits of each level."""
-        symbols = self.tables.symbols(tables, levels, modes)
+        symbols = self.tables.symbols(levels, tables, modes)
         bits = PRECISION - np.log2(self.tables.all.frequency)
         return bits[self.tables.all.first[tables] + symbols] + 10 * (symbols == 0)
 
@@ -335,36 +354,11 @@ class LevelDecoder:
     """The bytes of a LevelEncoder back to levels. Raises ValueError, as a Decoder does."""
 
     def __init__(self, data: bytes):
-        self.tables = laplace_tables()
-        self.limit, self.run = _chosen(*data[:1] or [0])
+        self.tables, self.choice = laplace_tables(), data[0] if data else 0
         self.decoder = Decoder(data[1:], self.tables.all)
         self.finish = self.decoder.finish
 
     def get(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """The next levels, (n,) int64, of the first tile first."""
-        table, levels = self.tables.place(means, scales)
-        likely = self.tables.doubt[table] >> self.limit == 0
-        levels[~likely] = self._get(table[~likely], levels[~likely])
-        likely, wrong, at = np.flatnonzero(likely), [], 0
-        while at < len(likely):
-            length = int(self.decoder.get(np.array([self.tables.run + self.run - RUNS[0]]))[0])
-            at += length
-            if length < 1 << self.run:
-                wrong.append(at)
-                at += 1
-        if wrong and wrong[-1] >= len(likely):
-            raise ValueError("they hold a run that is too long")
-        wrong = likely[wrong]
-        levels[wrong] = self._get(np.full(len(wrong), self.tables.surprise), levels[wrong])
-        return levels
-
-    def _get(self, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
-        symbols = self.decoder.get(tables)
-        levels = modes + symbols - self.tables.half[tables]
-        outside = symbols == 0
-        levels[outside] = self.decoder.get(np.full(outside.sum(), self.tables.plain)) - TOP
-        return levels.clip(-TOP, TOP)
-
-
-def _chosen(choice: int) -> tuple[int, int]:
-    return choice >> 4, min(RUNS[0] + choice % 16, RUNS[-1])
+        tables, modes = self.tables.place(means, scales)
+        return self.tables.walk(self.choice, modes, tables, modes, lambda tables, _: self.decoder.get(tables))
