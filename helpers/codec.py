@@ -142,8 +142,9 @@ def read_header(data: bytes) -> Header:
         name = data[begin : begin + length]
         header = Header(name.decode("latin1"), weights, dial % 128, dial >= 128, height, width, begin + length)
         images.check_size("the picture in the file", width, height)
-        sound = BLOCKS_PER_BYTE * (len(data) - header.length) >= _blocks(height, width)
-        sound &= dial % 128 <= DIAL and bool(re.fullmatch(rb"[\w-]{1,64}", name))  # no path that a file could send us to
+        plain = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
+        enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= _blocks(height, width)
+        sound = plain and enough and dial % 128 <= DIAL
     if not sound or not height * width:
         raise CourseError("the file's header makes no sense, whatever its checksum says.")
     return header
