@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import CourseError, baselines, codec, datasets, evaluation, images, metrics, zoo
-from helpers.entropy import TOP_RATE, laplace_bits
+from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
 from helpers.models.binary_autoencoder import TransformAutoencoder
 
 NAMES = ("tiny", "other", "bits")
@@ -131,6 +131,16 @@ def test_the_file_is_as_long_as_the_context_model_says(model):
 
 
 # ------------------------------------------------------------------------------------ exact contexts
+
+
+def test_sums_of_exact_contexts_do_not_depend_on_their_order(model):
+    """The claim behind files that all machines read: weights and activations have so few bits that sums are exact."""
+    exact = ExactContext(model.context)
+    weight = exact.layers[8][0][0]
+    x = torch.round(torch.randn(weight.shape[1], 50, dtype=torch.float64) * 2**11 * 4) / 2**11
+    order = torch.randperm(weight.shape[1])
+    assert torch.equal(weight @ x, weight[:, order] @ x[order])
+    assert not torch.equal((weight / 3) @ x, (weight[:, order] / 3) @ x[order])  # as sums of other numbers do
 
 
 # ------------------------------------------------------------------------------------------ refusals

@@ -77,6 +77,37 @@ def test_a_file_from_elsewhere_gives_the_same_picture_here(threads):
     assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(GOLDEN), "a decoder of version 3 must not change"
 
 
+def test_no_sum_of_the_decoder_is_rounded(payload, monkeypatch):
+    """Sums that are exact do not care for the order of their terms: so the picture is every machine's."""
+
+    def backwards(x, weight, bias=None, *rest):
+        turned = None if bias is None else bias.double()
+        return original(x.flip(1).flip(-1, -2), weight.flip(1).flip(-1, -2), turned, *rest).flip(-1, -2)
+
+    original = torch.nn.functional.conv2d
+    monkeypatch.setattr(images, "to_uint8", lambda x: x)  # which would hide a small difference
+    straight = fitted.unpack(payload, 3, 64, 64)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", backwards)
+    assert torch.equal(fitted.unpack(payload, 3, 64, 64), straight)
+
+
+def test_a_decoder_looks_at_nothing_that_it_does_not_know_yet():
+    """Each latent's neighbours come before it in the file."""
+    model = fitted.FittedCodec(3, 21, 30, finest=0)
+    position = torch.full((model.count + 1,), -1)
+    at = 0
+    tables = [model.neighbours(grid) for grid in model.grids]
+    for grid, (_, passes) in zip(model.grids, tables, strict=True):
+        for index in range(4):
+            here = (passes == index).nonzero()[:, 0]
+            position[grid.first + here] = at
+            at += 1
+    for grid, (rows, _) in zip(model.grids, tables, strict=True):
+        own = position[grid.first : grid.first + len(rows)]
+        assert (position[rows] < own[:, None]).all()
+    assert (position[:-1] >= 0).all()
+
+
 def test_multiply_adds_are_few_and_counted():
     model = fitted.FittedCodec(3, 256, 256, finest=0)
     latents = torch.zeros(model.grids[-1].first + 256**2)

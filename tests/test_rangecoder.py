@@ -1,5 +1,6 @@
 """The entropy coder: what goes in comes out, at the price of its probability, and the bytes are the same everywhere."""
 
+import decimal
 import hashlib
 
 import numpy as np
@@ -97,6 +98,12 @@ def test_bytes_and_tables_are_those_of_this_format():
     assert hashlib.sha256(coded([drawn(50000, 7)])).hexdigest()[:16] == "5773dd7013a8c518"
     rows = laplace_tables().all.frequency.astype("<i4").tobytes()
     assert hashlib.sha256(rows).hexdigest()[:16] == "fc322b26cae35853"
+
+
+def test_tables_do_not_depend_on_the_decimal_context_of_the_caller():
+    with decimal.localcontext(decimal.Context(prec=4, rounding=decimal.ROUND_UP)):
+        again = rangecoder.LaplaceTables()
+    np.testing.assert_array_equal(again.all.frequency, laplace_tables().all.frequency)
 
 
 def test_tables_are_the_laplace_distribution_nearly():

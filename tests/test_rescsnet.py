@@ -63,6 +63,16 @@ def test_counts_follow_the_pixels_of_a_block():
         assert degradations.measurement_counts(100, 100, ratio, 32).sum() <= ratio * 100**2 + 0.5 * 9  # nine blocks
 
 
+def test_the_adjoint_is_the_transpose():
+    rows = degradations.zonal_rows(32, 256)
+    assert torch.allclose(rows.flatten(1) @ rows.flatten(1).T, torch.eye(256), atol=1e-5)
+    assert torch.allclose(rows[0], torch.full((32, 32), 1 / 32), atol=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 1, 64, 96, generator=generator), torch.randn(2, 256, 2, 3, generator=generator)
+    left = (degradations.block_sense(x, rows) * y).sum()
+    assert left.item() == pytest.approx((x * degradations.block_adjoint(y, rows)).sum().item(), rel=1e-4)
+
+
 def test_the_first_rows_stay_what_they_were_whatever_follows():
     model = tiny()
     rows = model.rows.flatten(1)
