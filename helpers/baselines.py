@@ -6,12 +6,13 @@ setting of a task in it is the one that is used.
 """
 
 import contextlib
-import functools
 import io
 import json
 import lzma
 import re
 import struct
+from functools import cache, partial
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -78,24 +79,17 @@ class Classical(NamedTuple):
 
     def restore(self, image: torch.Tensor) -> torch.Tensor:
         """(C, H, W), uint8 or float in [0, 1], in the same type; enlarged by bicubic first where the task wants it."""
+        import skimage
+
         images.check_values(image)
         given = images.to_float(image)
         if self.scale > 1:
             given = degradations.upscale(given, self.scale)
-        planes = [enhance(plane, self.name, **self.settings) for plane in given]
-        result = torch.stack(planes).clamp(0, 1)
+        path, stays, _ = METHODS[self.name]
+        enhance = partial(attrgetter(path)(skimage), **stays, **self.settings)
+        planes = np.stack([enhance(plane.double().numpy()) for plane in given])
+        result = torch.from_numpy(planes).float().clamp(0, 1)
         return images.to_uint8(result) if image.dtype == torch.uint8 else result
-
-
-def enhance(plane: torch.Tensor, name: str, **settings: float) -> torch.Tensor:
-    """One plane (H, W) in [0, 1] through a method of METHODS."""
-    import skimage
-
-    path, stays, _ = METHODS[name]
-    module, function = path.split(".")
-    call = getattr(getattr(skimage, module), function)
-    enhanced = call(plane.numpy().astype(np.float64), **stays, **settings)
-    return torch.from_numpy(np.asarray(enhanced, dtype=np.float32))
 
 
 def find(name: str, task: str) -> Classical:
@@ -111,15 +105,13 @@ def find(name: str, task: str) -> Classical:
 
 def for_task(task: str) -> list[str]:
     """The methods that were tuned for a task."""
-    rows = _search()
-    tuned = set(rows.loc[rows["task"] == task, "method"])
-    return [name for name in METHODS if name in tuned]
+    tuned = _search().query("task == @task")["method"]
+    return [name for name in METHODS if name in set(tuned)]
 
 
-@functools.cache
+@cache
 def _search() -> pd.DataFrame:
-    columns = ["task", "method", "settings", "psnr"]
-    return pd.read_csv(SEARCH) if SEARCH.is_file() else pd.DataFrame(columns=columns)
+    return pd.read_csv(SEARCH)
 
 
 # --------------------------------------------------------------------------------------------------------- file formats
@@ -133,18 +125,14 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     """
     kind, options, key, _ = FILE_FORMATS[name]
     if key == "bpp":
-        options, key, value = (
-            options | {"mct": int(len(image) == 3)},
-            "quality_layers",
-            [8 * len(image) / float(setting)],
-        )
+        options = options | {"mct": int(len(image) == 3), "quality_layers": [8 * len(image) / float(setting)]}
     else:
-        value = round(setting)
+        options = options | {key: round(setting)}
     picture, files = images.to_pillow(image), []
     for order in ({}, {"progressive": True}) if kind == "JPEG" else ({},):
         buffer = io.BytesIO()
         try:
-            picture.save(buffer, kind, **options, **order, **{key: value})
+            picture.save(buffer, kind, **options, **order)
         except (KeyError, OSError):
             remedy = "pillow-jxl-plugin" if kind == "JXL" else "a newer one"
             raise CourseError(f"this Pillow cannot write {kind}; install {remedy}, or leave {name} out.") from None
@@ -152,7 +140,7 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     return min(files, key=len)
 
 
-@functools.cache
+@cache
 def can_write(name: str) -> bool:
     """Whether a format of FILE_FORMATS can be written here; some need a newer Pillow, or its plugin."""
     try:

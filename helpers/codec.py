@@ -68,45 +68,24 @@ def compress(
     codec = None if str(model) == FITTED else load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
     images.check_size("the picture", *pixels.shape[:0:-1])
-    if codec is None:
-        return _fit(pixels, rate, quality, progress, psnr, minutes)
-    if minutes is not None:
-        raise CourseError(f"{codec.name} takes no minutes; only the model 'fitted' is trained on the picture.")
-    if rate is not None and psnr is not None:
-        raise CourseError("ask for a rate or for a PSNR, not for both.")
+    if not 0 <= quality <= 100:
+        raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
+    if sum((rate is not None, psnr is not None, codec is None)) > 1:
+        raise CourseError("ask for a rate or for a PSNR, not for both, and of a fitted codec for a quality alone.")
+    if minutes is not None and not (codec is None and 0 < minutes <= fitted.MOST_MINUTES):
+        limits = f"more than 0 and at most {fitted.MOST_MINUTES:,}"
+        raise CourseError(f"minutes, {limits}, are for the model 'fitted' alone; not {minutes:g} for {str(model)!r}.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if psnr is not None:
         return _compress_for(codec, pixels, psnr, progress)
-    _check_quality(quality)
-    return codec.encode(pixels, round(DIAL * quality / 100), progress)
-
-
-def _check_quality(quality: float) -> None:
-    if not 0 <= quality <= 100:
-        raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
-
-
-def _fit(
-    pixels: torch.Tensor,
-    rate: float | None,
-    quality: float,
-    progress: bool,
-    psnr: float | None,
-    minutes: float | None,
-) -> bytes:
-    """The file of uint8 (1 or 3, H, W) by a codec that is trained on it. Raises CourseError."""
-    if rate is not None or psnr is not None:
-        raise CourseError("a fitted codec cannot be asked for a rate or a PSNR; ask for a quality from 0 to 100.")
-    _check_quality(quality)
-    if minutes is not None and not 0 < minutes <= fitted.MOST_MINUTES:
-        raise CourseError(f"fitting takes more than 0 minutes and at most {fitted.MOST_MINUTES:,}, not {minutes:g}.")
+    if codec is not None:
+        return codec.encode(pixels, round(DIAL * quality / 100), progress)
     height, width = pixels.shape[-2:]
     if height * width > fitted.MOST_PIXELS:
         more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
         raise CourseError(f"{more}; make the picture smaller, or take another model.")
-    minutes = minutes or fitted.default_minutes(height, width)
-    return fitted_file(pixels, quality, minutes=minutes, progress=progress)
+    return fitted_file(pixels, quality, minutes=minutes or fitted.default_minutes(height, width), progress=progress)
 
 
 def fitted_file(pixels: torch.Tensor, quality: float, **how) -> bytes:
@@ -131,55 +110,44 @@ def decompress(data: bytes, model: str | os.PathLike | None = None, progress: bo
 def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progress: bool = False) -> torch.Tensor:
     """As `decompress`, in 8 bits: a quarter of the memory."""
     header = read_header(data)
-    if header.model == FITTED:
-        try:
-            return fitted.unpack(data[header.length :], 1 if header.gray else 3, header.height, header.width)
-        except ValueError as why:  # a checksum can be made to fit
-            raise CourseError(f"the file's codes cannot be read: {why}.") from None
-    try:
-        codec = load(str(model or header.model))
-    except CourseError as why:
-        raise CourseError(f"the file was written by {header.model!r}, which does not load: {why}") from None
-    if codec.weights != header.weights:
+    codec = None if header.model == FITTED else load(str(model or header.model))
+    if codec is not None and codec.weights != header.weights:
         raise CourseError(f"the file was written by other weights of {header.model!r}; get those to read it.")
-    return codec.decode(data[header.length :], header, progress)
+    payload = data[header.length :]
+    try:
+        if codec is None:
+            return fitted.unpack(payload, 1 if header.gray else 3, header.height, header.width)
+        return codec.decode(payload, header, progress)
+    except ValueError as why:  # a checksum can be made to fit
+        raise CourseError(f"the file's codes cannot be read: {why}.") from None
 
 
 def read_header(data: bytes) -> Header:
     """What a .bic file says of itself, after its checksum is found right. Raises CourseError; takes no memory."""
-    if len(data) > MAX_BYTES:
-        raise CourseError("a file of more than a gigabyte is no .bic file of a picture that this course handles.")
-    if data[:3] != b"BIC":
-        raise CourseError("not a .bic file (it does not begin with BIC); decompress what compress wrote.")
-    if len(data) < _START.size + _HEADER.size:
-        raise CourseError(f"the file ends within its header, after {len(data)} bytes; copy it again.")
+    if data[:3] != b"BIC" or len(data) < _START.size + _HEADER.size:
+        raise CourseError("not a .bic file, or only its beginning; decompress what compress wrote.")
     _, version, checksum = _START.unpack_from(data)
     if version not in (VERSION, FITTED_VERSION):
-        known = f"versions {VERSION} and {FITTED_VERSION}"
-        raise CourseError(
-            f"a .bic file of version {version}, where this course reads {known}; compress the picture again."
-        )
+        known = f"this course reads versions {VERSION} and {FITTED_VERSION}"
+        raise CourseError(f"a .bic file of version {version}, where {known}; compress the picture again.")
     if zlib.crc32(data[_START.size :]) != checksum:
         raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
     if version == FITTED_VERSION:
-        return _fitted_header(data)
-    weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
-    begin = _START.size + _HEADER.size
-    name = data[begin : begin + length]
-    plain = len(name) == length and re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
-    if not plain or not height or not width or dial % 128 > DIAL:
+        height, width, channels = _FITTED_HEADER.unpack_from(data, _START.size)
+        header = Header(FITTED, b"", 0, channels == 1, height, width, _START.size + _FITTED_HEADER.size)
+        sound = channels in (1, 3) and height * width <= fitted.MOST_PIXELS
+    else:
+        weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
+        begin = _START.size + _HEADER.size
+        name = data[begin : begin + length]
+        header = Header(name.decode("latin1"), weights, dial % 128, dial >= 128, height, width, begin + length)
+        images.check_size("the picture in the file", width, height)
+        plain = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
+        enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= _blocks(height, width)
+        sound = plain and enough and dial % 128 <= DIAL
+    if not sound or not height * width:
         raise CourseError("the file's header makes no sense, whatever its checksum says.")
-    images.check_size("the picture in the file", width, height)
-    if BLOCKS_PER_BYTE * (len(data) - begin - length) < _blocks(height, width):
-        raise CourseError(f"the file is too short for {width}x{height} pixels, whatever its checksum says.")
-    return Header(name.decode(), weights, dial % 128, dial >= 128, height, width, begin + length)
-
-
-def _fitted_header(data: bytes) -> Header:
-    height, width, channels = _FITTED_HEADER.unpack_from(data, _START.size)
-    if channels not in (1, 3) or not 0 < height * width <= fitted.MOST_PIXELS:
-        raise CourseError("the file's header makes no sense, whatever its checksum says.")
-    return Header(FITTED, b"", 0, channels == 1, height, width, _START.size + _FITTED_HEADER.size)
+    return header
 
 
 # ------------------------------------------------------------------------------------------- models
@@ -191,9 +159,10 @@ class Codec:
     settings = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)  # qualities: the points of its curve
 
     def __init__(self, name: str):
-        self.model = zoo.load(name)
+        """By the name of its model, or by the path of its card. Raises CourseError."""
+        self.model = zoo.load(name) if name.endswith(".json") or name in names() else None
         if not isinstance(self.model, TransformAutoencoder):
-            raise CourseError(f"{name!r} is no codec; there are {', '.join(names()) or 'none yet'}.")
+            raise CourseError(f"{name!r} is no codec; there are {', '.join([FITTED, *names()])}.")
         about = zoo.card(name)
         self.name, self.weights = about["name"], bytes.fromhex(about["sha256"])[:4]
         self.context = ExactContext(self.model.context)
@@ -203,41 +172,25 @@ class Codec:
         self, pixels: torch.Tensor, dial: int, progress: bool = False, corners: list[Corner] | None = None
     ) -> bytes:
         """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone."""
-        encoder = LevelEncoder()
-
-        def put(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            encoder.put(given.flatten().numpy(), means.flatten().numpy(), scales.flatten().numpy())
-            return given
-
-        rate = dial_rate(dial)
+        encoder, rate = LevelEncoder(), dial_rate(dial)
         corners = corners or _corners(*pixels.shape[-2:])
         for corner in tqdm(corners[::-1], unit="tile", disable=None if progress else True):
-            self.context.walk(self.levels(pixels, dial, corner), self.model.exact_steps(rate), rate, put)
+            self.context.walk(self.levels(pixels, dial, corner), self.model.exact_steps(rate), rate, encoder.put)
             encoder.end_tile()
-        name = self.name.encode()
-        gray = len(pixels) == 1
+        name, gray = self.name.encode(), len(pixels) == 1
         rest = _HEADER.pack(self.weights, dial + 128 * gray, *pixels.shape[-2:], len(name)) + name
         rest += encoder.finish().ljust(-(-_blocks(*pixels.shape[-2:]) // BLOCKS_PER_BYTE), b"\0")
         return _START.pack(b"BIC", VERSION, zlib.crc32(rest)) + rest
 
     def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
-        """uint8 (1 or 3, H, W) of what follows the header. Raises CourseError."""
+        """uint8 (1 or 3, H, W) of what follows the header. Raises ValueError."""
         height, width, rate = header.height, header.width, dial_rate(header.dial)
-        steps = self.model.exact_steps(rate)
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
-
-        def get(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-            decoded = decoder.get(means.flatten().numpy(), scales.flatten().numpy())
-            return torch.from_numpy(decoded).view_as(given).to(given.dtype)
-
-        try:
-            decoder = LevelDecoder(payload)
-            for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
-                part = levels[:, top : top + TILE, left : left + TILE]
-                self.context.walk(part, steps, rate, get)
-            decoder.finish()
-        except ValueError as why:  # a checksum can be made to fit
-            raise CourseError(f"the file's codes cannot be read: {why}.") from None
+        decoder, steps = LevelDecoder(payload), self.model.exact_steps(rate)
+        for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
+            part = levels[:, top : top + TILE, left : left + TILE]
+            self.context.walk(part, steps, rate, lambda _, means, scales: decoder.get(means, scales))
+        decoder.finish()
         picture = self.model.picture(levels, rate, progress)[:, :height, :width]
         return mean_of_channels(picture) if header.gray else picture
 
@@ -263,12 +216,7 @@ def names() -> list[str]:
     return [name for name in zoo.for_task("codec") if zoo.card(name)["network"].get("kind") == "transform"]
 
 
-@functools.lru_cache(maxsize=4)
-def load(name: str) -> Codec:
-    """A codec of the zoo by the name of its model, or by the path of its card. Raises CourseError."""
-    if not name.endswith(".json") and name not in names():
-        raise CourseError(f"{name!r} is no codec; there are {', '.join([FITTED, *names()])}.")
-    return Codec(name)
+load = functools.lru_cache(maxsize=4)(Codec)
 
 
 def dial_rate(dial: int) -> float:
@@ -297,15 +245,12 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     def size(dial: int) -> float:
         return len(codec.encode(pixels, dial, corners=sample)) * len(corners) / len(sample)
 
-    dial = max(0, bisect.bisect_right(range(DIAL + 1), limit, key=size) - 1)
-    data = codec.encode(pixels, dial, progress)
-    while len(data) > limit and dial > 0:
-        dial -= 1
+    for dial in range(max(0, bisect.bisect_right(range(DIAL + 1), limit, key=size) - 1), -1, -1):
         data = codec.encode(pixels, dial, progress)
-    if len(data) > limit:
-        least = 8 * len(data) / pixels[0].numel()
-        raise CourseError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
-    return data
+        if len(data) <= limit:
+            return data
+    least = 8 * len(data) / pixels[0].numel()
+    raise CourseError(f"{rate:g} bits per pixel are too few for this picture; {least:.3f} is the least.")
 
 
 def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: bool) -> bytes:

@@ -84,9 +84,7 @@ def _ways(task: str) -> dict[str, tuple[float, Callable, Callable]]:
         coders["4:2:0, chroma repeated"] = partial(_jpeg_of_repeated_chroma, quality=quality)
         return {f"JPEG {name}": (rarity, code, torch.clone) for rarity, (name, code) in enumerate(coders.items())}
     if scale == 1:
-        raise CourseError(
-            f"{task} has no baseline that could tell; ask about sr-x2, sr-x3, sr-x4, jpeg-q10, … instead."
-        )
+        raise CourseError(f"{task} has no baseline that could tell; ask about sr-x2 to sr-x4, jpeg-q10, … instead.")
     smooth, enlarge = (partial(function, scale=scale) for function in (degradations.downscale, degradations.upscale))
     sharp, enlarge_sharp = (partial(F.interpolate, scale_factor=s, mode="bicubic") for s in (1 / scale, scale))
     return {  # MATLAB and Pillow blend over all pixels that become one, with Keys's a = -0.5; the others have a = -0.75
@@ -159,17 +157,12 @@ def pairs(
         yield (made, luma, depth), *((images.quantize(x)[0], images.quantize(y)[0]) if last_8 else (x[0], y[0]))
 
 
-def mean_square(x: torch.Tensor, y: torch.Tensor) -> float:
-    """The mean squared error of two pictures."""
-    return (x - y).square().mean().item()
-
-
 def errors(
     files: list[Path],
     task: str,
     wanted: Container | None = None,
     restore: Callable | None = None,
-    measure: Callable = mean_square,
+    measure: Callable = F.mse_loss,
 ) -> pd.DataFrame:
     """Mean squared errors, or another measure: a row per (made, luma, depth, border), a column per (picture, gray).
 
@@ -184,7 +177,7 @@ def errors(
         for key, *pair in pairs(picture, task, wanted and {key[:3] for key in wanted}, restore):
             for row in ((*key, border) for border in _borders(task)):
                 if wanted is None or row in wanted:
-                    found[row] = measure(*(images.shave(t, row[-1]) for t in pair))
+                    found[row] = float(measure(*(images.shave(t, row[-1]) for t in pair)))
     return pd.DataFrame(columns)
 
 

@@ -83,10 +83,10 @@ class ExactContext:
     def walk(self, levels: torch.Tensor, steps: torch.Tensor, rate: float, code: Callable) -> None:
         """Go through the codes of a tile, (all codes, h, w), in the order of the file.
 
-        `code(given, means, scales)` is called for each group and pass with integers, (codes, squares) each: `means` in
-        1/64 of the steps, (all codes, 1, 1), `scales` as in rangecoder.SCALES. What it returns is written into
-        `levels`: one road for both directions, since an encoder returns what it is given, and a decoder what it reads.
-        Of codes not decoded yet nothing is looked at.
+        `code(given, means, scales)` is called for each group and pass with NumPy's integers, (codes · squares,) each:
+        `means` in 1/64 of the steps, (all codes, 1, 1), `scales` as in rangecoder.SCALES. What it returns is written
+        into `levels`: one road for both directions, since an encoder returns what it is given, and a decoder what it
+        reads. Of codes not decoded yet nothing is looked at.
         """
         white = checkerboard(levels)
         around = [_Neighbourhoods(squares) for squares in (white, ~white)]
@@ -104,7 +104,9 @@ class ExactContext:
                     x += of_own @ where.of(self._values(levels, steps, start, end) * white)
                 for weight, bias_ in rest:
                     x = weight @ fixed(x.relu(), 8) + bias_
-                levels[start:end, squares] = code(levels[start:end, squares], *_in_steps(x, steps[start:end, 0]))
+                given = levels[start:end, squares]
+                found = code(*(t.flatten().numpy() for t in (given, *_in_steps(x, steps[start:end, 0]))))
+                levels[start:end, squares] = torch.from_numpy(found).view_as(given).to(given.dtype)
             for where, rows in zip(around, known, strict=True):
                 rows[9 * start : 9 * end] = where.of(self._values(levels, steps, start, end))
 

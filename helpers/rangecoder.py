@@ -4,24 +4,23 @@ It is range asymmetric numeral systems, rANS (Duda, "Asymmetric numeral systems"
 side by side (Giesen, "Interleaved entropy coders", arXiv 1402.3392, 2014): NumPy codes up to a thousand symbols a step.
 
 A table gives each symbol s of an alphabet a frequency f(s) ≥ 1. They sum to 2¹⁶; c(s) is the sum of those before s. A
-lane is a number x, which takes up a symbol and gives it back:
+lane is a number x, 2²⁰ ≤ x < 2²¹, which takes up a symbol and gives it back:
 
     put s:  x → 2¹⁶ ⌊x / f(s)⌋ + c(s) + x mod f(s)
     get:    s is the one with c(s) ≤ x mod 2¹⁶ < c(s) + f(s);   x → f(s) ⌊x / 2¹⁶⌋ + x mod 2¹⁶ − c(s)
 
-Why `get` undoes `put`: x mod f(s) < f(s), so the last 16 bits of the new number are c(s) + x mod f(s). They lie in the
-interval of s and of no other symbol. The bits above them are ⌊x / f(s)⌋, and f(s) ⌊x / f(s)⌋ + x mod f(s) = x.
+`get` undoes `put`: x mod f(s) < f(s), so the last 16 bits of the new number lie in the interval of s and of no other
+symbol, and the bits above them are ⌊x / f(s)⌋. A symbol costs −log₂ of its probability, since x grows by 2¹⁶ / f(s).
 
-What a symbol costs: x grows by the factor 2¹⁶ / f(s), so by −log₂ of the probability in bits, as Shannon wants it.
-
-Why x stays small: between symbols, 2²⁰ ≤ x < 2²¹. Before s is put, the last n bits of x go to the file. There is just
-one n that leaves 16 f(s) ≤ x < 32 f(s), and then the new number is in [2²⁰, 2²¹) again. After `get` that x is back; the
-bits that it lacks to 21 are those n, so a decoder knows n and reads them. What was written last is read first: an
-encoder goes from the last symbol to the first, and a decoder from the first to the last.
+Before s is put, the last n bits of x go to the file, for the one n that leaves 16 f(s) ≤ x < 32 f(s): so the new
+number is in [2²⁰, 2²¹) again. After `get`, the bits that x lacks to 21 are those n; a decoder reads them. What was
+written last is read first: an encoder goes from the last symbol to the first.
 """
 
 import functools
+import math
 import re
+from collections.abc import Callable
 from decimal import Context, Decimal, localcontext
 
 import numpy as np
@@ -48,10 +47,8 @@ def frequencies(weights: np.ndarray) -> np.ndarray:
     """Frequencies in proportion to weights, integers from 0 to 2⁴⁵, along the last axis; integer arithmetic only."""
     weights = np.asarray(weights, np.int64)
     rows = 1 + weights * (TOTAL - weights.shape[-1]) // weights.sum(-1, keepdims=True)
-    largest = weights.argmax(-1)[..., None]
-    rest = TOTAL - rows.sum(-1, keepdims=True)
-    np.put_along_axis(rows, largest, np.take_along_axis(rows, largest, -1) + rest, -1)
-    return rows
+    largest = np.indices(rows.shape)[-1] == weights.argmax(-1)[..., None]
+    return rows + largest * (TOTAL - rows.sum(-1, keepdims=True))
 
 
 class Encoder:
@@ -64,18 +61,17 @@ class Encoder:
     def __init__(self, tables: Tables):
         self.tables, self.section = tables, []
         self.lanes, self.growth, self.count = np.array([LOW], np.int32), 0, 0
-        self.bits, self.written = np.empty(0, np.uint8), [np.empty((2, 0), np.int32)]  # front first; last first
+        self.written = []  # bits, those of the end of the file first
 
-    def put(self, tables: np.ndarray, symbols: np.ndarray) -> None:
-        """Append symbols, (n,) integers, each with the number of its table, to the section."""
-        if len(symbols):
-            self.section.append((self.tables.first[tables] + symbols).astype(np.int32))
+    def put(self, tables: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Append symbols, (n,) integers, each with the number of its table, to the section; returns them."""
+        self.section.append((self.tables.first[tables] + symbols).astype(np.int32))
+        return symbols
 
     def end_section(self) -> None:
         """Code the section, in the steps of the decoder, the last one first. The next one stands before it."""
         entries = np.concatenate([*self.section, np.empty(0, np.int32)])
         frequency, start = self.tables.frequency[entries], self.tables.key[entries] & TOTAL - 1
-        shift = PRECISION + 1 - np.frexp(frequency)[1]
         if not self.count:
             self.growth = _growth(PRECISION - np.log2(frequency[::-1]))
         self.count += len(entries)
@@ -90,34 +86,32 @@ class Encoder:
         for lanes, where in reversed(steps):
             if lanes > len(self.lanes):
                 self._grow(lanes)
-            f, n = frequency[where], shift[where]
+            f = frequency[where]
             x = self.lanes[: len(f)]
-            n = n - (x >> n < f << STATE - PRECISION)
-            self.written.append((x & (1 << n) - 1, n))
-            whole, rest = np.divmod(x >> n, f)
-            self.lanes[: len(f)] = (whole << PRECISION) + start[where] + rest
+            whole = x // f
+            n = np.frexp(whole)[1] - (STATE - PRECISION + 1)
+            self.written.append(_bits(x, n))
+            whole >>= n  # as of x without its last n bits
+            self.lanes[: len(f)] = (whole << PRECISION) + start[where] + (x >> n) - whole * f
         self.section = []
+
+    def _grow(self, lanes: int) -> None:
+        bits = np.concatenate([*self.written[::-1], np.empty(0, np.uint8)])
+        wanted = STATE * (lanes - len(self.lanes))
+        taken = np.pad(bits[:wanted], (0, max(0, wanted - len(bits)))).reshape(
+            -1, STATE
+        )  # zeros, where bits are lacking
+        self.lanes = np.append(self.lanes, LOW + taken @ (1 << np.arange(STATE)[::-1])).astype(np.int32)
+        self.written = [bits[wanted:]]
 
     def finish(self) -> bytes:
         """How the lanes grow, how many symbols there are, the lanes, and the bits that `get` will need."""
         self.end_section()
-        self._settle()
-        lanes = _bits(self.lanes, np.full(len(self.lanes), STATE))
-        bits = np.packbits(np.concatenate([lanes, self.bits])).tobytes()
-        size = -(-self.count.bit_length() // 7)  # seven bits of the count a byte; all bytes but the last are over 127
-        count = [self.count >> 7 * at & 127 | 128 for at in reversed(range(1, size))] + [self.count & 127]
-        return bytes([self.growth, *count]) + bits
-
-    def _grow(self, lanes: int) -> None:
-        self._settle()
-        wanted = STATE * (lanes - len(self.lanes))
-        taken, self.bits = self.bits[:wanted], self.bits[wanted:]
-        taken = np.pad(taken, (0, wanted - len(taken))).reshape(-1, STATE)  # zeros, where the file is too short yet
-        self.lanes = np.append(self.lanes, LOW + taken @ (1 << np.arange(STATE)[::-1])).astype(np.int32)
-
-    def _settle(self) -> None:
-        values, counts = (np.concatenate(part[::-1]) for part in zip(*self.written, strict=True))
-        self.bits, self.written = np.concatenate([_bits(values, counts), self.bits]), self.written[:1]
+        bits = np.concatenate([_bits(self.lanes, np.full(len(self.lanes), STATE)), *self.written[::-1]])
+        rest, count = self.count >> 7, [self.count & 127]  # seven bits a byte; all bytes but the last are over 127
+        while rest:
+            rest, count = rest >> 7, [rest & 127 | 128, *count]
+        return bytes([self.growth, *count]) + np.packbits(bits).tobytes()
 
 
 class Decoder:
@@ -177,8 +171,7 @@ class Decoder:
 
 def _bits(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The last `counts` bits of each value, one after another: uint8 of 0 and 1."""
-    ends = np.cumsum(counts)
-    place = np.repeat(ends, counts) - 1 - np.arange(counts.sum())
+    place = np.repeat(counts.cumsum(), counts) - 1 - np.arange(counts.sum())
     return (np.repeat(values, counts) >> place & 1).astype(np.uint8)
 
 
@@ -207,6 +200,7 @@ def _growth(bits: np.ndarray) -> int:
 
 SCALES = range(-48, 81)  # sixteenths of the natural logarithm of a scale, which is in steps: 0.05 to 148
 MEAN = 64  # means are given in so many parts of a step
+COARSE = np.clip(np.array(SCALES) + 32, 0, 55) // 11  # a wide distribution needs no exact mean: MEAN >> coarse parts
 TOP = 511  # levels go from -511 to 511
 LIMITS = range(5, 12)  # logarithms of the doubt, of 2¹⁶, below which levels are coded in runs
 RUNS = range(4, 14)  # logarithms of the lengths that runs may have
@@ -222,14 +216,12 @@ class LaplaceTables:
 
     def __init__(self):
         with localcontext(Context(prec=30)):
-            rows = [_laplace(k) for k in SCALES]
-        parts = np.array([len(table) for table in rows])  # of a step, that the mean of each scale is given in
-        self.first, self.coarse = np.cumsum(parts) - parts, np.frexp(MEAN // parts)[1] - 1  # parts are MEAN >> coarse
-        self.half = np.repeat([len(table[0]) // 2 for table in rows], parts)  # the symbol of the likeliest level
-        rows = [row for table in rows for row in table]
-        self.doubt = TOTAL - np.array([row[half] for row, half in zip(rows, self.half, strict=True)])  # of 2¹⁶
+            scales = [_laplace(k, MEAN >> int(coarse)) for k, coarse in zip(SCALES, COARSE, strict=True)]
+        rows = [row for table in scales for row in table]
+        self.first = np.cumsum([0, *map(len, scales[:-1])])
+        self.half = np.array([*(len(row) // 2 for row in rows), 3])  # the symbol of the likeliest level
+        self.doubt = TOTAL - np.array([row[len(row) // 2] for row in rows])  # of 2¹⁶
         self.surprise, self.plain, self.run = range(len(rows), len(rows) + 3)  # `run`: the first of the tables of runs
-        self.half = np.append(self.half, 3)
         rows.append(frequencies([1, 32, 480, 0, 480, 32]))  # out of reach, -2, -1, 0, 1, 2 from the likeliest level
         rows.append(np.full(1 << 10, TOTAL >> 10))  # any level, out of reach
         rows += [np.append(np.full(1 << k, TOTAL >> k + 1), TOTAL >> 1) for k in RUNS]
@@ -238,25 +230,87 @@ class LaplaceTables:
     def place(self, means: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of each level the table and the likeliest value; means in 1/64 of a step, scales as in SCALES: integers."""
         scale = np.clip(scales, SCALES[0], SCALES[-1]) - SCALES[0]
-        coarse = self.coarse[scale]
+        coarse = COARSE[scale]
         mean = (means + (1 << coarse >> 1) >> coarse) + (MEAN // 2 >> coarse)  # from the lower end of a level
         return self.first[scale] + (mean & (MEAN - 1 >> coarse)), (mean << coarse >> 6).clip(-TOP, TOP)
 
+    def symbols(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
+        """The symbols of levels, whose likeliest values are `modes`."""
+        half = self.half[tables]
+        symbols = levels - modes + half
+        return np.where((symbols > 0) & (symbols < 2 * half), symbols, 0)
+
+    def walk(
+        self, choice: int, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray, code: Callable
+    ) -> np.ndarray:
+        """Go through levels, (n,), by the tables and likeliest values of `place`; returns them.
+
+        Most levels are all but certain. Where others than the likeliest have less than 2^limit of 2¹⁶, levels are not
+        coded one by one: a symbol tells how many in a row are the likeliest, up to 2^run. `choice` is both, in a byte.
+
+        `code(tables, symbols)` returns symbols: an encoder's those that it is given, a decoder's those that it reads.
+        """
+        run = min(RUNS[0] + choice % 16, RUNS[-1])
+        levels, likely = levels.copy(), self.doubt[tables] >> (choice >> 4) == 0
+        levels[~likely] = self._each(levels[~likely], tables[~likely], modes[~likely], code)
+        likely = np.flatnonzero(likely)
+        others, wrong, at = iter(np.flatnonzero(levels[likely] != modes[likely]).tolist()), [], 0
+        end = next(others, math.inf)
+        while at < len(likely):
+            given = np.array([min(end - at, 1 << run)])
+            length = int(code(np.array([self.run + run - RUNS[0]]), given)[0])
+            at += length
+            if length < 1 << run:
+                wrong.append(at)
+                at, end = at + 1, next(others, math.inf)
+        if wrong and wrong[-1] >= len(likely):
+            raise ValueError("they hold a run that is too long")
+        wrong = likely[wrong]
+        levels[wrong] = self._each(levels[wrong], np.full(len(wrong), self.surprise), modes[wrong], code)
+        return levels
+
+    def _each(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray, code: Callable) -> np.ndarray:
+        symbols = code(tables, self.symbols(levels, tables, modes))
+        outside = symbols == 0
+        found = modes + symbols - self.half[tables]
+        found[outside] = code(np.full(outside.sum(), self.plain), levels[outside] + TOP) - TOP
+        return found.clip(-TOP, TOP)
+
+
+def _laplace(k: int, parts: int) -> np.ndarray:
+    """The tables of one scale, e^(k/16) steps, (fractions of the mean from -½ on, symbols).
+
+    The tails of the distribution come from one e⁻ˣ of `decimal`, which by its standard is the correctly rounded one,
+    and from products of integers: nothing here can differ between machines.
+    """
+    scale = (Decimal(k) / 16).exp()
+    reach = min(int(12 * scale) + 1, 2 * TOP)
+    ratio = int((-1 / (parts * scale)).exp() * 2**ONE)
+    tail = [1 << ONE]  # twice the probability to be more than 0, 1, 2, … parts above the mean
+    while len(tail) <= parts * (reach + 1):
+        tail.append(tail[-1] * ratio >> ONE)
+    edges = parts * np.arange(reach + 1) + parts // 2  # ½, 1½, …
+    mean = np.arange(parts)[:, None] - parts // 2
+    above, below = np.array(tail)[edges - mean], np.array(tail)[edges + mean]
+    middle = (2 << ONE) - above[:, :1] - below[:, :1]
+    outside = above[:, -1:] + below[:, -1:]
+    return frequencies(np.hstack([outside, -np.diff(below)[:, ::-1], middle, -np.diff(above)]))
+
+
+laplace_tables = functools.cache(LaplaceTables)  # the one instance, which takes a tenth of a second
+
 
 class LevelEncoder:
-    """Levels with means and scales to bytes: the tiles of a picture from the last to the first, a tile in its order.
-
-    Most levels are all but certain. Where others than the likeliest have less than 2^limit of 2¹⁶, levels are not coded
-    one by one: a symbol tells how many in a row are the likeliest, up to 2^run. The encoder counts bits to choose both.
-    """
+    """Levels with means and scales to bytes: the tiles of a picture from the last to the first, a tile in its order."""
 
     def __init__(self):
         self.tables, self.tile, self.waiting, self.choice = laplace_tables(), [], [], None
         self.encoder = Encoder(self.tables.all)
 
-    def put(self, levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> None:
-        """The next levels of the tile, (n,) from -511 to 511; means and scales as in LaplaceTables.place."""
+    def put(self, levels: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
+        """The next levels of the tile, (n,) from -511 to 511, which it returns; the rest as in LaplaceTables.place."""
         self.tile.append([part.astype(np.int16) for part in (levels, *self.tables.place(means, scales))])
+        return levels
 
     def end_tile(self) -> None:
         """What is put from now on is the tile before."""
@@ -272,115 +326,39 @@ class LevelEncoder:
     def _code(self) -> None:
         if self.choice is None:
             self.choice = self._choose()
-        limit, run = _chosen(self.choice)
-        for levels, table, mode in self.waiting:
-            likely = self.tables.doubt[table] >> limit == 0
-            self._put(table[~likely], levels[~likely], mode[~likely])
-            levels, mode = levels[likely], mode[likely]
-            wrong, lengths = np.flatnonzero(levels != mode), []
-            for length in np.diff(wrong, prepend=-1) - 1:
-                lengths += [1 << run] * (length >> run) + [length % (1 << run)]
-            last = len(levels) - 1 - (wrong[-1] if len(wrong) else -1)
-            for length in lengths + [1 << run] * -(-last >> run):
-                self.encoder.put(np.array([self.tables.run + run - RUNS[0]]), np.array([length]))
-            self._put(np.full(len(wrong), self.tables.surprise), levels[wrong], mode[wrong])
+        for part in self.waiting:
+            self.tables.walk(self.choice, *part, self.encoder.put)
         self.encoder.end_section()
         self.waiting = []
 
-    def _put(self, tables: np.ndarray, levels: np.ndarray, modes: np.ndarray) -> None:
-        symbols = self._symbols(tables, levels, modes)
-        self.encoder.put(tables, symbols)
-        outside = levels[symbols == 0]
-        self.encoder.put(np.full(len(outside), self.tables.plain), outside + TOP)
-
-    def _symbols(self, tables: np.ndarray, levels: np.ndarray, modes: np.ndarray) -> np.ndarray:
-        half = self.tables.half[tables]
-        symbols = levels - modes + half
-        return np.where((symbols > 0) & (symbols < 2 * half), symbols, 0)
-
     def _choose(self) -> int:
-        """The limit and the run, as a byte: those of the fewest bits."""
-        doubt, surprise = self.tables.doubt, np.array([self.tables.surprise])
-        count, wrong, single, told = np.zeros((4, 17))  # by the limit that a table is below
-        grade = np.frexp(doubt)[1]
-        for levels, table, mode in self.waiting:
-            of_table = np.bincount(table, minlength=len(doubt))
-            count += np.bincount(grade, of_table, 17)
-            at = np.flatnonzero(levels != mode)
-            of_table -= np.bincount(table[at], minlength=len(doubt))
-            single -= np.bincount(grade, of_table * np.log2(1 - doubt / TOTAL), 17)
-            wrong += np.bincount(grade[table[at]], minlength=17)
-            for total, tables in ((single, table[at]), (told, surprise.repeat(len(at)))):
-                symbols = self._symbols(tables, levels[at], mode[at])
-                bits = PRECISION - np.log2(self.tables.all.frequency[self.tables.all.first[tables] + symbols])
-                total += np.bincount(grade[table[at]], bits + 10 * (symbols == 0), 17)
-        count, wrong, single, told = np.cumsum([count, wrong, single, told], 1)[:, LIMITS]
+        """The limit and the run of the fewest bits, as a byte."""
+        levels, table, mode = map(np.concatenate, zip(*self.waiting, strict=True))
+        grade, wrong = np.frexp(self.tables.doubt)[1][table], levels != mode  # the limit that each is below
+        single = self._price(levels, table, mode)
+        told = wrong * self._price(levels, np.full(len(table), self.tables.surprise), mode)
+        sums = [np.bincount(grade, of, 17) for of in (np.ones(len(table)), wrong, single, told)]
+        count, wrong, single, told = np.cumsum(sums, 1)[:, LIMITS]
         places = np.log2((count + 1) / (wrong + 1))
         best = (wrong * (places + 2) + told - single).argmin()  # a place in a run costs 2 bits more, or less
         return LIMITS[best] << 4 | int(places[best].clip(RUNS[0], RUNS[-1])) - RUNS[0]
+
+    def _price(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
+        """The bits of each level."""
+        symbols = self.tables.symbols(levels, tables, modes)
+        bits = PRECISION - np.log2(self.tables.all.frequency)
+        return bits[self.tables.all.first[tables] + symbols] + 10 * (symbols == 0)
 
 
 class LevelDecoder:
     """The bytes of a LevelEncoder back to levels. Raises ValueError, as a Decoder does."""
 
     def __init__(self, data: bytes):
-        self.tables = laplace_tables()
-        self.limit, self.run = _chosen(*data[:1] or [0])
+        self.tables, self.choice = laplace_tables(), data[0] if data else 0
         self.decoder = Decoder(data[1:], self.tables.all)
         self.finish = self.decoder.finish
 
     def get(self, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
         """The next levels, (n,) int64, of the first tile first."""
-        table, levels = self.tables.place(means, scales)
-        likely = self.tables.doubt[table] >> self.limit == 0
-        levels[~likely] = self._get(table[~likely], levels[~likely])
-        likely, wrong, at = np.flatnonzero(likely), [], 0
-        while at < len(likely):
-            length = int(self.decoder.get(np.array([self.tables.run + self.run - RUNS[0]]))[0])
-            at += length
-            if length < 1 << self.run:
-                wrong.append(at)
-                at += 1
-        if wrong and wrong[-1] >= len(likely):
-            raise ValueError("they hold a run that is too long")
-        wrong = likely[wrong]
-        levels[wrong] = self._get(np.full(len(wrong), self.tables.surprise), levels[wrong])
-        return levels
-
-    def _get(self, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
-        symbols = self.decoder.get(tables)
-        levels = modes + symbols - self.tables.half[tables]
-        outside = symbols == 0
-        levels[outside] = self.decoder.get(np.full(outside.sum(), self.tables.plain)) - TOP
-        return levels.clip(-TOP, TOP)
-
-
-def _chosen(choice: int) -> tuple[int, int]:
-    return choice >> 4, min(RUNS[0] + choice % 16, RUNS[-1])
-
-
-def _laplace(k: int) -> np.ndarray:
-    """The tables of one scale, e^(k/16) steps, (fractions of the mean from -½ on, symbols).
-
-    The tails of the distribution come from one e⁻ˣ of `decimal`, which by its standard is the correctly rounded one,
-    and from products of integers: nothing here can differ between machines.
-    """
-    scale = (Decimal(k) / 16).exp()
-    parts = MEAN >> min(max(k + 32, 0) // 11, 5)  # a wide distribution needs no exact mean
-    reach = min(int(12 * scale) + 1, 2 * TOP)
-    ratio = int((-1 / (parts * scale)).exp() * 2**ONE)
-    tail = [1 << ONE]  # twice the probability to be more than 0, 1, 2, … parts above the mean
-    while len(tail) <= parts * (reach + 1):
-        tail.append(tail[-1] * ratio >> ONE)
-    edges = parts * np.arange(reach + 1) + parts // 2  # ½, 1½, …
-    mean = np.arange(parts)[:, None] - parts // 2
-    above, below = np.array(tail)[edges - mean], np.array(tail)[edges + mean]
-    middle = (2 << ONE) - above[:, :1] - below[:, :1]
-    outside = above[:, -1:] + below[:, -1:]
-    return frequencies(np.hstack([outside, -np.diff(below)[:, ::-1], middle, -np.diff(above)]))
-
-
-@functools.cache
-def laplace_tables() -> LaplaceTables:
-    """The one LaplaceTables; they take a tenth of a second."""
-    return LaplaceTables()
+        tables, modes = self.tables.place(means, scales)
+        return self.tables.walk(self.choice, modes, tables, modes, lambda tables, _: self.decoder.get(tables))

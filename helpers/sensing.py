@@ -22,7 +22,6 @@ from .service.files import reason
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
 BITS = range(2, 17)
-ARRAYS = {"scales": np.int8, "measurements": np.uint8}
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 
 
@@ -54,15 +53,15 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     height, width = pixels.shape[-2:]
     counts = network.geometry(height, width, ratio)[1][0]
     if not counts.any():
-        larger = "ratio" if network.geometry(height, width, top)[1].any() else "picture"
         what = f"{width}x{height} pixels at a ratio of {ratio:g}"
-        raise CourseError(f"nothing is measured of {what}; take a larger {larger}.")
+        raise CourseError(f"nothing is measured of {what}; take a larger ratio, or a larger picture.")
     y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
     scales = scales[: int(counts.max())].to(torch.int8).numpy()
     card = zoo.card(model)
-    about = About(card["name"], card["sha256"], height, width, ratio, bits, _checksum(scales, packed))
+    checksum = zlib.crc32(scales.tobytes() + packed.tobytes())
+    about = About(card["name"], card["sha256"], height, width, ratio, bits, checksum)
     text = json.dumps({"format": FORMAT, "version": VERSION, **about._asdict()}).encode()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.frombuffer(text, np.uint8), scales=scales, measurements=packed)
@@ -74,38 +73,35 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
 
     `model`: the path of the card of a network that is not in the zoo. Raises CourseError.
     """
-    about, arrays = read(data)
+    about, scales, measurements = read(data)
     network = load(model or about.model)
     if zoo.card(model or about.model)["sha256"] != about.weights:
         raise CourseError(f"the file was written by other weights of {about.model!r}; get those to read it.")
     counts, rows = network.geometry(about.height, about.width, about.ratio)[1][0], len(network.raw_rows)
-    levels, scales = torch.zeros(*counts.shape, rows, dtype=torch.int32), torch.zeros(rows)
-    levels[_measured(counts, rows)] = torch.from_numpy(_unpack(arrays["measurements"], about.bits, int(counts.sum())))
-    scales[: counts.max()] = torch.from_numpy(arrays["scales"]).float()
-    y = dequantize(scales, levels.movedim(-1, 0), about.bits).to(network.raw_rows.device)
+    levels, exponents = torch.zeros(*counts.shape, rows, dtype=torch.int32), torch.zeros(rows)
+    levels[_measured(counts, rows)] = torch.from_numpy(_unpack(measurements, about.bits, int(counts.sum())))
+    exponents[: counts.max()] = torch.from_numpy(scales).float()
+    y = dequantize(exponents, levels.movedim(-1, 0), about.bits).to(network.raw_rows.device)
     return network.picture(y, about.height, about.width, about.ratio, progress).cpu()
 
 
-def read(data: bytes) -> tuple[About, dict[str, np.ndarray]]:
-    """What a file says, and its arrays, of the sizes that follow from it. Raises CourseError."""
-    arrays = {}
+def read(data: bytes) -> tuple[About, np.ndarray, np.ndarray]:
+    """What a file says of itself, its scales and its measurements. Raises CourseError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            declared = {part.filename.removesuffix(".npy"): part.file_size for part in archive.zip.infolist()}
-            about = _about(archive["about"].tobytes() if declared["about"] < 4096 else b"")
-            counts = models.ResCSNetAny.geometry(about.height, about.width, about.ratio)[1]
-            if not counts.any():
-                raise ValueError(f"at a ratio of {about.ratio:g} nothing was measured")
-            for name, size in zip(ARRAYS, (int(counts.max()), -(-int(counts.sum()) * about.bits // 8)), strict=True):
-                found = archive[name] if declared[name] <= size + 256 else np.empty(0)  # 256: NumPy's own header
-                if found.shape != (size,) or found.dtype != ARRAYS[name]:
-                    raise ValueError(f"its {name} are not what size and ratio make them")
-                arrays[name] = found
-            if _checksum(*arrays.values()) != about.checksum:
-                raise ValueError("its checksum is wrong")
+            if sum(part.file_size for part in archive.zip.infolist()) > images.MAX_PIXELS:
+                raise ValueError("it unpacks to more bytes than any picture has pixels")
+            about = _about(json.loads(archive["about"].tobytes()))
+            scales, measurements = archive["scales"], archive["measurements"]
+        counts = models.ResCSNetAny.geometry(about.height, about.width, about.ratio)[1]
+        sizes = int(counts.max()), -(-int(counts.sum()) * about.bits // 8)
+        fit = (scales.dtype, measurements.dtype) == (np.int8, np.uint8) and counts.any()
+        fit = fit and (scales.shape, measurements.shape) == (sizes[:1], sizes[1:])
+        if not fit or zlib.crc32(scales.tobytes() + measurements.tobytes()) != about.checksum:
+            raise ValueError("its arrays are not what it says of itself")
     except Exception as why:  # whatever a damaged archive makes zipfile, zlib, JSON and NumPy raise
         raise CourseError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
-    return about, arrays
+    return about, scales, measurements
 
 
 def load(name: str | os.PathLike) -> models.ResCSNetAny:
@@ -146,19 +142,16 @@ def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     return planes @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32)) - 2 ** (bits - 1)
 
 
-def _checksum(scales: np.ndarray, measurements: np.ndarray) -> int:
-    return zlib.crc32(measurements.tobytes(), zlib.crc32(scales.tobytes()))
-
-
-def _about(text: bytes) -> About:
-    """Raises ValueError where a value makes no sense, and what JSON raises."""
-    found = json.loads(text)
-    same = found.pop("format") == FORMAT and found.pop("version") == VERSION
+def _about(found: dict) -> About:
+    """Raises ValueError where a value makes no sense."""
+    sound = found.pop("format") == FORMAT and found.pop("version") == VERSION
     about = About(**found)
-    sane = same and all(type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True))
-    sane = sane and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
-    sane = sane and about.bits in BITS and 0 < about.ratio <= models.rescsnet.TOP_RATIO
-    if not sane or min(about.height, about.width) < 1:
+    sound = sound and all(
+        type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True)
+    )
+    sound = sound and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
+    sound = sound and about.bits in BITS and 0 < about.ratio <= models.rescsnet.TOP_RATIO
+    if not sound or min(about.height, about.width) < 1:
         raise ValueError(f"of format {FORMAT!r}, version {VERSION}, what it says of itself makes no sense")
     images.check_size("the picture in the file", about.width, about.height)
     return about

@@ -34,7 +34,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
     assert (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("under", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("under", [None, "state_dict", "model"])
 @pytest.mark.parametrize("new", [False, True])
 def test_skyline_takes_a_checkpoint_of_the_original(tmp_path, under, new):
     state = SKYLINE.state_dict()
@@ -58,7 +58,7 @@ def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
             archive.writestr("archive/data/99", bytes(257 << 20))
     elif content == "none":
         path.unlink()
-    with pytest.raises(CourseError, match=rf"^{path}: no (such )?checkpoint[^\n]+\.$"):
+    with pytest.raises(CourseError, match=rf"^{path}: no checkpoint[^\n]+\.$"):
         originals.load_checkpoint(models.SkylineSRCNN(), path)
 
 
@@ -84,7 +84,7 @@ def test_npeg_takes_the_weights_of_the_original(tmp_path, protocol):
     found = originals.load_npeg(*npeg_files(tmp_path, model, protocol))
     assert not found.training
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), found.parameters(), strict=True))
-    with pytest.raises(CourseError, match="not NPEG's archive"):
+    with pytest.raises(CourseError, match="NPEG's archive"):
         originals.load_npeg(*npeg_files(tmp_path, model, protocol, order="F"))
 
 
@@ -101,6 +101,6 @@ def test_files_that_are_not_npeg_s_are_refused_and_nothing_in_them_runs(tmp_path
     else:
         encoder.write_bytes({"noise": b"\x93NUMPY\1\0junk"}.get(content, b""))
     encoder = tmp_path / "none.npy" if content == "none" else encoder
-    with pytest.raises(CourseError, match=rf"^{encoder}: (not NPEG's archive|no such file)[^\n]+\.$"):
+    with pytest.raises(CourseError, match=rf"^{encoder}: NPEG's archive[^\n]+\.$"):
         originals.load_npeg(encoder, decoder)
     assert not (tmp_path / "evil").exists()

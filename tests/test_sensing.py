@@ -109,7 +109,7 @@ UNSENSED = [
     *((40, {"ratio": 0.1, "bits": bits}, "2 to 16 bits") for bits in (1, 7.5, "8")),
     (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
     (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels at a ratio of 0.01; take a larger ratio"),
-    (1, {"ratio": 0.25}, "nothing is measured of 1x1 pixels at a ratio of 0.25; take a larger picture"),
+    (1, {"ratio": 0.25}, "nothing is measured of 1x1 pixels .* or a larger picture"),
 ]
 
 
@@ -124,17 +124,16 @@ np.savez(NPZ, a=np.zeros(3))
 
 
 CHANGES = [
-    *({"height": value} for value in (0, 40.0, True, 41, 10**9)),
+    *({"height": value} for value in (0, True, 41, 10**9)),
     *({"bits": value} for value in (1, 9, 10**9)),
     *({"ratio": value} for value in (2.0, 0.25, math.nan)),
-    *({"model": value} for value in (7, "../rescsnet-any", "x" * 3000, "elsewhere.json", "other", "none")),
+    *({"model": value} for value in (7, "../rescsnet-any", "elsewhere.json", "other", "none")),
     *({"scales": value} for value in (np.zeros(3, np.int8), np.zeros(102, np.float32), np.array([{}], object))),
-    *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), np.zeros(64 << 20, np.uint8))),
-    *({"about": np.full(size, 91, np.uint8)} for size in (3000, 64 << 20)),  # brackets within brackets
-    *({name: body} for name in ("about", "scales", "measurements") for body in (None, NPZ.getvalue())),
-    {"checksum": 0},
+    *({"measurements": value} for value in (np.zeros((2, 2), np.uint8), np.zeros(200 << 20, np.uint8))),
+    {"about": np.full(3000, 91, np.uint8)},  # brackets within brackets
+    *({name: body} for name in ("about", "measurements") for body in (None, NPZ.getvalue())),
     {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
-    *({"width": -1}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
+    *({"checksum": 0}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
 ]
 SENTENCES = r"^(not a whole file of measurements \(|the file was written|no network)[^\n]*$"
 
@@ -147,7 +146,7 @@ def test_a_file_that_makes_no_sense_is_refused_in_one_line(data, changes):
 
 @given(seed=st.integers(0, 10**6), cut=st.booleans(), content=st.binary(max_size=400))
 def test_no_damaged_file_is_believed(data, seed, cut, content):
-    rng, (about, arrays) = random.Random(seed), sensing.read(data)
+    rng, (about, *arrays) = random.Random(seed), sensing.read(data)
     damaged = bytearray(data[: rng.randrange(len(data))] if cut else data)
     for _ in range(rng.randint(1, 4) if damaged else 0):
         damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
@@ -156,6 +155,6 @@ def test_no_damaged_file_is_believed(data, seed, cut, content):
     except CourseError as why:
         assert "\n" not in str(why)
     else:  # flips in parts of an archive that say nothing, such as dates, leave what is read as it was
-        assert found[0] == about and all((found[1][name] == arrays[name]).all() for name in arrays)
+        assert found[0] == about and all(map(np.array_equal, found[1:], arrays))
     with pytest.raises(CourseError):
         sensing.recover(content)

@@ -3,7 +3,6 @@
 import copy
 import itertools
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
 import torch
 from torch import nn
@@ -55,15 +54,14 @@ class Restorer(nn.Module):
         self.to(memory_format=torch.channels_last)  # convolutions take a half to nine tenths of the time in this layout
         device = next(self.parameters()).device
         context = autocast(device, half_precision(device)) if half and self.adds_to_input else nullcontext()
-        function = partial(self._restore_tile, context=context)
-        result = images.map_tiles(function, whole, size, halo, self.scale, progress)
-        return result if image.dim() == 4 else result[0]
 
-    def _restore_tile(self, piece: torch.Tensor, context: AbstractContextManager) -> torch.Tensor:
-        device = next(self.parameters()).device
-        given = images.to_float(piece).to(device, torch.float32, memory_format=torch.channels_last)
-        result = self._restore_float(given, context).clamp(0, 1)
-        return images.to_uint8(result).cpu() if piece.dtype == torch.uint8 else result.to(piece.device)
+        def restore_tile(piece: torch.Tensor) -> torch.Tensor:
+            given = images.to_float(piece).to(device, torch.float32, memory_format=torch.channels_last)
+            result = self._restore_float(given, context).clamp(0, 1)
+            return images.to_uint8(result).cpu() if piece.dtype == torch.uint8 else result.to(piece.device)
+
+        result = images.map_tiles(restore_tile, whole, size, halo, self.scale, progress)
+        return result if image.dim() == 4 else result[0]
 
     def _restore_float(self, y: torch.Tensor, context: AbstractContextManager) -> torch.Tensor:
         def network(x: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,7 @@ class FittedCodec(nn.Module):
                 h, w = -(-height // 2**level), -(-width // 2**level)
                 self.grids.append(Grid(level, plane, h, w, at))
                 at += h * w
+        self.count = at  # of all latents
         # in gray levels: 1 for the coarsest, about twice as much for each finer, and more for Cb and Cr
         nominal = [0.6875 * (GRIDS - 1 - grid.level) + 0.25 * (grid.plane > 0) for grid in self.grids]
         self.log_steps = nn.Parameter(torch.tensor(nominal))
@@ -72,7 +73,11 @@ class FittedCodec(nn.Module):
         self.log_floors = nn.Parameter(torch.full((len(self.grids),), -1.0))
         for weight in (*self.mend.parameters(), *self.back.parameters()):
             nn.init.zeros_(weight)
-        self.exact = False
+
+    @property
+    def exact(self) -> bool:
+        """In double precision it is what a decoder has, and none of its sums is rounded."""
+        return self.log_steps.dtype == torch.float64
 
     def round(self, x: torch.Tensor) -> torch.Tensor:
         """To 2⁻¹² in an exact decoder, so that all its sums are exact; else as it is."""
@@ -131,25 +136,18 @@ class FittedCodec(nn.Module):
 
         Those that it does not know yet, or that are outside, are at the end, where a zero is. And the pass of each.
         """
-        nothing = self.grids[-1].first + self.grids[-1].height * self.grids[-1].width
         r, c = torch.meshgrid(*(torch.arange(n, dtype=torch.int32) for n in grid[2:4]), indexing="ij")
         when, columns = self._pass(r, c), []
-
-        def look(other: Grid | None, r: torch.Tensor, c: torch.Tensor, sooner: bool = False) -> None:
-            if other is None:
-                return columns.append(torch.full_like(r, nothing))
-            inside = (r >= 0) & (r < other.height) & (c >= 0) & (c < other.width)
-            if sooner:
-                inside &= self._pass(r, c) < when
-            return columns.append(torch.where(inside, other.first + r * other.width + c, nothing))
-
-        find = {(g.level, g.plane): g for g in self.grids}.get
-        for dr, dc in AROUND:
-            look(grid, r + dr, c + dc, sooner=True)
-        for dr, dc in ABOVE:
-            look(find((grid.level + 1, grid.plane)), r // 2 + dr, c // 2 + dc)
-        for back in (1, 2):
-            look(find((grid.level, grid.plane - back)), r, c)
+        grids, nowhere = {(g.level, g.plane): g for g in self.grids}, Grid(-1, -1, 0, 0, 0)
+        places = [(grid, r + dr, c + dc) for dr, dc in AROUND]
+        above = grids.get((grid.level + 1, grid.plane), nowhere)
+        places += [(above, r // 2 + dr, c // 2 + dc) for dr, dc in ABOVE]
+        places += [(grids.get((grid.level, grid.plane - back), nowhere), r, c) for back in (1, 2)]
+        for other, r, c in places:
+            known = (r >= 0) & (r < other.height) & (c >= 0) & (c < other.width)
+            if other is grid:
+                known &= self._pass(r, c) < when
+            columns.append(torch.where(known, other.first + r * other.width + c, self.count))
         return torch.stack(columns, -1).flatten(0, 1), when.flatten()
 
     @staticmethod
@@ -169,7 +167,8 @@ class FittedCodec(nn.Module):
                     mean, scale = self.forecast(known, rows[here], passes[here], floor)
                     scales = torch.searchsorted(_edges(), scale) + SCALES[0]
                     places = grid.first + here
-                    known[places] = code(known[places], (mean * MEAN).round().long(), scales).double()
+                    given = (known[places].long(), (mean * MEAN).round().long(), scales)
+                    known[places] = torch.from_numpy(code(*(t.numpy() for t in given))).double()
         return known[:-1]
 
     def weights(self) -> dict[str, nn.Parameter]:
@@ -180,8 +179,7 @@ class FittedCodec(nn.Module):
         """Per pixel of the picture, to decode it: enlarging, mending, colours, and the context of each latent."""
         enlarging = 1.5 * self.kernels.shape[1] * self.channels * sum(0.25**level for level in range(GRIDS - 1))
         mending = self.mend.weight.numel() + self.back.weight.numel() + (RGB.numel() if self.channels == 3 else 0)
-        latents = sum(grid.height * grid.width for grid in self.grids)
-        return enlarging + mending + 2 * INPUTS * latents / math.prod(self.size)
+        return enlarging + mending + 2 * INPUTS * self.count / math.prod(self.size)
 
 
 # ------------------------------------------------------------------------------------------------ fitting
@@ -247,7 +245,7 @@ def _start(model: FittedCodec, target: torch.Tensor, price: float, generator: to
     planes = target - 128
     if model.channels == 3:
         planes = torch.einsum("oc,chw->ohw", torch.linalg.inv(RGB), planes)
-    latents = torch.zeros(model.grids[-1].first + model.grids[-1].height * model.grids[-1].width)
+    latents = torch.zeros(model.count)
     for grid, step in zip(model.grids, model.log_steps.exp(), strict=True):
         left = (planes - UNIT * model.planes(latents))[grid.plane]
         left = F.adaptive_avg_pool2d(left[None], (grid.height, grid.width))[0].flatten() / step
@@ -269,18 +267,18 @@ def _soft_round(x: torch.Tensor, softness: float) -> torch.Tensor:
 def pack(model: FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
     """The bytes of a codec fitted to `pixels`, uint8 (1 or 3, H, W), and its latents, (n,) from -TOP to TOP.
 
-    They are its shape; for each weight how fine and how spread it is; weights; latents.
-
-    How fine each weight is rounded is tried out: the coarsest that does not make bits + worth · squared error worse.
+    They are its shape; for each weight how fine and how spread it is; weights; latents. How fine each is rounded is
+    tried out: the coarsest that does not make bits + worth · squared error worse.
     """
     price = worth(quality)
     rows, passes = (torch.cat(part) for part in zip(*map(model.neighbours, model.grids), strict=True))
     target, fine = pixels.float(), dict.fromkeys(model.weights(), FINEST)
 
     def cost() -> float:
-        tried = _rounded(model, fine)
+        levels = _levels(model, fine)
+        tried = _exact(model, levels, fine).float()
         error = (tried.picture(latents).clamp(0, 255) - target).square().mean()
-        of_weights = sum(_weight_bits(level, spread) for level, spread in _levels(model, fine).values())
+        of_weights = sum(_weight_bits(level) for level in levels.values())
         return float(tried.bits(latents, rows, passes).sum() + of_weights + price * error * target[0].numel())
 
     least = cost()
@@ -292,66 +290,56 @@ def pack(model: FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, qualit
                 break
             least = now
     levels, encoder = _levels(model, fine), LevelEncoder()
-    for level, spread in levels.values():
-        encoder.put(level, np.zeros_like(level), np.full_like(level, SCALES[0] + 4 * spread))
-
-    def put(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        encoder.put(given.long().numpy(), means.numpy(), scales.numpy())
-        return given
-
-    _exact(model, {name: level for name, (level, _) in levels.items()}, fine).walk(latents, put)
+    for level in levels.values():
+        encoder.put(level, np.zeros_like(level), np.full_like(level, SCALES[0] + 4 * _spread(level)))
+    _exact(model, levels, fine).walk(latents, encoder.put)
     encoder.end_tile()
     head = [model.mend.out_channels << 1 | model.finest]
-    head += [fine[name] << 5 | spread for name, (_, spread) in levels.items()]
+    head += [fine[name] << 5 | _spread(level) for name, level in levels.items()]
     return bytes(head) + encoder.finish()
 
 
 @torch.no_grad()
 def unpack(data: bytes, channels: int, height: int, width: int) -> torch.Tensor:
     """The picture, uint8 (channels, height, width), of such bytes. Raises ValueError where they cannot be such."""
-    hidden, finest = divmod(data[0], 2) if data else (0, 0)
+    hidden, finest = divmod(data[0], 2)
     model = FittedCodec(channels, height, width, finest, max(1, min(hidden, MOST_HIDDEN)))
     count = len(model.weights())
-    if len(data) < 1 + count:
-        raise ValueError("they end too early")
     decoder, levels, fine = LevelDecoder(data[1 + count :]), {}, {}
-    for (name, weight), byte in zip(model.weights().items(), data[1:], strict=False):
+    for (name, weight), byte in zip(model.weights().items(), data[1 : 1 + count], strict=True):
         fine[name], spread = divmod(byte, 32)
         zeros = np.zeros(weight.numel(), np.int64)
         levels[name] = decoder.get(zeros, zeros + SCALES[0] + 4 * spread)
     model = _exact(model, levels, fine)
-
-    def get(given: torch.Tensor, means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(decoder.get(means.numpy(), scales.numpy()))
-
-    last = model.grids[-1]
-    latents = model.walk(torch.zeros(last.first + last.height * last.width), get)
+    latents = model.walk(torch.zeros(model.count), lambda _, means, scales: decoder.get(means, scales))
     decoder.finish()
     return images.to_uint8(model.picture(latents) / 255)
 
 
-def _levels(model: FittedCodec, fine: dict[str, int]) -> dict[str, tuple[np.ndarray, int]]:
-    """Each weight less what it begins at, in steps of 2^-(fine + 1), and its spread: an index of every fourth scale."""
-    found, start = {}, _fresh(model).weights()
+def _levels(model: FittedCodec, fine: dict[str, int]) -> dict[str, np.ndarray]:
+    """Each weight less what it begins at, in steps of 2^-(fine + 1)."""
+    start, levels = _fresh(model).weights(), {}
     for name, weight in model.weights().items():
-        level = ((weight - start[name]) * 2 ** (fine[name] + 1)).round().clamp(-TOP, TOP).flatten().numpy()
-        spread = round((math.log(np.abs(level).mean() + 0.02) * 16 - SCALES[0]) / 4)
-        found[name] = level.astype(np.int64), min(max(spread, 0), 31)
-    return found
+        steps = (weight - start[name]) * 2 ** (fine[name] + 1)
+        levels[name] = steps.round().clamp(-TOP, TOP).flatten().numpy().astype(np.int64)
+    return levels
+
+
+def _spread(level: np.ndarray) -> int:
+    """The index, of every fourth scale, of the one that suits the levels of a weight."""
+    return min(max(round((math.log(np.abs(level).mean() + 0.02) * 16 - SCALES[0]) / 4), 0), 31)
+
+
+def _weight_bits(level: np.ndarray) -> float:
+    scale = torch.tensor(math.exp((SCALES[0] + 4 * _spread(level)) / 16))
+    return float(laplace_bits(torch.from_numpy(level).float(), torch.tensor(0.0), scale).sum())
 
 
 def _exact(model: FittedCodec, levels: dict[str, np.ndarray], fine: dict[str, int]) -> FittedCodec:
-    """The codec that a decoder has: double precision, of which no sum is rounded."""
+    """The codec that a decoder has."""
     exact = _fresh(model).double()
     for name, weight in exact.weights().items():
         weight.data += torch.from_numpy(levels[name]).view_as(weight) / 2.0 ** (fine[name] + 1)
-    exact.exact = True
-    return exact
-
-
-def _rounded(model: FittedCodec, fine: dict[str, int]) -> FittedCodec:
-    exact = _exact(model, {name: level for name, (level, _) in _levels(model, fine).items()}, fine).float()
-    exact.exact = False
     return exact
 
 
@@ -359,16 +347,10 @@ def _fresh(model: FittedCodec) -> FittedCodec:
     return FittedCodec(model.channels, *model.size, model.finest, model.mend.out_channels)
 
 
-def _weight_bits(level: np.ndarray, spread: int) -> float:
-    scale = torch.tensor(math.exp((SCALES[0] + 4 * spread) / 16))
-    return float(laplace_bits(torch.from_numpy(level).float(), torch.tensor(0.0), scale).sum())
-
-
 @functools.lru_cache(maxsize=1024)
 def _exp(x: float) -> float:
     """eˣ to 16 bits after the point, the same on every machine."""
-    context = Context(prec=30)  # and not the caller's
-    return float(round(context.multiply(Decimal(x).exp(context), Decimal(2**16)))) / 2**16
+    return float(round(Decimal(x).exp(Context(prec=30)) * 2**16)) / 2**16
 
 
 @functools.cache

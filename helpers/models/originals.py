@@ -19,8 +19,6 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
 
     Tensors only are read: code inside a pickle does not run. Raises CourseError.
     """
-    if not Path(path).is_file():
-        raise CourseError(f"{path}: no such checkpoint; check the name.")
     try:
         if zipfile.is_zipfile(path):
             _check_unpacked(path, MAX_CHECKPOINT)
@@ -29,8 +27,8 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
             state = state[key] if isinstance(state.get(key), dict) else state
         model.load_state_dict(state)
     except Exception:  # whose words may advise to run the file's code
-        kind = type(model).__name__
-        raise CourseError(f"{path}: no checkpoint of {kind}, of tensors alone; nothing of it was run.") from None
+        what = f"no checkpoint of {type(model).__name__}, of tensors alone, can be read there"
+        raise CourseError(f"{path}: {what}; nothing of it was run.") from None
     return model.eval()
 
 
@@ -43,13 +41,12 @@ def load_npeg(encoder: str | Path, decoder: str | Path) -> NPEG:
     for chain, path in ((model.encoder, encoder), (model.decoder, decoder)):
         layers = [layer for layer in chain if isinstance(layer, torch.nn.Conv2d)]
         wanted = [t for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]  # TensorFlow's HWIO
-        if not Path(path).is_file():
-            raise CourseError(f"{path}: no such file; check the name.")
         try:
             for t, numbers in zip(wanted, _pickled_numbers(path, {4 * t.numel() for t in wanted}), strict=True):
                 t.data.copy_(torch.from_numpy(np.frombuffer(numbers, "<f4").reshape(t.shape).copy()))
         except Exception:  # whatever a damaged or hostile file makes these parsers raise
-            raise CourseError(f"{path}: not NPEG's archive of four 3×3 convolutions; nothing of it was run.") from None
+            what = "NPEG's archive of four 3×3 convolutions cannot be read there"
+            raise CourseError(f"{path}: {what}; nothing of it was run.") from None
     return model.eval()
 
 
