@@ -257,6 +257,10 @@ def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     if deep:
         as_stored[..., 0] = _deep(picture, stored, alpha)
         return result
+    if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
+        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
+    elif "transparency" in picture.info and stored == "RGB;16B":  # of which Pillow keeps the upper bytes
+        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
     for top in range(0, picture.height, rows):
         box = (0, top, picture.width, min(top + rows, picture.height))
         as_stored[top : top + rows] = _shown(picture.crop(box), channels)

@@ -73,7 +73,7 @@ def kinds():
         shown = torch.tensor(rgb)[:, None, None].expand(3, 8, 16) / 255
         yield f"ink {ink}", encoded(Image.new("CMYK", (16, 8), ink), "JPEG", quality=100), shown, 3 / 255
     # what is transparent lies on white, and the channels stay as many as they were
-    for bits in (1, 8, 16):
+    for bits in (1, 2, 4, 8, 16):
         top = 2**bits - 1
         samples = np.where(TOP, 0, top - 1 if bits > 1 else 1)[..., None]
         for key in np.unique(samples):
@@ -88,8 +88,10 @@ def kinds():
         pixels = np.dstack([np.tile(colour, (1, 3, 1)), alpha[None]]).astype(np.uint8)
         mixed = (255 - (255 - colour) * alpha[:, None] / 255)[None]
         yield f"half transparent, {mode}", encoded(Image.fromarray(pixels, mode)), chw(mixed), 1 / 255
-    samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF])
-    yield "a colour is clear", png(samples, 8, 2, trns(*samples[0, 0])), over_white(samples, ~LEFT), 0
+    for bits in (8, 16):
+        samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF]) * (257 if bits == 16 else 1)
+        shown = over_white(samples >> (bits - 8), ~LEFT)
+        yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), shown, 0
     for second in ((9, 9, 9), (200, 10, 30)):
         colours = np.array([[50, 50, 50], second], np.uint8)
         chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
