@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -254,7 +255,8 @@ class Run:
             with writing(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=self.out).close()
-            old = [*self.out.glob(".*.part")]  # what a killed run left half-written
+            kinds = ("last.pt", "*.safetensors", "*.json")  # a download's own .part files stay
+            old = [path for kind in kinds for path in self.out.glob(f".{kind}.*.part")]  # that a killed run left
             if overwrite and not resume:  # last.pt, which says that there is a run, goes last
                 shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
                 old += [*self.out.glob("step-*.safetensors"), self.out / "best.safetensors", self.out / "last.pt"]
@@ -326,17 +328,19 @@ class Run:
     @contextmanager
     def stoppable(self):
         """While this lasts, the first Ctrl-C asks for a saved end; the second one is as usual."""
-        before = signal.getsignal(signal.SIGINT)
+        before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
 
         def ask(*_):
             self._stop = True
             signal.signal(signal.SIGINT, before)
 
         try:
-            signal.signal(signal.SIGINT, ask)
+            if main:  # only there Python lets us hear of signals
+                signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            if main:
+                signal.signal(signal.SIGINT, before)
             if self.out:
                 (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
 
