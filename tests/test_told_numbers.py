@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import datasets, degradations, images, metrics
+from helpers import comparison, datasets, degradations, images, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SET5 = pd.read_csv(ROOT / "data/results/sr-x3-Set5.csv").pivot(index="image", columns="method", values="psnr")
@@ -70,3 +70,12 @@ def test_the_covariance_of_all_pixels_loses_a_decibel_to_the_variances_of_waves(
     means = {name: np.mean(values) for name, values in found.items()}
     assert 0.9 < means["variances"] - means["all pairs"] < 1.1 and "up to 1 dB worse" in text
     assert means["all pairs"] < means["transpose"] and "at 0.25 worse than the bare transpose" in text
+
+
+def test_jpeg_xl_above_its_kink_takes_as_many_bits_as_told():
+    codecs = pd.read_csv(ROOT / "data/results/codec-LIVE1.csv")
+    above = codecs[(codecs["method"] == "jpegxl") & (codecs["setting"] >= 20)]
+    curves = (comparison.curve(part) for part in (above, codecs[codecs["method"] == "jpeg"]))
+    told = f"{-metrics.bd_rate(*curves, *comparison.RATES):.0f} % fewer bits"
+    assert told in (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert told in cell("06_benchmarking", "r6-jxl")
