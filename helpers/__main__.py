@@ -499,7 +499,7 @@ def compress(options: argparse.Namespace) -> None:
     how = {"psnr": options.psnr, "minutes": options.minutes, "progress": not options.quiet}
     data = codec.compress(picture, model, options.rate, options.quality, **how)
     header = codec.read_header(data)
-    about = ", the most that it can use" if options.rate and header.dial == codec.DIAL else ""
+    about = ", the most that it can use" if options.rate and header.dial == codec.load(str(model)).last else ""
     if header.model == codec.FITTED:  # a short training ends anywhere
         about = f", {metrics.psnr(codec.decompress(data), images.quantize(images.to_float(picture))):.1f} dB"
     _keep(options, data, picture, f"by {header.model}{about}")

@@ -48,19 +48,22 @@ METHODS = {
     ),
     "unsharp": ("filters.unsharp_mask", {}, {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)}),
 }
-# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. No option in
-# data/experiments/rivals.csv saves more than 1.2 % beyond these, but for AVIF's slower speeds, which take several times
-# as long. JPEG 2000 is given the lossless wavelet, which is worse, unless it is told to be irreversible.
+# Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
+# tried on clean pictures, data/experiments/rivals.csv, none saves more than 1.2 % beyond these, but slower speeds of
+# AVIF: 3 takes 13 times as long as its default, 6, and 2 and 0 save hardly more. JPEG 2000 is given the lossless
+# wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
-    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80)),
+    "jpeg": ("JPEG", {"optimize": True}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
     "jpeg2000": (
-        *("JPEG2000", {"quality_mode": "rates", "mct": 1, "irreversible": True}),
-        *("bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)),
+        *("JPEG2000", {"quality_mode": "rates", "irreversible": True}),
+        *("bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.2, 2, 3)),
     ),
-    "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),
-    "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60)),
-    "jpegxl": ("JXL", {"effort": 9}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80)),  # by pillow-jxl-plugin
+    "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 98)),
+    "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60, 75, 85, 92)),
+    "avif-slow": ("AVIF", {"speed": 3}, "quality", (0, 10, 20, 30, 40, 50, 60, 75, 85)),
+    "jpegxl": ("JXL", {"effort": 9}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)),  # by pillow-jxl-plugin
 }
+FULL_COLOUR = 85  # the quality of a JPEG from which colour at full resolution pays
 _BITS = struct.Struct("<HHB")
 # a pixel's 128 bits are 16 bytes: xz is to predict each from those at the same place (lp), not by the one before (lc)
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
@@ -123,11 +126,7 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     A JPEG is baseline or progressive, whichever is smaller: the same pixels in another order.
     Raises CourseError where this Pillow cannot write the format.
     """
-    kind, options, key, _ = FILE_FORMATS[name]
-    if key == "bpp":
-        options = options | {"mct": int(len(image) == 3), "quality_layers": [8 * len(image) / float(setting)]}
-    else:
-        options = options | {key: round(setting)}
+    kind, options = FILE_FORMATS[name][0], file_options(name, setting, len(image))
     picture, files = images.to_pillow(image), []
     for order in ({}, {"progressive": True}) if kind == "JPEG" else ({},):
         buffer = io.BytesIO()
@@ -138,6 +137,18 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
             raise CourseError(f"this Pillow cannot write {kind}; install {remedy}, or leave {name} out.") from None
         files.append(buffer.getvalue())
     return min(files, key=len)
+
+
+def file_options(name: str, setting: float, channels: int) -> dict:
+    """Pillow's options for a picture of 1 or 3 channels as a file of one of FILE_FORMATS."""
+    kind, options, key, _ = FILE_FORMATS[name]
+    size = {"quality_layers": [8 * channels / float(setting)]} if key == "bpp" else {key: round(setting)}
+    colour = {
+        "JPEG": {"subsampling": "4:2:0" if setting < FULL_COLOUR else "4:4:4"},
+        "JPEG2000": {"mct": int(channels == 3)},
+        "AVIF": {"subsampling": "4:4:4" if channels == 3 else "4:0:0"},
+    }
+    return options | size | colour.get(kind, {})
 
 
 @cache

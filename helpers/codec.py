@@ -2,8 +2,10 @@
 
 A file is a header, and the levels of a LevelEncoder. The header, little-endian: "BIC" and a version; CRC-32
 of all that follows; the first four bytes of the SHA-256 of the model's weights; the place on the model's dial, plus 128
-for gray pictures; height; width; the length of the model's name, and the name. A codec that was fitted to its picture
-writes version 3: after the CRC-32 height, width and the number of channels, and then what `fitted.pack` made.
+for gray pictures; height; width; the length of the model's name, and the name. Above place 120 the levels of a second
+layer follow those of each tile: such a file is of version 4, has its place less 120, and the bytes of both weights'
+SHA-256, exclusive or. A codec that was fitted to its picture writes version 3: after the CRC-32 height, width and the
+number of channels, and then what `fitted.pack` made.
 """
 
 import bisect
@@ -28,11 +30,13 @@ from .service.errors import CourseError
 
 DEFAULT = "integer-ae"
 FITTED = "fitted"  # the name of the model that comes with its file
-VERSION, FITTED_VERSION = 2, 3  # 1 was coded by another package
+VERSION, FITTED_VERSION, DETAILED_VERSION = 2, 3, 4  # 1 was coded by another package
 TILE = 64  # blocks: a picture is coded in squares of so many a side, each on its own, so that memory is bounded
 MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 BLOCKS_PER_BYTE = 256  # a file of fewer bytes is filled up with zeros: a short one cannot ask for much memory
-DIAL = 120  # the last place on a file's dial; the first is 0
+DIAL = 120  # the last place on the dial of a codec in one layer; the first is 0
+DETAILED = 180  # and in two
+FINE = 90  # the quality from which a codec in two layers spreads half of its dial
 Corner = tuple[int, int]  # top and left of a tile, in blocks
 _START, _HEADER, _FITTED_HEADER = map(struct.Struct, ("<3sBI", "<4sBHHB", "<HHB"))
 
@@ -62,7 +66,7 @@ def compress(
 
     `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
     `psnr`: the decibels that the decoded picture must have; a small file that has them is looked for. With neither,
-    `quality` from 0 to 100 is the place on the model's dial. The model "fitted" is trained on the picture for so many
+    `quality` from 0 to 100 tells the place on the dial. The model "fitted" is trained on the picture for so many
     `minutes`, by default as many as `fitted.default_minutes` says. Raises CourseError.
     """
     codec = None if str(model) == FITTED else load(str(model))
@@ -80,7 +84,7 @@ def compress(
     if psnr is not None:
         return _compress_for(codec, pixels, psnr, progress)
     if codec is not None:
-        return codec.encode(pixels, round(DIAL * quality / 100), progress)
+        return codec.encode(pixels, codec.place(quality), progress)
     height, width = pixels.shape[-2:]
     if height * width > fitted.MOST_PIXELS:
         more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
@@ -111,7 +115,7 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     """As `decompress`, in 8 bits: a quarter of the memory."""
     header = read_header(data)
     codec = None if header.model == FITTED else load(str(model or header.model))
-    if codec is not None and codec.weights != header.weights:
+    if codec is not None and codec.signature(header.dial) != header.weights:
         raise CourseError(f"the file was written by other weights of {header.model!r}; get those to read it.")
     payload = data[header.length :]
     try:
@@ -127,8 +131,8 @@ def read_header(data: bytes) -> Header:
     if data[:3] != b"BIC" or len(data) < _START.size + _HEADER.size:
         raise CourseError("not a .bic file, or only its beginning; decompress what compress wrote.")
     _, version, checksum = _START.unpack_from(data)
-    if version not in (VERSION, FITTED_VERSION):
-        known = f"this course reads versions {VERSION} and {FITTED_VERSION}"
+    if version not in (VERSION, FITTED_VERSION, DETAILED_VERSION):
+        known = f"this course reads versions {VERSION} to {DETAILED_VERSION}"
         raise CourseError(f"a .bic file of version {version}, where {known}; compress the picture again.")
     if zlib.crc32(data[_START.size :]) != checksum:
         raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
@@ -140,11 +144,13 @@ def read_header(data: bytes) -> Header:
         weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
         begin = _START.size + _HEADER.size
         name = data[begin : begin + length]
-        header = Header(name.decode("latin1"), weights, dial % 128, dial >= 128, height, width, begin + length)
+        place = dial % 128 + DIAL * (version == DETAILED_VERSION)
+        header = Header(name.decode("latin1"), weights, place, dial >= 128, height, width, begin + length)
         images.check_size("the picture in the file", width, height)
         plain = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
         enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= _blocks(height, width)
-        sound = plain and enough and dial % 128 <= DIAL
+        least, most = (DIAL + 1, DETAILED) if version == DETAILED_VERSION else (0, DIAL)
+        sound = plain and enough and least <= place <= most
     if not sound or not height * width:
         raise CourseError("the file's header makes no sense, whatever its checksum says.")
     return header
@@ -154,7 +160,7 @@ def read_header(data: bytes) -> Header:
 
 
 class Codec:
-    """A model of the zoo as a codec of whole pictures."""
+    """A model of the zoo as a codec of whole pictures, with a second layer where the zoo has one for it."""
 
     settings = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90)  # qualities: the points of its curve
 
@@ -167,43 +173,124 @@ class Codec:
         self.name, self.weights = about["name"], bytes.fromhex(about["sha256"])[:4]
         self.context = ExactContext(self.model.context)
         self.parameters = sum(p.numel() for p in self.model.parameters())
+        self.last = DIAL
+        if os.path.isfile(zoo.WEIGHTS / f"{self.name}-detail.json"):
+            self.second = SecondLayer(f"{self.name}-detail")
+            self.parameters += sum(p.numel() for p in self.second.model.parameters())
+            self.last, self.settings = DETAILED, (*self.settings, 93, 96, 98, 100)
+
+    def place(self, quality: float) -> int:
+        """The place on the dial of a quality from 0 to 100."""
+        if self.last == DIAL or quality <= FINE:
+            return round(DIAL * quality / 100)
+        first = DIAL * FINE / 100
+        return round(first + (self.last - first) * (quality - FINE) / (100 - FINE))
+
+    def signature(self, place: int) -> bytes:
+        """The bytes in a header by which a decoder knows its weights; none where it has no such place."""
+        if place <= DIAL:
+            return self.weights
+        if place > self.last:
+            return b""
+        return bytes(a ^ b for a, b in zip(self.weights, self.second.weights, strict=True))
 
     def encode(
-        self, pixels: torch.Tensor, dial: int, progress: bool = False, corners: list[Corner] | None = None
+        self,
+        pixels: torch.Tensor,
+        place: int,
+        progress: bool = False,
+        corners: list[Corner] | None = None,
+        lacking: torch.Tensor | None = None,
     ) -> bytes:
-        """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone."""
-        encoder, rate = LevelEncoder(), dial_rate(dial)
+        """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone.
+
+        `lacking`: what `self.lacking` says of the picture, where that is known.
+        """
+        encoder, rate, fine = LevelEncoder(), dial_rate(place), place > DIAL
+        if fine and lacking is None:
+            lacking = self.lacking(pixels, progress)
         corners = corners or _corners(*pixels.shape[-2:])
         for corner in tqdm(corners[::-1], unit="tile", disable=None if progress else True):
-            self.context.walk(self.levels(pixels, dial, corner), self.model.exact_steps(rate), rate, encoder.put)
+            levels = self.levels(pixels, place, corner)
+            self.context.walk(levels, self.model.exact_steps(rate), rate, encoder.put)
+            if fine:
+                self.second.put(levels, _tile(lacking, corner), place, encoder)
             encoder.end_tile()
-        name, gray = self.name.encode(), len(pixels) == 1
-        rest = _HEADER.pack(self.weights, dial + 128 * gray, *pixels.shape[-2:], len(name)) + name
+        name, dial = self.name.encode(), place - DIAL * fine + 128 * (len(pixels) == 1)
+        rest = _HEADER.pack(self.signature(place), dial, *pixels.shape[-2:], len(name)) + name
         rest += encoder.finish().ljust(-(-_blocks(*pixels.shape[-2:]) // BLOCKS_PER_BYTE), b"\0")
-        return _START.pack(b"BIC", VERSION, zlib.crc32(rest)) + rest
+        return _START.pack(b"BIC", DETAILED_VERSION if fine else VERSION, zlib.crc32(rest)) + rest
 
     def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
         """uint8 (1 or 3, H, W) of what follows the header. Raises ValueError."""
         height, width, rate = header.height, header.width, dial_rate(header.dial)
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
-        decoder, steps = LevelDecoder(payload), self.model.exact_steps(rate)
-        for top, left in tqdm(_corners(height, width), unit="tile", disable=None if progress else True):
+        decoder, steps, details = LevelDecoder(payload), self.model.exact_steps(rate), []
+        corners = _corners(height, width)
+        for top, left in tqdm(corners, unit="tile", disable=None if progress else True):
             part = levels[:, top : top + TILE, left : left + TILE]
             self.context.walk(part, steps, rate, lambda _, means, scales: decoder.get(means, scales))
+            if header.dial > DIAL:
+                details.append(self.second.get(part, header.dial, decoder))
         decoder.finish()
-        picture = self.model.picture(levels, rate, progress)[:, :height, :width]
-        return mean_of_channels(picture) if header.gray else picture
+        picture = self.picture(levels, header.dial, header.gray, progress)
+        for corner, detail in zip(corners, details, strict=False):
+            self.second.add(_tile(picture, corner), detail, header.dial)
+        return picture[:, :height, :width]
 
     @torch.no_grad()
-    def levels(self, pixels: torch.Tensor, dial: int, corner: Corner) -> torch.Tensor:
+    def levels(self, pixels: torch.Tensor, place: int, corner: Corner) -> torch.Tensor:
         """The rounded codes of one tile: int16 (codes, h, w)."""
-        top, left = (BLOCK * side for side in corner)
-        piece = pixels[:, top : top + BLOCK * TILE, left : left + BLOCK * TILE]
-        x = images.to_float(piece).expand(1, 3, -1, -1)
+        x = images.to_float(_tile(pixels, corner)).expand(1, 3, -1, -1)
         x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
-        steps = self.model.steps(torch.tensor([dial_rate(dial)]))
+        steps = self.model.steps(torch.tensor([dial_rate(place)]))
         x, steps = (t.to(self.model.log_steps.device) for t in (x, steps))
         return self.model.encode(x, steps)[0].round().clamp(-TOP, TOP).to("cpu", torch.int16)
+
+    def picture(self, levels: torch.Tensor, place: int, gray: bool, progress: bool = False) -> torch.Tensor:
+        """uint8 (1 or 3, 16·h, 16·w) of the codes of all tiles, (codes, h, w), by the first layer."""
+        picture = self.model.picture(levels, dial_rate(place), progress)
+        return mean_of_channels(picture) if gray else picture
+
+    def lacking(self, pixels: torch.Tensor, progress: bool = False) -> torch.Tensor:
+        """What the first layer leaves of a picture, in gray levels: int16 (3, 16·h, 16·w)."""
+        (height, width), gray = pixels.shape[-2:], len(pixels) == 1
+        rows, columns = (torch.arange(side + -side % BLOCK).clamp(max=side - 1) for side in (height, width))
+        levels = torch.empty(self.context.codes, len(rows) // BLOCK, len(columns) // BLOCK, dtype=torch.int16)
+        for top, left in _corners(height, width):
+            levels[:, top : top + TILE, left : left + TILE] = self.levels(pixels, DIAL, (top, left))
+        picture = self.picture(levels, DIAL, gray, progress)
+        return (pixels[:, rows][:, :, columns].to(torch.int16) - picture).expand(3, -1, -1)
+
+
+class SecondLayer:
+    """A DetailLayer of the zoo, as a file has it: after the levels of a tile those of what its picture lacks."""
+
+    def __init__(self, name: str):
+        self.model, self.weights = zoo.load(name), bytes.fromhex(zoo.card(name)["sha256"])[:4]
+        self.context = ExactContext(self.model.context)
+
+    @torch.no_grad()
+    def put(self, levels: torch.Tensor, lacking: torch.Tensor, place: int, encoder: LevelEncoder) -> None:
+        """Code what a tile lacks, (3, 16·h, 16·w), where its `levels`, (codes, h, w), are known."""
+        steps, given = self.model.exact_steps(detail_rate(place)), self.model.spending(levels)
+        found = self.model.levels(lacking[None].float(), float(steps[-1]))[0]
+        self.context.walk(torch.cat([given, found.to(given)]), steps, detail_rate(place), encoder.put)
+
+    def get(self, levels: torch.Tensor, place: int, decoder: LevelDecoder) -> torch.Tensor:
+        """The second layer's levels of a tile whose first ones are known: int16 (192, 2h, 2w). Raises ValueError."""
+        steps, given = self.model.exact_steps(detail_rate(place)), self.model.spending(levels)
+        every = torch.cat([given, given.new_zeros(len(steps) - len(given), *given.shape[1:])])
+        self.context.walk(every, steps, detail_rate(place), lambda _, means, scales: decoder.get(means, scales))
+        return every[len(given) :]
+
+    @torch.no_grad()
+    def add(self, picture: torch.Tensor, found: torch.Tensor, place: int) -> None:
+        """Add the second layer to a tile of a picture, uint8 (1 or 3, 16·h, 16·w), in place."""
+        step = float(self.model.exact_steps(detail_rate(place))[-1])
+        more = self.model.pixels(step * found[None].float())[0]
+        more = more if len(picture) == 3 else more.mean(0, keepdim=True)
+        picture.copy_((picture + more).round().clamp(0, 255))
 
 
 def mean_of_channels(picture: torch.Tensor) -> torch.Tensor:
@@ -219,9 +306,20 @@ def names() -> list[str]:
 load = functools.lru_cache(maxsize=4)(Codec)
 
 
-def dial_rate(dial: int) -> float:
-    """What a place on a file's dial is on the model's."""
-    return TOP_RATE * dial / DIAL
+def dial_rate(place: int) -> float:
+    """What a place on a file's dial is on that of its first layer."""
+    return TOP_RATE * min(place, DIAL) / DIAL
+
+
+def detail_rate(place: int) -> float:
+    """And on that of its second."""
+    return TOP_RATE * (place - DIAL) / (DETAILED - DIAL)
+
+
+def _tile(picture: torch.Tensor, corner: Corner) -> torch.Tensor:
+    """The pixels of one tile, (…, H, W)."""
+    top, left = (BLOCK * side for side in corner)
+    return picture[..., top : top + BLOCK * TILE, left : left + BLOCK * TILE]
 
 
 def _blocks(height: int, width: int) -> int:
@@ -239,14 +337,17 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     if not 0 < rate < math.inf:
         raise CourseError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
-    corners = _corners(*pixels.shape[-2:])
+    corners, lacking = _corners(*pixels.shape[-2:]), None
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
 
-    def size(dial: int) -> float:
-        return len(codec.encode(pixels, dial, corners=sample)) * len(corners) / len(sample)
+    def size(place: int) -> float:
+        return len(codec.encode(pixels, place, corners=sample, lacking=lacking)) * len(corners) / len(sample)
 
-    for dial in range(max(0, bisect.bisect_right(range(DIAL + 1), limit, key=size) - 1), -1, -1):
-        data = codec.encode(pixels, dial, progress)
+    places = range(DIAL + 1)
+    if codec.last > DIAL and size(DIAL) <= limit:
+        places, lacking = range(codec.last + 1), codec.lacking(pixels, progress)
+    for place in range(max(0, bisect.bisect_right(places, limit, key=size) - 1), -1, -1):
+        data = codec.encode(pixels, place, progress, lacking=lacking)
         if len(data) <= limit:
             return data
     least = 8 * len(data) / pixels[0].numel()
@@ -255,13 +356,17 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
 
 def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: bool) -> bytes:
     """A file that decodes to at least `psnr` dB, by bisection: PSNR may fall a little on the way up."""
-    files = {}
+    files, lacking = {}, None
 
-    def reached(dial: int) -> float:
-        data = files[dial] = codec.encode(pixels, dial, progress)
+    def reached(place: int) -> float:
+        data = files[place] = codec.encode(pixels, place, progress, lacking=lacking)
         header = read_header(data)
         return metrics.psnr(images.to_float(codec.decode(data[header.length :], header)), images.to_float(pixels))
 
-    if not psnr <= (most := reached(DIAL)):
+    places = range(DIAL)
+    if not psnr <= (most := reached(DIAL)) and codec.last > DIAL:
+        places, lacking = range(codec.last), codec.lacking(pixels, progress)
+        most = reached(codec.last)
+    if not psnr <= most:
         raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f}.")
-    return files[bisect.bisect_left(range(DIAL), psnr, key=reached)]
+    return files[bisect.bisect_left(places, psnr, key=reached)]

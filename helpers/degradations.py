@@ -19,7 +19,7 @@ from .service.errors import CourseError
 
 # Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
 # "cs" is compressed sensing at any ratio; cs-NN takes NN from 01 to 25.
-TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1, "codec": 1, "cs": 1}
+TASKS = {"sr-x2": 2, "sr-x3": 3, "sr-x4": 4, "deblock-q20": 1, "jpeg": 1, "codec": 1, "codec-detail": 1, "cs": 1}
 JPEG_TASKS = ("jpeg-q10", "jpeg-q20", "jpeg-q30", "jpeg-q40")  # luma, as the literature reports
 JPEG_COLOR_TASKS = ("jpeg-color-q10", "jpeg-color-q20", "jpeg-color-q30", "jpeg-color-q40")
 CS_TASKS = ("cs-01", "cs-04", "cs-10", "cs-15", "cs-20", "cs-25")  # percent of measurements, luma
@@ -28,6 +28,7 @@ _NUMBERED = re.compile(r"(?:jpeg|jpeg-color)-q(?:0?[1-9]|[1-9]\d|100)|cs-(?:0[1-
 _INSTEAD = {  # of a task that names no damage, what to do
     "jpeg": "name its quality, such as jpeg-q10 or jpeg-color-q40",
     "codec": "`compress` and `decompress` do it, `evaluate` measures it",
+    "codec-detail": "it is part of a codec, which `evaluate` measures",
     "cs": "`sense` and `recover` do it, `evaluate` measures it",
 }
 

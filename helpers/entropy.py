@@ -21,13 +21,14 @@ class ContextModel(nn.Module):
     """What the codes decoded so far say about the next ones: a mean and a scale for each, in gray levels.
 
     Codes are decoded in groups of channels, coarse frequencies first, and each group in two passes, as the white and
-    the black squares of a checkerboard. A small network for each group sees all that is known of 3×3 blocks.
+    the black squares of a checkerboard. A small network for each group sees all that is known of 3×3 blocks. The first
+    `given` channels are no codes: they are known to the decoder from elsewhere.
     """
 
-    def __init__(self, groups: list[int], hidden: int):
+    def __init__(self, groups: list[int], hidden: int, given: int = 0):
         super().__init__()
-        ends = torch.tensor(groups).cumsum(0).tolist()
-        self.groups = list(zip([0, *ends], ends, strict=False))  # (first channel, first of the next)
+        ends = torch.tensor([given, *groups]).cumsum(0).tolist()
+        self.groups = list(zip(ends, ends[1:], strict=False))  # (first channel, first of the next)
         self.networks = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(end + 2, hidden, 3, padding=1), nn.ReLU(),
@@ -42,7 +43,7 @@ class ContextModel(nn.Module):
             network[-1].bias.data[end - start :] = math.log(0.3)
 
     def forward(self, codes: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means and scales of all codes, (N, codes, h, w) in gray levels, from codes that are all known."""
+        """Means and scales of all codes, (N, codes, h, w) in gray levels, from channels that are all known."""
         white = checkerboard(codes)
         means, scales = [], []
         for index in range(len(self.groups)):
@@ -74,7 +75,7 @@ class ExactContext:
 
     def __init__(self, context: ContextModel):
         self.groups = context.groups
-        self.codes = context.groups[-1][1]
+        self.given, self.codes = context.groups[0][0], context.groups[-1][1]
         self.layers = [
             [(fixed(layer.weight, 16).flatten(1), fixed(layer.bias, 16)[:, None]) for layer in network[::2]]
             for network in context.networks
@@ -92,6 +93,8 @@ class ExactContext:
         around = [_Neighbourhoods(squares) for squares in (white, ~white)]
         known = [levels.new_empty(9 * self.codes, where.count, dtype=torch.float64) for where in around]
         inside = [where.of(torch.ones(1, *white.shape, dtype=torch.float64)) for where in around]
+        for where, rows in zip(around, known, strict=True):
+            rows[: 9 * self.given] = where.of(self._values(levels, steps, 0, self.given))
         planes = torch.tensor([[fixed(rate / TOP_RATE - 0.5, 8), second] for second in (0.0, 1.0)]).double()
         for (start, end), ((first, bias), *rest) in zip(self.groups, self.layers, strict=True):
             of_known, of_own, of_planes = first.split([9 * start, 9 * (end - start), 18], dim=1)

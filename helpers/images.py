@@ -29,8 +29,8 @@ PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Wi
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}  # its values, as
-# quarter turns to the left and then a mirror (0 or 1), from the upright picture to the stored one
+# Its values as quarter turns to the left, then a mirror (0 or 1), from the upright picture to the stored one.
+TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}
 WHOLE = (torch.uint8, torch.uint16)
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 

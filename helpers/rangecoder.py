@@ -98,9 +98,7 @@ class Encoder:
     def _grow(self, lanes: int) -> None:
         bits = np.concatenate([*self.written[::-1], np.empty(0, np.uint8)])
         wanted = STATE * (lanes - len(self.lanes))
-        taken = np.pad(bits[:wanted], (0, max(0, wanted - len(bits)))).reshape(
-            -1, STATE
-        )  # zeros, where bits are lacking
+        taken = np.pad(bits[:wanted], (0, max(0, wanted - len(bits)))).reshape(-1, STATE)  # zeros, where bits lack
         self.lanes = np.append(self.lanes, LOW + taken @ (1 << np.arange(STATE)[::-1])).astype(np.int32)
         self.written = [bits[wanted:]]
 

@@ -20,7 +20,7 @@ from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
 HELD_OUT = 40  # every 40th picture of the training sets is kept for validation
-WHOLE = ("codec", "cs")  # tasks whose networks are given the picture itself, and make it again
+WHOLE = ("codec", "codec-detail", "cs")  # tasks whose networks are given the picture itself, and make it again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +206,8 @@ def run(
 
 def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: Recipe) -> None:
     """Load the weights whose names and shapes fit; a codec takes a restorer's for the restorer that is part of it."""
+    if hasattr(model, "begin_with"):
+        return model.begin_with(start)
     own = model.state_dict()
     start = {key if key in own else f"restorer.{key}": value for key, value in start.items()}
     fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}
@@ -274,6 +276,10 @@ _RECIPES = [
     Recipe("integer-ae", "codec", {"kind": "transform"}, Plan(16_000, 3e-4, warmup=300, clip=1.0, every=1000),
            loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
            start_from="jpeg-blind", origin="a transform codec, Ballé et al. 2017, that begins as a block DCT"),
+    Recipe("integer-ae-detail", "codec-detail", {"kind": "detail"}, Plan(3_000, 2e-3, warmup=100, clip=1.0, every=500),
+           loss="rate-distortion", sets=("CID22", "DIV2K_test_LR_x4"), patch=128, batch=8, rescale=(0.8, 0.6),
+           start_from="integer-ae", validation="DIV2K_valid_256",
+           origin="the context of what integer-ae leaves of a picture, a second layer of its files"),
     Recipe("rescsnet", "cs", {"kind": "rescsnet"},
            Plan(20_000, 5e-4, "plateau", patience=10, factor=0.2, threshold=5e-3, averaging=0, every=500),
            loss="mse", patch=100, batch=64, origin="ResCSNet (y0umu) at one ratio, its first stage; not shipped"),

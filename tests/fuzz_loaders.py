@@ -451,12 +451,13 @@ def _tiny_zoo(folder: Path) -> None:
 
     any_ratio = {"kind": "rescsnet-any", "width": 4, "stages": 1, "blocks": 1}
     made = {"tiny": ("codec", {"kind": "transform", "hidden": 4}), "rescsnet-any": ("cs", any_ratio)}
+    made["tiny-detail"] = ("codec", {"kind": "detail", "hidden": 4})
     zoo.WEIGHTS = fresh(folder, made | {"tiny-x2": ("sr-x2", SMALL)}, random)
     codec.load.cache_clear()
 
 
 def _bics() -> list[Case]:
-    sizes = ((20, 30, 3), (33, 17, 1), (1, 1, 3))
+    sizes = ((20, 30, 3), (33, 17, 1), (1, 1, 3), (48, 20, 3))  # the last one in two layers
     fitted = {"x.bic": codec.compress(photograph(20, 30), "fitted", minutes=0.001)}
     return [fitted, *({"x.bic": codec.compress(photograph(*size), "tiny", quality=2 * size[0])} for size in sizes)]
 
@@ -468,15 +469,17 @@ def _load_bic(folder: Path) -> None:
     assert picture.dtype == torch.float32 and 0 <= picture.min() and picture.max() <= 1
 
 
-def _bic(height: int, width: int, name: bytes, payload: bytes = bytes(8), dial: int = 0) -> Case:
-    weights = bytes.fromhex(zoo.card("tiny")["sha256"])[:4]
-    rest = struct.pack("<4sBHHB", weights, dial, height, width, len(name)) + name + payload
-    return {"x.bic": spoil.sealed_bic(b"BIC" + bytes([codec.VERSION]) + bytes(4) + rest)}
+def _bic(height: int, width: int, name: bytes, payload: bytes = bytes(8), dial: int = 0, fine: bool = False) -> Case:
+    signature = codec.load("tiny").signature(codec.DETAILED if fine else 0)
+    rest = struct.pack("<4sBHHB", signature, dial, height, width, len(name)) + name + payload
+    version = codec.DETAILED_VERSION if fine else codec.VERSION
+    return {"x.bic": spoil.sealed_bic(b"BIC" + bytes([version]) + bytes(4) + rest)}
 
 
 def _any_bic(_: Case, rng: random.Random, __: Case) -> Case:
     name = rng.choice((b"tiny", b"tiny", b"tiny-x2", b"rescsnet-any", b"../tiny", rng.randbytes(rng.randrange(256))))
-    return _bic(rng.randrange(65), rng.randrange(65), name, rng.randbytes(rng.randrange(80)), rng.randrange(256))
+    payload, dial = rng.randbytes(rng.randrange(80)), rng.randrange(256)
+    return _bic(rng.randrange(65), rng.randrange(65), name, payload, dial, fine=rng.random() < 0.5)
 
 
 LOADERS["bic"] = Loader(

@@ -16,7 +16,7 @@ from helpers import CourseError, baselines, codec, datasets, evaluation, images,
 from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
 from helpers.models.binary_autoencoder import TransformAutoencoder
 
-NAMES = ("tiny", "other", "bits")
+NAMES = ("tiny", "other", "bits", "layered")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def tiny_zoo(tmp_path_factory):
             torch.nn.init.normal_(network[-1].weight, std=0.05)
 
     made = {name: ("codec", {"kind": "transform", "hidden": 4, "binary": name == "bits"}) for name in NAMES}
+    made["layered-detail"] = ("codec", {"kind": "detail", "hidden": 4})
     return fresh(tmp_path_factory.mktemp("zoo"), made, random)
 
 
@@ -64,18 +65,30 @@ def test_any_size_comes_back(size, channels):
     assert metrics.psnr(decoded, picture) > 22  # half of the colour's detail is left out, whatever the rate
 
 
-def test_files_are_the_same_by_one_thread_or_two_of_float_or_uint8_and_in_tiles(monkeypatch):
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 33), (48, 100)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_second_layer_takes_any_picture_on(size, channels):
+    picture = photograph(*size, channels)
+    files = [codec.compress(picture, "layered", quality=q) for q in (90, 93, 97, 100)]
+    for rising in (list(map(len, files)), [min(45, metrics.psnr(codec.decompress(data), picture)) for data in files]):
+        assert rising == sorted(rising)
+    assert rising[-1] == 45
+    assert [codec.read_header(data).dial for data in files] == [108, 130, 158, 180]
+
+
+@pytest.mark.parametrize(("name", "quality"), [("tiny", 50), ("layered", 96)])
+def test_files_are_the_same_by_one_thread_or_two_of_float_or_uint8_and_in_tiles(name, quality, monkeypatch):
     picture, threads = photograph(64, 90), torch.get_num_threads()
-    data = codec.compress(images.to_uint8(picture), "tiny")
+    data = codec.compress(images.to_uint8(picture), name, quality=quality)
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            assert codec.compress(picture, "tiny") == data
+            assert codec.compress(picture, name, quality=quality) == data
     finally:
         torch.set_num_threads(threads)
     whole = codec.decompress_uint8(data)
     monkeypatch.setattr(codec, "TILE", 3)
-    tiled = codec.compress(picture, "tiny")
+    tiled = codec.compress(picture, name, quality=quality)
     assert tiled != data and torch.equal(codec.decompress_uint8(tiled), whole)  # the same codes, if not their bits
 
 
@@ -98,7 +111,21 @@ def test_a_rate_is_kept_and_used(monkeypatch):
     monkeypatch.setattr(codec, "TILE", 2)  # only some tiles are tried first
     picture = photograph(96, 160)
     picture[..., :32] = torch.rand(3, 96, 32)
-    assert metrics.bits_per_pixel(codec.compress(picture, "tiny", rate=2.0), picture) <= 2.0
+    for name, rate in (("tiny", 2.0), ("layered", 1.0), ("layered", 12.0)):
+        assert metrics.bits_per_pixel(codec.compress(picture, name, rate=rate), picture) <= rate
+
+
+def test_rates_and_decibels_are_reached_by_either_layer():
+    picture = photograph(96, 128)
+    sizes, places, coder = [], [], codec.load("layered")
+    for quality in (60, 92, 95, 100):
+        data = codec.compress(picture, "layered", quality=quality)
+        rate, wanted = metrics.bits_per_pixel(data, picture), metrics.psnr(codec.decompress(data), picture)
+        place = codec.read_header(data).dial
+        assert codec.read_header(codec.compress(picture, "layered", rate=rate)).dial == place
+        places.append(codec.read_header(codec.compress(picture, "layered", psnr=wanted - 1e-6)).dial)
+        sizes.append(coder.place(quality))
+    assert places == sizes
 
 
 def test_a_quality_in_decibels_is_reached_and_not_more():
@@ -164,9 +191,11 @@ def sealed(offset: int, new: bytes):
         (lambda d: d[:10], "not a .bic file, or only its beginning"),
         (lambda d: d[:-1], "damaged or truncated"),
         (lambda d: d[:40] + bytes([d[40] ^ 1]) + d[41:], "damaged or truncated"),
-        (lambda d: d[:3] + b"\x01" + d[4:], "version 1, .* reads versions 2 and 3; compress the picture again"),
+        (lambda d: d[:3] + b"\x01" + d[4:], "version 1, .* reads versions 2 to 4; compress the picture again"),
         (sealed(8, b"\0\0\0\0"), "other weights"),
         (sealed(12, b"\x7f"), "makes no sense"),
+        (lambda d: sealed(12, b"\0")(d[:3] + b"\4" + d[4:]), "makes no sense"),
+        (lambda d: sealed(12, b"\1")(d[:3] + b"\4" + d[4:]), "other weights"),  # of a codec without a second layer
         (sealed(13, struct.pack("<H", 0)), "makes no sense"),
         (sealed(13, struct.pack("<HH", 65535, 65535)), "65535x65535"),
         (sealed(13, struct.pack("<HH", 13_000, 13_600)), "makes no sense"),
@@ -203,11 +232,18 @@ def test_no_picture_is_too_short_for_its_size(monkeypatch):
     assert codec.decompress(data).shape == (1, 512, 512)
 
 
-@given(payload=st.binary(max_size=300), dial=st.integers(0, 255), size=st.tuples(*[st.integers(0, 40)] * 2))
-def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(payload, dial, size):
-    weights = bytes.fromhex(zoo.card("tiny")["sha256"])[:4]
-    rest = struct.pack("<4sBHHB", weights, dial, *size, 4) + b"tiny" + payload
-    data = struct.pack("<3sBI", b"BIC", codec.VERSION, zlib.crc32(rest)) + rest
+@given(
+    payload=st.binary(max_size=300),
+    place=st.integers(0, codec.DETAILED),
+    gray=st.booleans(),
+    size=st.tuples(*[st.integers(0, 40)] * 2),
+)
+def test_any_payload_with_a_fitting_checksum_gives_a_picture_or_a_sentence(payload, place, gray, size):
+    fine = place > codec.DIAL
+    dial = place - codec.DIAL * fine + 128 * gray
+    rest = struct.pack("<4sBHHB", codec.load("layered").signature(place), dial, *size, 7) + b"layered" + payload
+    version = codec.DETAILED_VERSION if fine else codec.VERSION
+    data = struct.pack("<3sBI", b"BIC", version, zlib.crc32(rest)) + rest
     try:
         picture = codec.decompress(data)
     except CourseError:
@@ -298,12 +334,14 @@ def test_the_rivals_run_at_their_best_settings():
         assert data[at + 8] == (channels == 3) and data[at + 13] == 0  # ... wavelet 5 bytes on: 0 is 9/7, lossy
     assert baselines.FILE_FORMATS["webp"][1]["method"] == 6  # the slowest
     assert baselines.FILE_FORMATS["avif"][-1][0] == 0  # its curve goes as far down as AVIF does
+    assert [baselines.file_options("avif-slow", 50, n)["subsampling"] for n in (1, 3)] == ["4:0:0", "4:4:4"]
     kinds, photo = set(), images.load_uint8(datasets.bundled("coffee"))[:, :256, :256]
     for picture, quality in ((photo[:, :64, :64], 10), (photo, 90)):  # a JPEG is the smaller of its two kinds
         data, sizes = baselines.file_bytes(picture, "jpeg", quality), []
         for progressive in (False, True):
             buffer = io.BytesIO()
-            options = {"optimize": True, "subsampling": "4:2:0", "progressive": progressive}
+            colour = "4:2:0" if quality < 85 else "4:4:4"
+            options = {"optimize": True, "subsampling": colour, "progressive": progressive}
             images.to_pillow(picture).save(buffer, "JPEG", quality=quality, **options)
             sizes.append(len(buffer.getvalue()))
         assert len(data) == min(sizes) and sizes[0] != sizes[1]

@@ -5,6 +5,7 @@ from torch import nn
 from . import originals
 from .base import Ensemble, Restorer, multiply_adds
 from .binary_autoencoder import NPEG, FactorizedCodec, TransformAutoencoder
+from .detail import DetailLayer
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
 from .rescsnet import ResCSNet, ResCSNetAny
 from .srcnn import EDSR, FSRCNN, SRCNN, SkylineSRCNN
@@ -20,6 +21,7 @@ KINDS: dict[str, type[nn.Module]] = {
     "npeg": NPEG,
     "factorized": FactorizedCodec,
     "transform": TransformAutoencoder,
+    "detail": DetailLayer,
     "rescsnet": ResCSNet,
     "rescsnet-any": ResCSNetAny,
 }
@@ -28,6 +30,7 @@ __all__ = [
     "ARCNN",
     "ConvUnits",
     "DRUNet",
+    "DetailLayer",
     "EDSR",
     "FSRCNN",
     "KINDS",

@@ -226,22 +226,29 @@ def nominal_step(rate: torch.Tensor) -> torch.Tensor:
 def dct_basis() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """The block DCT of YCbCr as convolution kernels, there and back, and the sizes of its groups of frequencies.
 
-    Kernels are (384, 3, 16, 16): 256 of Y, and 64 each of Cb and Cr at half resolution. They are sorted by frequency,
-    within a group those of Y before those of Cb and Cr, and orthonormal in their own plane, so that an error of one in
-    a code is between 2.5 and 3.3 gray levels² in RGB, whichever code it is.
+    Kernels are (384, 3, 16, 16): 256 of Y, and 64 each of Cb and Cr at half resolution.
     """
-    edges = [0, 1, 2, 3, 4, 6, 8, 11, 16, 31]  # of row + column
+    return dct_kernels([([0], 16), ([1, 2], 8)], [0, 1, 2, 3, 4, 6, 8, 11, 16, 31])
+
+
+def dct_kernels(planes: list[tuple], edges: list[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """As `dct_basis`: which of Y, Cb and Cr are cut into blocks of how many samples, and where groups begin.
+
+    Smaller blocks than the first ones lie in a plane of lower resolution. Kernels are sorted by frequency, row plus
+    column, within a group by planes, and orthonormal in their own plane, so that an error of one in a code is between
+    2.5 and 3.3 gray levels² in RGB, whichever code it is.
+    """
     there = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     back = torch.linalg.inv(there.double()).T.float()  # rows: what Y, Cb, Cr give to R, G, B
-    fine = degradations.dct_patterns(16)
-    coarse = degradations.dct_patterns(8).repeat_interleave(2, -1).repeat_interleave(2, -2) / 2
     analysis, synthesis, groups = [], [], []
     for low, high in zip(edges, edges[1:], strict=False):
-        for planes, patterns in (([0], fine), ([1, 2], coarse)):
-            side = math.isqrt(len(patterns))
-            chosen = [i for i in range(len(patterns)) if low <= i // side + i % side < high]
-            chosen.sort(key=lambda i: i // side + i % side)
-            analysis += [patterns[i] * there[p].view(3, 1, 1) for i in chosen for p in planes]
-            synthesis += [patterns[i] * back[p].view(3, 1, 1) for i in chosen for p in planes]
-            groups += [len(chosen) * len(planes)] if chosen else []
+        for chosen_planes, side in planes:
+            factor = planes[0][1] // side
+            patterns = degradations.dct_patterns(side)
+            patterns = patterns.repeat_interleave(factor, -1).repeat_interleave(factor, -2) / factor
+            chosen = [i for i in range(side**2) if low <= i // side + i % side < high]
+            chosen.sort(key=lambda i: i // side + i % side)  # noqa: B023
+            analysis += [patterns[i] * there[p].view(3, 1, 1) for i in chosen for p in chosen_planes]
+            synthesis += [patterns[i] * back[p].view(3, 1, 1) for i in chosen for p in chosen_planes]
+            groups += [len(chosen) * len(chosen_planes)] if chosen else []
     return torch.stack(analysis), torch.stack(synthesis), groups

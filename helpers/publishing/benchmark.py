@@ -24,7 +24,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import baselines, codec, datasets, degradations, evaluation, images, metrics, models, recipes, sensing, zoo
+from .. import (
+    baselines,
+    codec,
+    datasets,
+    degradations,
+    evaluation,
+    images,
+    metrics,
+    models,
+    rangecoder,
+    recipes,
+    sensing,
+    zoo,
+)
 from ..service import devices
 from ..service.errors import CourseError
 from ..service.files import DATA, atomic, sha256
@@ -139,11 +152,11 @@ def fingerprint(task: str, name: str) -> str:
     """A hash of what a method's figures depend on: the files of code that it runs through, weights or settings."""
     modules, facts = {images, degradations, metrics, evaluation}, ""
     if task.startswith("codec"):
-        modules |= {codec, sensing, baselines}
+        modules |= {codec, rangecoder, sensing, baselines}
     if name in baselines.METHODS:
         modules.add(baselines)
         facts = json.dumps(baselines.find(name, task).settings)
-    if card := _card(name):
+    for card in filter(None, (_card(name), _card(f"{name}-detail"))):
         network = zoo.load(card["weights"].stem)
         kinds = {kind.__module__ for part in network.modules() for kind in type(part).__mro__}
         modules |= {sys.modules[kind] for kind in kinds if kind.startswith("helpers.")} | {models.base, devices}

@@ -27,7 +27,8 @@ def publish(run: str | os.PathLike, half: bool = False) -> Path:
     card = _in_half(cards[0]) if half else cards[0]
     about = zoo.card(card)
     tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
-    about["figures"] = {task: {} for task in tasks or [about["task"]]}
+    alone = about["task"] != "codec-detail"  # a second layer is measured with its codec
+    about["figures"] = {task: {} for task in tasks or [about["task"]] * alone}
     for task, figures in about["figures"].items():
         for name in ("bundled", *test_sets(task)):
             table, failures = evaluate(task, datasets.folder(name), [str(card)], name)
