@@ -18,6 +18,7 @@ from helpers.service.files import DATA, sha256
 SHIPPED = sorted(path.stem for path in zoo.WEIGHTS.glob("*.json"))
 RESULTS = DATA / "results"
 GOLDEN = "687f4edb18b600bf"  # of the SHA-256 of the codes in golden.bic
+GOLDEN_LAYERS = "4ddfd944e40aa039"  # and of those in golden-layers.bic, both layers
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
 every_table = pytest.mark.parametrize("path", sorted(RESULTS.glob("*-*.csv")), ids=lambda path: path.stem)
 

@@ -89,8 +89,9 @@ def headlines() -> str:
     shares = found.loc[best, "BD-rate %"], metrics.bd_rate(*pair, *comparison.RATES)
     jpeg, avif = (_number(share, "+.0f", " %") for share in shares)
     by = f"`{best}`, {jpeg} bits against JPEG, {avif} against AVIF"
-    cells = ["compress to 0.25 bits per pixel", "LIVE1", f"{scores['jpeg']:.2f}", f"{scores['avif-slow']:.2f} (AVIF)", "–"]
-    lines.append(f"| {' | '.join([*cells, f'{scores[best]:.2f}', by])} |")
+    start, known, reached = (f"{scores[name]:.2f}" for name in ("jpeg", "avif-slow", best))
+    cells = ["compress to 0.25 bits per pixel", "LIVE1", start, f"{known} (AVIF)", "–", reached, by]
+    lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """What a codec's picture lacks, as the second layer of a file: it takes the dial on from where the codec ends.
 
-To code a picture in layers is old (JPEG, Annex G); a learned context for what a lossy codec leaves is of Mentzer et
-al., "Learning Better Lossless Compression Using Lossy Compression", CVPR 2020.
+To code a picture in layers is old (JPEG has it in its Annex J); a learned context for what a lossy codec leaves is of
+Mentzer et al., "Learning Better Lossless Compression Using Lossy Compression", CVPR 2020.
 """
 
 import torch
