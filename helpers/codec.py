@@ -18,7 +18,6 @@ import zlib
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from . import images, metrics, zoo
@@ -174,7 +173,7 @@ class Codec:
         self.context = ExactContext(self.model.context)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.last = DIAL
-        if os.path.isfile(zoo.WEIGHTS / f"{self.name}-detail.json"):
+        if _has_second(about):
             self.second = SecondLayer(f"{self.name}-detail")
             self.parameters += sum(p.numel() for p in self.second.model.parameters())
             self.last, self.settings = DETAILED, (*self.settings, 93, 96, 98, 100)
@@ -200,29 +199,32 @@ class Codec:
         place: int,
         progress: bool = False,
         corners: list[Corner] | None = None,
-        lacking: torch.Tensor | None = None,
+        first: torch.Tensor | None = None,
     ) -> bytes:
         """The file of uint8 (1 or 3, H, W) at a place on the dial; with `corners`, of those tiles alone.
 
-        `lacking`: what `self.lacking` says of the picture, where that is known.
+        `first`: what `first_layer` makes of the picture, where that is known.
         """
         encoder, rate, fine = LevelEncoder(), dial_rate(place), place > DIAL
-        if fine and lacking is None:
-            lacking = self.lacking(pixels, progress)
+        if fine and first is None:
+            first = self.first_layer(pixels, progress)
         corners = corners or _corners(*pixels.shape[-2:])
         for corner in tqdm(corners[::-1], unit="tile", disable=None if progress else True):
             levels = self.levels(pixels, place, corner)
             self.context.walk(levels, self.model.exact_steps(rate), rate, encoder.put)
             if fine:
-                self.second.put(levels, _tile(lacking, corner), place, encoder)
+                lacking = _whole_blocks(_tile(pixels, corner)).to(torch.int16) - _tile(first, corner)
+                self.second.put(levels, lacking, place, encoder)
             encoder.end_tile()
         name, dial = self.name.encode(), place - DIAL * fine + 128 * (len(pixels) == 1)
         rest = _HEADER.pack(self.signature(place), dial, *pixels.shape[-2:], len(name)) + name
         rest += encoder.finish().ljust(-(-_blocks(*pixels.shape[-2:]) // BLOCKS_PER_BYTE), b"\0")
         return _START.pack(b"BIC", DETAILED_VERSION if fine else VERSION, zlib.crc32(rest)) + rest
 
-    def decode(self, payload: bytes, header: Header, progress: bool = False) -> torch.Tensor:
-        """uint8 (1 or 3, H, W) of what follows the header. Raises ValueError."""
+    def decode(
+        self, payload: bytes, header: Header, progress: bool = False, first: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """uint8 (1 or 3, H, W) of what follows the header; `first` as in `encode`. Raises ValueError."""
         height, width, rate = header.height, header.width, dial_rate(header.dial)
         levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
         decoder, steps, details = LevelDecoder(payload), self.model.exact_steps(rate), []
@@ -233,7 +235,7 @@ class Codec:
             if header.dial > DIAL:
                 details.append(self.second.get(part, header.dial, decoder))
         decoder.finish()
-        picture = self.picture(levels, header.dial, header.gray, progress)
+        picture = self.picture(levels, header.dial, header.gray, progress) if first is None else first.clone()
         for corner, detail in zip(corners, details, strict=False):
             self.second.add(_tile(picture, corner), detail, header.dial)
         return picture[:, :height, :width]
@@ -241,8 +243,7 @@ class Codec:
     @torch.no_grad()
     def levels(self, pixels: torch.Tensor, place: int, corner: Corner) -> torch.Tensor:
         """The rounded codes of one tile: int16 (codes, h, w)."""
-        x = images.to_float(_tile(pixels, corner)).expand(1, 3, -1, -1)
-        x = F.pad(x, (0, -x.shape[-1] % BLOCK, 0, -x.shape[-2] % BLOCK), mode="replicate")
+        x = images.to_float(_whole_blocks(_tile(pixels, corner))).expand(1, 3, -1, -1)
         steps = self.model.steps(torch.tensor([dial_rate(place)]))
         x, steps = (t.to(self.model.log_steps.device) for t in (x, steps))
         return self.model.encode(x, steps)[0].round().clamp(-TOP, TOP).to("cpu", torch.int16)
@@ -252,15 +253,13 @@ class Codec:
         picture = self.model.picture(levels, dial_rate(place), progress)
         return mean_of_channels(picture) if gray else picture
 
-    def lacking(self, pixels: torch.Tensor, progress: bool = False) -> torch.Tensor:
-        """What the first layer leaves of a picture, in gray levels: int16 (3, 16·h, 16·w)."""
-        (height, width), gray = pixels.shape[-2:], len(pixels) == 1
-        rows, columns = (torch.arange(side + -side % BLOCK).clamp(max=side - 1) for side in (height, width))
-        levels = torch.empty(self.context.codes, len(rows) // BLOCK, len(columns) // BLOCK, dtype=torch.int16)
+    def first_layer(self, pixels: torch.Tensor, progress: bool = False) -> torch.Tensor:
+        """The picture, in whole blocks, to which a second layer of uint8 (1 or 3, H, W) is added; of the same type."""
+        height, width = pixels.shape[-2:]
+        levels = torch.empty(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
         for top, left in _corners(height, width):
             levels[:, top : top + TILE, left : left + TILE] = self.levels(pixels, DIAL, (top, left))
-        picture = self.picture(levels, DIAL, gray, progress)
-        return (pixels[:, rows][:, :, columns].to(torch.int16) - picture).expand(3, -1, -1)
+        return self.picture(levels, DIAL, len(pixels) == 1, progress)
 
 
 class SecondLayer:
@@ -272,9 +271,9 @@ class SecondLayer:
 
     @torch.no_grad()
     def put(self, levels: torch.Tensor, lacking: torch.Tensor, place: int, encoder: LevelEncoder) -> None:
-        """Code what a tile lacks, (3, 16·h, 16·w), where its `levels`, (codes, h, w), are known."""
+        """Code what a tile lacks, (1 or 3, 16·h, 16·w), where its `levels`, (codes, h, w), are known."""
         steps, given = self.model.exact_steps(detail_rate(place)), self.model.spending(levels)
-        found = self.model.levels(lacking[None].float(), float(steps[-1]))[0]
+        found = self.model.levels(lacking.expand(1, 3, -1, -1).float(), float(steps[-1]))[0]
         self.context.walk(torch.cat([given, found.to(given)]), steps, detail_rate(place), encoder.put)
 
     def get(self, levels: torch.Tensor, place: int, decoder: LevelDecoder) -> torch.Tensor:
@@ -282,7 +281,7 @@ class SecondLayer:
         steps, given = self.model.exact_steps(detail_rate(place)), self.model.spending(levels)
         every = torch.cat([given, given.new_zeros(len(steps) - len(given), *given.shape[1:])])
         self.context.walk(every, steps, detail_rate(place), lambda _, means, scales: decoder.get(means, scales))
-        return every[len(given) :]
+        return every[len(given) :].clone()
 
     @torch.no_grad()
     def add(self, picture: torch.Tensor, found: torch.Tensor, place: int) -> None:
@@ -291,6 +290,14 @@ class SecondLayer:
         more = self.model.pixels(step * found[None].float())[0]
         more = more if len(picture) == 3 else more.mean(0, keepdim=True)
         picture.copy_((picture + more).round().clamp(0, 255))
+
+
+def _has_second(about: dict) -> bool:
+    """Whether the zoo has a second layer that was trained on the weights of this card, not on others of its name."""
+    if not os.path.isfile(zoo.WEIGHTS / f"{about['name']}-detail.json"):
+        return False
+    start = zoo.card(f"{about['name']}-detail").get("started_from", about)
+    return start["sha256"] == about["sha256"]
 
 
 def mean_of_channels(picture: torch.Tensor) -> torch.Tensor:
@@ -316,6 +323,12 @@ def detail_rate(place: int) -> float:
     return TOP_RATE * (place - DIAL) / (DETAILED - DIAL)
 
 
+def _whole_blocks(picture: torch.Tensor) -> torch.Tensor:
+    """A picture, (C, H, W), whose last row and column are repeated until its blocks are whole."""
+    rows, columns = (torch.arange(side + -side % BLOCK).clamp(max=side - 1) for side in picture.shape[-2:])
+    return picture[:, rows][:, :, columns]
+
+
 def _tile(picture: torch.Tensor, corner: Corner) -> torch.Tensor:
     """The pixels of one tile, (…, H, W)."""
     top, left = (BLOCK * side for side in corner)
@@ -337,17 +350,17 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     if not 0 < rate < math.inf:
         raise CourseError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
-    corners, lacking = _corners(*pixels.shape[-2:]), None
+    corners, first = _corners(*pixels.shape[-2:]), None
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look
 
     def size(place: int) -> float:
-        return len(codec.encode(pixels, place, corners=sample, lacking=lacking)) * len(corners) / len(sample)
+        return len(codec.encode(pixels, place, corners=sample, first=first)) * len(corners) / len(sample)
 
-    places = range(DIAL + 1)
+    low, high = 0, DIAL
     if codec.last > DIAL and size(DIAL) <= limit:
-        places, lacking = range(codec.last + 1), codec.lacking(pixels, progress)
-    for place in range(max(0, bisect.bisect_right(places, limit, key=size) - 1), -1, -1):
-        data = codec.encode(pixels, place, progress, lacking=lacking)
+        low, high, first = DIAL, codec.last, codec.first_layer(pixels, progress)
+    for place in range(max(0, bisect.bisect_right(range(high + 1), limit, low, key=size) - 1), -1, -1):
+        data = codec.encode(pixels, place, progress, first=first)
         if len(data) <= limit:
             return data
     least = 8 * len(data) / pixels[0].numel()
@@ -356,17 +369,18 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
 
 def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: bool) -> bytes:
     """A file that decodes to at least `psnr` dB, by bisection: PSNR may fall a little on the way up."""
-    files, lacking = {}, None
+    files, first = {}, None
 
     def reached(place: int) -> float:
-        data = files[place] = codec.encode(pixels, place, progress, lacking=lacking)
+        data = files[place] = codec.encode(pixels, place, progress, first=first)
         header = read_header(data)
-        return metrics.psnr(images.to_float(codec.decode(data[header.length :], header)), images.to_float(pixels))
+        decoded = codec.decode(data[header.length :], header, first=first)
+        return metrics.psnr(images.to_float(decoded), images.to_float(pixels))
 
-    places = range(DIAL)
-    if not psnr <= (most := reached(DIAL)) and codec.last > DIAL:
-        places, lacking = range(codec.last), codec.lacking(pixels, progress)
-        most = reached(codec.last)
+    low, high = 0, DIAL
+    if not psnr <= (most := reached(high)) and codec.last > DIAL:
+        low, high, first = DIAL + 1, codec.last, codec.first_layer(pixels, progress)
+        most = reached(high)
     if not psnr <= most:
         raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f}.")
-    return files[bisect.bisect_left(places, psnr, key=reached)]
+    return files[bisect.bisect_left(range(high), psnr, low, key=reached)]

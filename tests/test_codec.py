@@ -1,6 +1,7 @@
 """The .bic files: what goes in comes out, any size, and nothing damaged is taken for a picture."""
 
 import io
+import json
 import math
 import struct
 import zlib
@@ -113,6 +114,18 @@ def test_a_rate_is_kept_and_used(monkeypatch):
     picture[..., :32] = torch.rand(3, 96, 32)
     for name, rate in (("tiny", 2.0), ("layered", 1.0), ("layered", 12.0)):
         assert metrics.bits_per_pixel(codec.compress(picture, name, rate=rate), picture) <= rate
+
+
+def test_a_second_layer_belongs_to_the_weights_that_it_was_trained_on(tiny_zoo):
+    card = tiny_zoo / "layered-detail.json"
+    about = json.loads(card.read_text())
+    try:
+        for name, last in (("layered", codec.DETAILED), ("other", codec.DIAL)):
+            start = {"name": name, "sha256": zoo.card(name)["sha256"]}
+            card.write_text(json.dumps(about | {"started_from": start}))
+            assert codec.Codec("layered").last == last
+    finally:
+        card.write_text(json.dumps(about))
 
 
 def test_rates_and_decibels_are_reached_by_either_layer():

@@ -12,7 +12,7 @@
     python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
     python docs/tools/experiments.py noise         # NPEG by its noise schedule, and three other ways; 8 minutes
     python docs/tools/experiments.py perceptual    # notebook 2's SRCNN, trained for SSIM or MS-SSIM; 3 minutes
-    python docs/tools/experiments.py rivals        # options of file formats, tried on training pictures; 3 minutes
+    python docs/tools/experiments.py rivals        # options of file formats, tried on validation pictures; 10 minutes
     python docs/tools/experiments.py plug-and-play # sensed pictures, recovered with a JPEG restorer; 8 minutes
     python docs/tools/experiments.py fitted        # codecs fitted to crops, and others' files of them; 8 minutes
 
