@@ -216,6 +216,12 @@ def outputs(model, there, task: str, picture: torch.Tensor) -> list[tuple[torch.
         scale = logits.abs().max()
         decoded = torch.sigmoid(there.decoder(code.to(DEVICE))), torch.sigmoid(model.decoder(code))
         return [(there.encoder(x.to(DEVICE) - 0.5).cpu() / scale, logits / scale), decoded]
+    if isinstance(model, models.DetailLayer):
+        coefficients, rate = 10 * model.levels(255 * (x - 0.5), 10.0), torch.tensor([3.0])
+        known = torch.nn.functional.pad(coefficients, (0, 0, 0, 0, len(model.spent), 0))
+        means, pixels = model.context(known, rate)[0], model.pixels(coefficients)
+        scale, also = means.abs().max(), there.context(known.to(DEVICE), rate.to(DEVICE))[0].cpu()
+        return [(also / scale, means / scale), (there.pixels(coefficients.to(DEVICE)) / 255, pixels / 255)]
     steps = model.steps(torch.tensor([3.0]))
     levels = model.encode(x, steps)
     scale, rounded = levels.abs().max(), levels.round()
@@ -239,7 +245,7 @@ def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     recipe = recipes.find(name)
     if quick:
         changes |= {"batch": 2} | ({} if recipe.network["kind"] == "rescsnet" else {"patch": QUICK_PATCH})
-    return recipes.changed(recipe, sets=("bundled",), **changes)
+    return recipes.changed(replace(recipe, validation=None), sets=("bundled",), **changes)
 
 
 def chosen(quick: bool) -> list[str]:
@@ -392,7 +398,7 @@ def megapixel(report: Report, name: str) -> None:
     model, task, side = zoo.load(name).to(DEVICE), zoo.card(name)["task"], 96 if report.quick else 1008
     picture = images.load_uint8(datasets.bundled("chelsea")).repeat(1, 4, 3)[:, :side, :side]
     given = picture[: model.channels, : side // getattr(model, "scale", 1), : side // getattr(model, "scale", 1)]
-    if task == "codec":
+    if task.startswith("codec"):
         return  # files are made on the CPU
     work = partial(model.reconstruct, given, 0.1) if task == "cs" else partial(model.restore, given)
     seconds = []
