@@ -35,7 +35,7 @@ MAX_BYTES = 1 << 30  # of a file; no picture of images.MAX_PIXELS takes as many
 BLOCKS_PER_BYTE = 256  # a file of fewer bytes is filled up with zeros: a short one cannot ask for much memory
 DIAL = 120  # the last place on the dial of a codec in one layer; the first is 0
 DETAILED = 180  # and in two
-FINE = 90  # the quality from which a codec in two layers spreads half of its dial
+FINE = 90  # the quality up to which both have the same places
 Corner = tuple[int, int]  # top and left of a tile, in blocks
 _START, _HEADER, _FITTED_HEADER = map(struct.Struct, ("<3sBI", "<4sBHHB", "<HHB"))
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import CourseError, baselines, codec, datasets, evaluation, images, metrics, zoo
+from helpers import CourseError, baselines, codec, datasets, degradations, evaluation, images, metrics, zoo
 from helpers.entropy import TOP_RATE, ExactContext, laplace_bits
 from helpers.models.binary_autoencoder import TransformAutoencoder
 
@@ -126,6 +126,19 @@ def test_a_second_layer_belongs_to_the_weights_that_it_was_trained_on(tiny_zoo):
             assert codec.Codec("layered").last == last
     finally:
         card.write_text(json.dumps(about))
+
+
+def test_the_second_layer_takes_as_many_bits_as_its_training_counted(tiny_zoo):
+    picture, coder = photograph(128, 128), codec.load("layered")
+    layer = zoo.load(tiny_zoo / "layered-detail.json")
+    layer.codec = (coder.model,)
+    with torch.no_grad():
+        coded = layer(picture[None])  # at the middle of its dial
+    files = [coder.encode(images.to_uint8(picture), place) for place in (codec.DIAL, 150)]
+    bits = coded.bits_per_pixel.item() * 128**2
+    assert 0.98 * bits < 8 * (len(files[1]) - len(files[0])) < 1.06 * bits + 256
+    decoded = codec.decompress(files[1])
+    assert metrics.psnr(images.quantize(coded.picture[0]), decoded) > 60
 
 
 def test_rates_and_decibels_are_reached_by_either_layer():
@@ -286,6 +299,25 @@ def test_what_cannot_be_compressed_is_said(data, changes, says):
 
 
 # -------------------------------------------------------------------------------------- other codecs
+
+
+def test_full_colour_pays_in_a_jpeg_from_the_quality_that_we_take_it(course_data):
+    pictures = [images.load_uint8(path) for path in datasets.folder("DIV2K_valid_256")[::10]]
+
+    def curve(subsampling: str, qualities: tuple) -> list[tuple[float, float]]:
+        points = []
+        for quality in qualities:
+            files = [degradations.jpeg_bytes(picture, quality, subsampling) for picture in pictures]
+            pairs = list(zip(files, pictures, strict=True))
+            bits = [metrics.bits_per_pixel(data, picture) for data, picture in pairs]
+            scores = [metrics.psnr(degradations.decode(data).float(), x.float(), 255) for data, x in pairs]
+            points.append((sum(bits) / len(bits), sum(scores) / len(scores)))
+        return points
+
+    half = curve("4:2:0", (20, 40, 60, 75, 85, 90, 95, 98))
+    for quality, low, high in ((20, -0.2, 0), (75, 0.1, 0.25), (baselines.FULL_COLOUR, 0.1, 0.5), (95, 0.5, 2)):
+        ((rate, psnr),) = curve("4:4:4", (quality,))
+        assert low < psnr - metrics.at_rate(half, rate) < high
 
 
 @pytest.mark.parametrize("name", list(baselines.FILE_FORMATS))

@@ -231,7 +231,7 @@ def dct_basis() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     return dct_kernels([([0], 16), ([1, 2], 8)], [0, 1, 2, 3, 4, 6, 8, 11, 16, 31])
 
 
-def dct_kernels(planes: list[tuple], edges: list[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+def dct_kernels(planes: list[tuple[list[int], int]], edges: list[int]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """As `dct_basis`: which of Y, Cb and Cr are cut into blocks of how many samples, and where groups begin.
 
     Smaller blocks than the first ones lie in a plane of lower resolution. Kernels are sorted by frequency, row plus
@@ -246,8 +246,8 @@ def dct_kernels(planes: list[tuple], edges: list[int]) -> tuple[torch.Tensor, to
             factor = planes[0][1] // side
             patterns = degradations.dct_patterns(side)
             patterns = patterns.repeat_interleave(factor, -1).repeat_interleave(factor, -2) / factor
-            chosen = [i for i in range(side**2) if low <= i // side + i % side < high]
-            chosen.sort(key=lambda i: i // side + i % side)  # noqa: B023
+            places = sorted((i // side + i % side, i) for i in range(side**2))
+            chosen = [i for frequency, i in places if low <= frequency < high]
             analysis += [patterns[i] * there[p].view(3, 1, 1) for i in chosen for p in chosen_planes]
             synthesis += [patterns[i] * back[p].view(3, 1, 1) for i in chosen for p in chosen_planes]
             groups += [len(chosen) * len(chosen_planes)] if chosen else []

@@ -15,7 +15,7 @@ from ..service.devices import full_precision
 from .binary_autoencoder import BLOCK, Coded, TransformAutoencoder, dct_basis, dct_kernels
 
 SIDE = 8  # of a block in pixels; four of them lie in a block of the codec
-DEAD_ZONE = 0.1
+DEAD_ZONE = 0.1  # of a step: levels are rounded towards zero by so much, since small ones cost more than they give
 MOST, PART = 64, 2.0  # what the context is told of the codec's levels: their sum, up to 64, as so many gray levels each
 
 
@@ -72,7 +72,7 @@ class DetailLayer(nn.Module):
         return levels, images.quantize(codec.restorer(codec.decode(levels, steps)))
 
     def spending(self, levels: torch.Tensor) -> torch.Tensor:
-        """The sums of |levels| of each group of the codec's, up to MOST: (…, 384, h, w) → (…, 9, 2h, 2w)."""
+        """The sums of |levels| of each group of the codec's, up to MOST: (…, 384, h, w) → (…, 17, 2h, 2w)."""
         sums = [levels[..., first:end, :, :].abs().sum(-3).clamp(max=MOST) for first, end in self.spent]
         return torch.stack(sums, -3).to(levels).repeat_interleave(2, -1).repeat_interleave(2, -2)
 
@@ -86,7 +86,7 @@ class DetailLayer(nn.Module):
         return F.conv_transpose2d(coefficients, self.synthesis, stride=SIDE)
 
     def exact_steps(self, rate: float) -> torch.Tensor:
-        """The steps of all that the context model knows, (9 + 192, 1, 1), the same on all machines."""
+        """The steps of all that the context model knows, (17 + 192, 1, 1), the same on all machines."""
         steps = torch.full((self.context.groups[-1][1], 1, 1), float(fixed(step(rate), 6)), dtype=torch.float64)
         steps[: len(self.spent)] = PART
         return steps
