@@ -22,6 +22,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Give a notebook's cell a minute for its next message: nbval waits five seconds, and a busy machine pauses longer.
+
+    A gate once failed so, in a cell that passes everywhere else; a cell that hangs still ends after its own time.
+    """
+    for item in items:
+        if hasattr(item, "output_timeout"):
+            item.output_timeout = 60
+
+
 @pytest.fixture(scope="session")
 def course_data() -> Path:
     """The folder of standard image sets; a test that needs it is skipped where there is none."""
