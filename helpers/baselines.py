@@ -63,7 +63,7 @@ FILE_FORMATS = {
     "avif-slow": ("AVIF", {"speed": 3}, "quality", (0, 10, 20, 30, 40, 50, 60, 75, 85)),
     "jpegxl": ("JXL", {"effort": 9}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)),  # by pillow-jxl-plugin
 }
-FULL_COLOUR = 85  # the quality from which a JPEG has it; it pays from one bit per pixel on
+FULL_COLOUR = 85  # the quality from which a JPEG has it: there it costs no more bits than it is worth
 _BITS = struct.Struct("<HHB")
 # a pixel's 128 bits are 16 bytes: xz is to predict each from those at the same place (lp), not by the one before (lc)
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]
