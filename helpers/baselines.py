@@ -50,8 +50,9 @@ METHODS = {
 }
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
 # tried on clean pictures at 0.1 to 0.8 bits per pixel, data/experiments/rivals.csv, none saves more than 1.2 % beyond
-# these, but slower speeds of AVIF: 3 takes ten times as long as its default, 6, and 0 saves 2 % more. JPEG 2000 is
-# given the lossless wavelet, which is worse, unless it is told to be irreversible.
+# these, but slower speeds of AVIF: 3 takes ten times as long as its default, 6, and 0 saves 2 % more. By default its
+# encoder aims at a measure like SSIM; "avif-psnr" tells it to aim at PSNR, as our networks do. JPEG 2000 is given the
+# lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
     "jpeg2000": (
@@ -61,9 +62,10 @@ FILE_FORMATS = {
     "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 98)),
     "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60, 75, 85, 92)),
     "avif-slow": ("AVIF", {"speed": 3}, "quality", (0, 10, 20, 30, 40, 50, 60, 75, 85)),
+    "avif-psnr": ("AVIF", {"speed": 3, "advanced": {"tune": "psnr"}}, "quality", (0, 10, 20, 30, 40, 50, 60, 75, 85)),
     "jpegxl": ("JXL", {"effort": 9}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)),  # by pillow-jxl-plugin
 }
-FULL_COLOUR = 85  # the quality from which a JPEG has it: there it costs no more bits than it is worth
+FULL_COLOUR = 90  # the quality from which a JPEG has it: below, it costs more bits than it is worth
 _BITS = struct.Struct("<HHB")
 # a pixel's 128 bits are 16 bytes: xz is to predict each from those at the same place (lp), not by the one before (lc)
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 4, "pb": 0}]

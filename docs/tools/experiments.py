@@ -415,6 +415,7 @@ def rivals_table(_: int) -> pd.DataFrame:
             {"advanced": {"tune": "psnr"}},
             {"speed": 4},
             {"speed": 3},
+            {"speed": 3, "advanced": {"tune": "psnr"}},
             {"speed": 0},
         ),
         "jpegxl": ({}, {"effort": 7}, {"effort": 5}),
@@ -424,8 +425,8 @@ def rivals_table(_: int) -> pd.DataFrame:
         kind, _, _, settings = baselines.FILE_FORMATS[name]
         curves = {}
         for more in tried:
-            options = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
-            curves[json.dumps(more)] = [_point(pictures, kind, each) for each in options]
+            each = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
+            curves[json.dumps(more)] = [_point(pictures, kind, one) for one in each]
             bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
             rows.append({"format": name, "options": json.dumps(more), "BD-rate %": bits})
             print(rows[-1], flush=True)
