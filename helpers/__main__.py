@@ -394,7 +394,7 @@ def restore(options: argparse.Namespace) -> int:
     from . import degradations, images, zoo
     from .service import devices
 
-    if options.task == "codec" or options.task.startswith("cs"):
+    if options.task.startswith(("codec", "cs")):
         degradations.for_task(options.task)  # which says what to do instead
     scale, folder = degradations.scale_of(options.task), options.input.is_dir()
 
@@ -560,10 +560,16 @@ def _input(options: argparse.Namespace, suffix: str):
 
 
 def _keep(options: argparse.Namespace, data: bytes, picture, more: str) -> None:
-    """Write a file whole or not at all, and say its size."""
+    """Write a file whole or not at all, and say its size, and what of the picture is not in it."""
+    from . import images
+
+    lost = images.left_out(options.input)
+    lost += ["transparency, laid on white"] * (images.load_alpha(options.input) is not None)
+    lost += ["16 bits"] * (images.load_uint8(options.input, True).dtype != picture.dtype)
     with atomic(options.output) as temporary:
         temporary.write_bytes(data)
-    print(f"{options.output}: {len(data):,} bytes, {8 * len(data) / picture[0].numel():.3f} bits per pixel, {more}")
+    size = f"{len(data):,} bytes, {8 * len(data) / picture[0].numel():.3f} bits per pixel"
+    print(f"{options.output}: {size}, {more}" + f"; left out: {', '.join(lost)}" * bool(lost))
 
 
 def _read_back(options: argparse.Namespace, most: int, read: Callable, make: Callable):

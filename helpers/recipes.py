@@ -326,6 +326,8 @@ def changed(
     if ratio is not None:
         network = network | {"ratio": float(ratio)}
     fields |= {"network": network, "quality": quality and _quality(quality)}
+    if fields.get("sets"):
+        recipe = dataclasses.replace(recipe, validation=None)  # some of these pictures are kept for that
     new = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
     if epochs:
         pictures = sum(len(datasets.folder(name)) for name in new.sets)
@@ -379,6 +381,8 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
     folder = Path(folder)
     weights = training.save_weights(model, folder / f"{recipe.name}.safetensors")
     free = {*recipe.sets} <= {"bundled"}
+    offered = "MIT; trained on sets offered for research and education"
+    offered += ", and on CID22 (CC BY-SA 4.0)" * ("CID22" in recipe.sets)
     about = {
         "name": recipe.name,
         "task": recipe.task,
@@ -387,7 +391,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
         "sha256": sha256(weights),
-        "licence": "MIT" if free else "MIT; trained on sets offered for research and education",
+        "licence": "MIT" if free else offered,
         "recipe": recipe.plain(),
         "commit": commit(),
         **facts,

@@ -245,7 +245,7 @@ def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     recipe = recipes.find(name)
     if quick:
         changes |= {"batch": 2} | ({} if recipe.network["kind"] == "rescsnet" else {"patch": QUICK_PATCH})
-    return recipes.changed(replace(recipe, validation=None), sets=("bundled",), **changes)
+    return recipes.changed(recipe, sets=("bundled",), **changes)
 
 
 def chosen(quick: bool) -> list[str]:

@@ -141,6 +141,7 @@ restore in.png out.png | --task
 restore long.png out.webp --task sr-x2 | 34000x2 | 30,000
 restore line.png out.webp --task sr-x2 | out.webp | 16400x2 | 16,383 | PNG
 restore in.png out.png --task codec | `compress`
+restore in.png out.png --task codec-detail | it is part of a codec
 restore in.png out.png --task cs-10 | `sense` and `recover`
 restore in.png ./in.png --task sr-x2 | is the input itself
 restore in.png link.png --task sr-x2 | is the input itself
@@ -490,6 +491,14 @@ def test_what_is_compressed_or_sensed_comes_back(place, capsys, line, how):
     assert "24x20 pixels" in capsys.readouterr().out
     expected = codec.decompress_uint8(data) if path.suffix == ".bic" else images.to_uint8(sensing.recover(data))
     assert torch.equal(images.load_uint8("back.png"), expected)
+
+
+def test_what_a_file_leaves_out_is_told(place, capsys):
+    images.save("clear.png", torch.rand(3, 16, 16), alpha=torch.rand(1, 16, 16))
+    images.save("deep.png", torch.rand(1, 16, 16), bits=16)
+    for name, lost in (("clear", "transparency, laid on white"), ("deep", "16 bits"), ("in", "")):
+        assert run("compress", f"{name}.png", f"{name}.bic") == 0
+        assert capsys.readouterr().out.rstrip().partition("; left out: ")[2] == lost
 
 
 def test_a_rate_that_the_network_cannot_use_is_told(place, capsys):

@@ -7,7 +7,7 @@ from builders import photograph
 from PIL import Image
 from scipy import ndimage
 
-from helpers import CourseError, datasets, degradations, evaluation, images
+from helpers import CourseError, datasets, degradations, evaluation, images, metrics
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -200,3 +200,11 @@ def test_coarse_jpeg_is_noticed_and_none_or_a_fine_one_is_not(path):
 def test_small_and_flat_pictures_do_not_tell(shape):
     assert degradations.jpeg_steps(torch.full(shape, 0.5)) == {}
     assert not degradations.without_jpeg_grid(torch.full(shape, 0.5))
+
+
+def test_the_bundled_grass_was_a_jpeg_of_quality_90():
+    """As data/README.md says."""
+    grass = images.load_uint8(datasets.bundled("grass"))
+    back = [degradations.decode(degradations.jpeg_bytes(grass, quality)).float() for quality in (89, 90, 91)]
+    below, there, above = (metrics.psnr(picture, grass.float(), 255) for picture in back)
+    assert max(below, above) < 46 and there > 51

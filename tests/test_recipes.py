@@ -138,6 +138,7 @@ def test_a_set_of_its_own_may_be_chosen_on(tmp_path):
     assert len(batches.pairs) == 44 and "set/003.png" not in batches.sources and "set/020.png" in batches.sources
     assert sorted(y.shape[-2] for _, y in validation) == [48, 60, 60]
     assert one.plain()["validation"] == str(other) and "validation" not in recipe().plain()
+    assert recipes.changed(one, sets=("bundled",)).validation is None  # which need not be there
 
 
 CHANGES = [{}, {"enlarge": True}, {"rescale": (0.8, 0.6)}, {"quality": (10, 40)}]

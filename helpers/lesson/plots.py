@@ -19,6 +19,9 @@ from .. import images, metrics
 
 # Okabe & Ito (2008): told apart by colour-blind readers, too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# a codec has the same colour in all figures
+CODECS = dict(zip(("integer-ae", "avif-slow", "jpeg2000", "webp", "avif", "binary-ae", "jpeg"), COLOURS, strict=True))
+CODECS |= {"avif-psnr": "#A50F15", "jpeg+jpeg-blind": "0.5", "jpegxl": "#8C564B", "fitted": "#6A3D9A"}
 plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10)
 plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", alpha=0.3)
@@ -105,15 +108,20 @@ def curves(
     alt: str,
     levels: Mapping[str, float] | None = None,
     logarithmic: str = "",
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Lines y over x by name, and dashed horizontal `levels` to compare with. `logarithmic`: "x", "y" or "xy"."""
+    """Lines y over x by name, and dashed horizontal `levels` to compare with.
+
+    `logarithmic`: "x", "y" or "xy"; `limits`: the ends of the axes, as "xlim" and "ylim".
+    """
     figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for name, (x, y) in series.items():
-        axis.plot(x, y, marker="o" if len(x) < 30 else None, markersize=4, label=name)
+        look = {"marker": "o" if len(x) < 30 else None, "markersize": 4, "color": CODECS.get(name)}
+        axis.plot(x, y, label=name, **look)
     for (name, level), colour in zip((levels or {}).items(), reversed(COLOURS), strict=False):
         axis.axhline(level, linestyle="--", color=colour, label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
-    axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
+    axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))
     axis.legend(edgecolor="none", framealpha=0.9)  # its words are legible over a line
     show(figure, alt)
 

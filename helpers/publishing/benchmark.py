@@ -44,6 +44,7 @@ from ..service.files import DATA, atomic, sha256
 
 RESULTS = DATA / "results"
 COSTS, COSTS_PICTURE, COSTS_TASKS = "costs.csv", "flower", ("sr-x3", "jpeg-q10", "cs-10", "codec")
+TWO_LAYERS = f"{codec.DEFAULT} at 96"  # of the table of costs: the quality, where files have a second layer
 EXTRA = ("Kodak24",)  # colour sets that are measured where they are; no shipped table is of them
 SCORES = ("psnr", "ssim", "ssim_uniform", "psnr_b", "ms_ssim")  # what another processor may round otherwise
 
@@ -103,14 +104,15 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
     """
     pixels = images.load_uint8(picture)
     rows = []
-    for name in evaluation.methods_here(task):
+    for name in evaluation.methods_here(task) + [TWO_LAYERS] * (task == "codec"):
         work = action(task, name, pixels)
         work()
         seconds = statistics.median(evaluation.timed(work)[1] for _ in range(repeats)) * 1e6 / pixels[0].numel()
-        card = _card(name)
+        network = name.partition(" at ")[0]
+        card = _card(network)
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
-        row |= {"parameters": card["parameters"] if card else 0}
+        row |= {"parameters": sum(found["parameters"] for found in (card, _card(f"{network}-detail")) if found)}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
             rows.append(row | {"peak MiB": fresh.submit(peak, task, name, picture).result()})
@@ -118,11 +120,15 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
 
 
 def action(task: str, name: str, picture: torch.Tensor) -> Callable:
-    """One method on one uint8 picture, ready to run, without measuring its quality; of a codec, a middle setting."""
+    """One method on one uint8 picture, ready to run, without measuring its quality.
+
+    Of a codec, the name may end in "at" a quality; otherwise it is a middle setting.
+    """
+    name, _, quality = name.partition(" at ")
     model = evaluation.load_method(name, task)
     if not task.startswith("codec"):
         return evaluation.trial(task, images.luma_uint8(picture), model)[0]  # one plane for all
-    setting = model.settings[len(model.settings) // 2]
+    setting = float(quality) if quality else model.settings[len(model.settings) // 2]
     return lambda: model.decode(model.encode(picture, setting))
 
 
