@@ -360,43 +360,6 @@ LOADERS["checkpoint"] = Loader(
 )
 
 
-def _npeg() -> Case:
-    torch.manual_seed(0)
-    model, case = models.NPEG(), {}
-    for name in ("encoder", "decoder"):
-        layers = [m for m in getattr(model, name) if isinstance(m, torch.nn.Conv2d)]
-        parts = [t.detach() for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]
-        array = np.empty(len(parts), dtype=object)
-        array[:] = [part.numpy() for part in parts]
-        case[f"{name}.npy"] = saved(np.savez, w=array)
-    return case
-
-
-def _with_pickle(pickled: bytes) -> Case:
-    return _npeg() | {"encoder.npy": spoil.zipped({"w.npy": npy("|O", "(1,)")[:-64] + pickled})}
-
-
-def _load_npeg(folder: Path) -> None:
-    model = originals.load_npeg(folder / "encoder.npy", folder / "decoder.npy")
-    assert not model.training and all(p.dtype == torch.float32 for p in model.parameters())
-
-
-DOUBLING = b"\x80\x02]q\0" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"."  # 2^60 lists
-LOADERS["npeg"] = Loader(
-    "NPEG's weights, pickled .npy",
-    lambda: [_npeg()],
-    _load_npeg,
-    (on("encoder.npy"), on("decoder.npy", spoil.in_zip()), lambda case, rng, other: _with_pickle(program(rng)),
-     on("encoder.npy", spoil.in_zip(lambda data, rng, other: spoil.damage(data[:700], rng, other) + data[700:]))),
-    lambda: {
-        "code": _with_pickle(pickle.dumps([Trap()])),
-        "lists of lists, 2^60 in all": _with_pickle(DOUBLING),
-        "a gigabyte of zeros": _npeg() | {"encoder.npy": spoil.zipped({"w.npy": bytes(1 << 30)}, zipfile.ZIP_DEFLATED)},
-    },
-    cases=5000,
-)  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------ a training's last.pt
 
 PLAN = training.Plan(2, 1e-3, every=2)

@@ -1,12 +1,8 @@
 """The originals' own weights are read, and nothing in a file of theirs is ever run."""
 
-import io
 import os
-import pickle
 import zipfile
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from builders import randomized
@@ -60,47 +56,3 @@ def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
         path.unlink()
     with pytest.raises(CourseError, match=rf"^{path}: no checkpoint[^\n]+\.$"):
         originals.load_checkpoint(models.SkylineSRCNN(), path)
-
-
-def npeg_files(folder: Path, model: models.NPEG, protocol: int = 4, order: str = "C") -> list[Path]:
-    """The two files as np.savez writes a list of kernels and biases, by a new NumPy or an old one."""
-    paths = [folder / "encoder.npy", folder / "decoder.npy"]
-    for chain, path in zip((model.encoder, model.decoder), paths, strict=True):
-        layers = [m for m in chain if isinstance(m, torch.nn.Conv2d)]
-        parts = [t.detach() for layer in layers for t in (layer.weight.permute(2, 3, 1, 0), layer.bias)]
-        array, file = np.empty(len(parts), dtype=object), io.BytesIO()
-        array[:] = [np.array(part.numpy(), order=order) for part in parts]
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("w.npy", file.getvalue() + pickle.dumps(array, protocol))
-        assert np.load(path, allow_pickle=True)["w"][1].shape == parts[1].shape
-    return paths
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_npeg_takes_the_weights_of_the_original(tmp_path, protocol):
-    """Row by row; column by column they are refused."""
-    model = randomized(models.NPEG())
-    found = originals.load_npeg(*npeg_files(tmp_path, model, protocol))
-    assert not found.training
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), found.parameters(), strict=True))
-    with pytest.raises(CourseError, match="NPEG's archive"):
-        originals.load_npeg(*npeg_files(tmp_path, model, protocol, order="F"))
-
-
-@pytest.mark.parametrize("content", ["code", "noise", "empty", "swapped", "no w", "bomb", "none"])
-def test_files_that_are_not_npeg_s_are_refused_and_nothing_in_them_runs(tmp_path, content):
-    encoder, decoder = npeg_files(tmp_path, models.NPEG())
-    arrays = {"code": {"w": np.array([Trap(tmp_path / "evil")], object)}, "no w": {"v": np.zeros(3)}}
-    arrays["bomb"] = {"w": np.zeros(5 << 20, np.uint8)}
-    if content in arrays:
-        np.savez_compressed(encoder.with_suffix(".npz"), **arrays[content])
-        encoder.with_suffix(".npz").rename(encoder)
-    elif content == "swapped":
-        encoder, decoder = decoder, encoder
-    else:
-        encoder.write_bytes({"noise": b"\x93NUMPY\1\0junk"}.get(content, b""))
-    encoder = tmp_path / "none.npy" if content == "none" else encoder
-    with pytest.raises(CourseError, match=rf"^{encoder}: NPEG's archive[^\n]+\.$"):
-        originals.load_npeg(encoder, decoder)
-    assert not (tmp_path / "evil").exists()
