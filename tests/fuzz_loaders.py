@@ -17,15 +17,13 @@ from pathlib import Path
 
 import fuzz_mutations as spoil
 import numpy as np
-import pandas as pd
 import safetensors.torch
 import torch
 from builders import fresh, photograph, png_chunk, png_header
 from PIL import Image
 
-from helpers import CourseError, codec, datasets, images, models, recipes, sensing, training, zoo
+from helpers import CourseError, codec, datasets, images, models, sensing, training, zoo
 from helpers.models import originals
-from helpers.publishing import benchmark
 
 Case = dict[str, bytes]  # the files of a folder, by name
 Way = Callable[[Case, random.Random, Case], Case]  # a good case and another one → a case that may be bad
@@ -502,39 +500,4 @@ LOADERS["measurements"] = Loader(
     },
     named=False,
     prepare=_tiny_zoo,
-)
-
-
-# ------------------------------------------------------------------------------------------ tables of results
-
-
-def _tables() -> list[Case]:
-    row = {"task": "sr-x2", "dataset": "bundled", "image": "a.png", "method": "bicubic", "psnr": 30.5, "ssim": 0.9}
-    table = pd.DataFrame([row, row | {"image": "b.png"}, row | {"method": "edsr-x2"}]).to_csv(index=False)
-    note = {"fingerprint": "0", "date": "2026-01-01", "commit": "0", "machine": "m"}
-    note["fingerprint"] = benchmark.fingerprint("sr-x2", "bicubic")
-    said = json.dumps({"sr-x2/bundled/bicubic": note, "sr-x2/bundled/edsr-x2": note})
-    return [{"sr-x2-bundled.csv": table.encode(), "provenance.json": said.encode()}]
-
-
-def _load_tables(folder: Path) -> None:
-    recipes.commit = lambda: ""  # else it asks git, which is a process
-    assert isinstance(benchmark._is_current(folder, "sr-x2", "bundled", "bicubic"), bool)
-    rows = pd.DataFrame([{"task": "sr-x2", "dataset": "bundled", "image": "a.png", "method": "bicubic", "psnr": 31.0}])
-    benchmark._keep(folder, "sr-x2", "bundled", "bicubic", rows, ["a.png", "b.png"])
-    assert benchmark._is_current(folder, "sr-x2", "bundled", "bicubic")
-
-
-LOADERS["tables"] = Loader(
-    "result tables and their provenance",
-    _tables,
-    _load_tables,
-    (on("sr-x2-bundled.csv"), on("provenance.json", spoil.twist), on("provenance.json")),
-    lambda: {
-        "a table without methods": _tables()[0] | {"sr-x2-bundled.csv": b"task,image\nsr-x2,a.png\n"},
-        "a table of nothing": _tables()[0] | {"sr-x2-bundled.csv": b""},
-        "a provenance that is a list": _tables()[0] | {"provenance.json": b"[]"},
-        "a provenance cut short": _tables()[0] | {"provenance.json": b'{"sr-x2/bundled/bicubic": {"fing'},
-    },
-    cases=2000,
 )
