@@ -20,6 +20,13 @@ def test_the_tables_are_generated_from_the_measured_results():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_what_the_table_calls_ours_is_ours():
+    from helpers import zoo
+
+    found = re.findall(r"\| `([\w-]+)`,[^|]+\|$", README.partition("<!-- results: begin -->")[2], re.MULTILINE)
+    assert len(found) > 5 and set(found) <= {*zoo.available().index}
+
+
 def row(task, method, dataset, psnr, psnr_b=None, parameters=8_129, image="a.png"):
     given = {"task": task, "method": method, "dataset": dataset, "image": image, "psnr": psnr, "ssim": psnr / 100}
     return given | {"psnr_b": psnr_b, "parameters": parameters}

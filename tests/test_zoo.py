@@ -140,6 +140,7 @@ def test_shipped_weights_are_what_their_card_says(name):
     assert all(p.isfinite().all() for p in model.parameters())
     assert all(about[key] for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data"))
     assert about["figures"] or about["task"] == "codec-detail"  # which its codec's figures include
+    assert ("CID22" in about["licence"]) == ("CID22" in about["recipe"]["sets"])  # which wants to be named
     if start := about.get("started_from"):
         assert start["name"] == about["recipe"]["start_from"]
         assert start["sha256"] == sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")

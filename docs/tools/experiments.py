@@ -425,8 +425,8 @@ def rivals_table(_: int) -> pd.DataFrame:
         kind, _, _, settings = baselines.FILE_FORMATS[name]
         curves = {}
         for more in tried:
-            each = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
-            curves[json.dumps(more)] = [_point(pictures, kind, one) for one in each]
+            used = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
+            curves[json.dumps(more)] = [_point(pictures, kind, each) for each in used]
             bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
             rows.append({"format": name, "options": json.dumps(more), "BD-rate %": bits})
             print(rows[-1], flush=True)

@@ -84,7 +84,7 @@ def headlines() -> str:
     rows = pd.read_csv(RESULTS / "codec-LIVE1.csv")
     found = comparison.curves(rows).loc[("codec", "LIVE1")]
     scores = found["psnr at 0.25"]
-    best = found["BD-rate %"].idxmin()
+    best = found["BD-rate %"].reindex(zoo.for_task("codec")).idxmin()
     pair = (comparison.curve(rows[rows["method"] == name]) for name in (best, "avif-psnr"))
     shares = found.loc[best, "BD-rate %"], metrics.bd_rate(*pair, *comparison.RATES)
     jpeg, avif = (_number(share, "+.0f", " %") for share in shares)
