@@ -10,7 +10,6 @@ __version__ = "0.1.0"
 
 _MODULES = (  # each imports only what stands before it; three are packages of their own
     "service",
-    "metadata",
     "images",
     "degradations",
     "wavelets",

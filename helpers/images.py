@@ -3,9 +3,7 @@
 An image is a float32 tensor of shape (C, H, W) with values in [0, 1]; C is 1 (gray, luma) or 3 (RGB).
 """
 
-import io
 import os
-import struct
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -14,23 +12,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .metadata import exif_without_pixels, without_metadata
 from .service.errors import CourseError
 from .service.files import atomic, reason, refusal, unwritten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_SIDE = 30_000  # pixels; wider pictures are refused before any memory is taken
 MAX_PIXELS = 178_000_000  # just below where Pillow itself refuses
-STRIP = 1 << 16  # pixels that are converted at a time: what is made of them on the way stays in the cache
 PROGRAMS = ("EPS", "WMF")  # Pillow has other programs run them: Ghostscript, Windows
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95}}  # Pillow's own 75 undoes restoring
-ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-# Its values as quarter turns to the left, then a mirror (0 or 1), from the upright picture to the stored one.
-TURNS = {2: (0, 1), 3: (2, 0), 4: (2, 1), 5: (3, 1), 6: (1, 0), 7: (1, 1), 8: (3, 0)}
+# What EXIF data say of a picture: description, camera, program, time, artist, copyright; how it was taken (but not its
+# size, and no maker's notes), and where.
+EXIF_TAGS, EXIF_PARTS = (270, 271, 272, 305, 306, 315, 33_432), {0x8769: (37_500, 0xA002, 0xA003, 0xA005), 0x8825: ()}
 WHOLE = (torch.uint8, torch.uint16)
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 
@@ -83,10 +79,24 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
         profile, dpi = picture.info.get("icc_profile"), picture.info.get("dpi", ())
         found = {"icc_profile": isinstance(profile, bytes) and picture.mode != "CMYK" and profile}
         if not strip:
-            found |= {"dpi": all(0 < number < 1 << 16 for number in dpi) and dpi, "exif": exif_without_pixels(picture)}
+            found |= {"dpi": all(0 < number < 1 << 16 for number in dpi) and dpi, "exif": _exif(picture)}
         return {name: value for name, value in found.items() if value}
 
     return _read(path, find)
+
+
+def _exif(picture: Image.Image) -> bytes:
+    """The EXIF data of a picture but those of the stored pixels; empty where there are none, or damaged ones."""
+    kept = Image.Exif()
+    try:
+        found = picture.getexif()
+        kept.update({tag: found[tag] for tag in EXIF_TAGS if tag in found})
+        for part, left_out in EXIF_PARTS.items():
+            inside = {tag: value for tag, value in found.get_ifd(part).items() if tag not in left_out}
+            kept.update({part: inside} if inside else {})
+        return kept.tobytes() if len(kept) else b""
+    except Exception:  # whatever damaged EXIF data make Pillow raise: they never cost the pixels
+        return b""
 
 
 def left_out(path: str | os.PathLike) -> list[str]:
@@ -94,7 +104,7 @@ def left_out(path: str | os.PathLike) -> list[str]:
 
     def find(picture: Image.Image) -> list[str]:
         frames = getattr(picture, "n_frames", 1)
-        deep = ";16" in _stored(picture) and picture.mode not in DEEP
+        deep = picture.mode not in DEEP and any(";16" in str(tile[3]) for tile in picture.tile)
         return [f"{frames - 1} more pictures"] * (frames > 1) + ["colours beyond 8 bits"] * deep
 
     return _read(path, find)
@@ -187,24 +197,18 @@ def listing(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
 
 
 def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], Any]) -> Any:
-    """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file.
-
-    If that fails, metadata may be why: they are left out then, and it is tried again.
-    """
+    """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file."""
     name = "the picture" if hasattr(path, "read") else Path(path)
     try:
         # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
         with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
-            try:
-                return _opened(file, name, function)
-            except Exception:
-                file.seek(0)
-                with suppress(struct.error):
-                    for bare in without_metadata(file.read()):
-                        with suppress(Exception):
-                            return _opened(io.BytesIO(bare), name, function)
-                raise
+            with Image.open(file) as picture:
+                check_size(name, *picture.size)
+                if picture.format in PROGRAMS or picture.mode == "F" or _misread(getattr(picture, "tag_v2", {})):
+                    kinds = "programs that draw, floats, signed pixels, 12 bits, and 16 in planes or with 0 as white"
+                    raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
+                return function(picture)
     except CourseError:
         raise
     except (MemoryError, Image.DecompressionBombError):
@@ -217,88 +221,46 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
     raise CourseError(f"{name}: {fault}.")
 
 
-def _opened(file: BinaryIO, name: Path | str, function: Callable[[Image.Image], Any]) -> Any:
-    with Image.open(file) as picture:
-        check_size(name, *picture.size)
-        if picture.format in PROGRAMS or picture.mode == "F" or _mixed_up(getattr(picture, "tag_v2", {})):
-            kinds = "programs that draw, floats, signed pixels, and 16 bits in separate planes"
-            raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
-        return function(picture)
-
-
-def _mixed_up(tags: dict) -> bool:
-    """Whether a TIFF has pixels whose bytes Pillow would mix up: signed ones, or 16 bits in separate planes."""
+def _misread(tags: dict) -> bool:
+    """Whether Pillow takes a TIFF for what it is not: signed pixels, 12 bits, 16 in separate planes or with 0 white."""
     bits = max(tags.get(258, (1,)))
-    return (tags.get(284) == 2 and bits > 8) or (2 in tags.get(339, (1,)) and bits < 32)
-
-
-def _stored(picture: Image.Image) -> str:
-    """Pillow's word for a picture's samples, as RGB;16B, which load() forgets."""
-    stored = (picture.tile[0][3] if picture.tile else "") or ""
-    return stored if isinstance(stored, str) else str(*stored[:1])
+    odd = bits == 12 or tags.get(284) == 2 or tags.get(262) == 0
+    return (bits > 8 and odd) or (2 in tags.get(339, (1,)) and bits < 32)
 
 
 def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
     """uint8 (H, W, 1), uint8 (H, W, 3) or uint16 (H, W, 1) of a Pillow picture, upright, on white where transparent.
 
-    Strip by strip: on the way Pillow makes several pictures of four bytes a pixel, which of a strip stay in the cache.
     With `alpha`, its alpha alone, uint8 (H, W, 1).
     """
-    stored = _stored(picture)
     picture.load()
-    deep, rows = picture.mode in DEEP, max(1, STRIP // picture.width)
-    channels = "A" if alpha else _channels(picture, stored)
-    turns, mirrored = 0, 0
     with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
-        turns, mirrored = TURNS.get(picture.getexif().get(ORIENTATION), (0, 0))
-    shape = (picture.width, picture.height) if turns % 2 else (picture.height, picture.width)
-    result = np.empty((*shape, len(channels)), np.uint16 if deep and not alpha else np.uint8)
-    as_stored = np.rot90(result, turns)[:, :: -1 if mirrored else 1]  # a view: what is written is turned on the way
-    if deep:
-        as_stored[..., 0] = _deep(picture, stored, alpha)
-        return result
-    if "transparency" in picture.info and stored in ("L;2", "L;4"):  # Pillow scales the pixels, but not this
-        picture.info["transparency"] *= 255 // (2 ** int(stored[-1]) - 1)
-    elif "transparency" in picture.info and stored == "RGB;16B":  # of which Pillow keeps the upper bytes
-        picture.info["transparency"] = tuple(value >> 8 for value in picture.info["transparency"])
-    for top in range(0, picture.height, rows):
-        box = (0, top, picture.width, min(top + rows, picture.height))
-        as_stored[top : top + rows] = _shown(picture.crop(box), channels)
-    return result
+        ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode in DEEP:
+        return _deep(picture, alpha)
+    channels = _channels(picture)
+    if alpha:
+        return np.array(picture.convert("RGBA").getchannel("A"))[..., None]
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return np.atleast_3d(np.array(picture.convert(channels)))
 
 
-def _channels(picture: Image.Image, stored: str) -> str:
+def _channels(picture: Image.Image) -> str:
     """The mode, L or RGB, that holds what a picture shows."""
     if picture.mode in ("P", "PA"):
-        if picture.palette is None:
-            raise ValueError("no palette")
         palette = np.array(picture.getpalette()).reshape(-1, 3)
         return "L" if (palette == palette[:, :1]).all() else "RGB"
-    return "L" if picture.mode in ("1", "L", "LA", *DEEP) or stored == "LA;16B" else "RGB"  # Pillow makes RGBA of that
+    return "L" if picture.mode in ("1", "L", "LA") else "RGB"
 
 
-def _shown(strip: Image.Image, channels: str) -> np.ndarray:
-    """uint8 (h, w, 1 or 3) of a part of a picture, on white where it is transparent; of channels "A", its alpha."""
-    if channels == "A":
-        return np.array(strip.convert("RGBA").getchannel("A"))[..., None]
-    if strip.has_transparency_data:
-        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA"))
-    return np.atleast_3d(strip.convert(channels))
-
-
-def _deep(picture: Image.Image, stored: str, alpha: bool) -> np.ndarray:
-    """uint16 (H, W) of 16-bit gray, black at 0 and white at 65535; or its alpha, 0 or 255."""
-    array = np.array(picture)
+def _deep(picture: Image.Image, alpha: bool) -> np.ndarray:
+    """uint16 (H, W, 1) of 16-bit gray, white where it is transparent; or its alpha, 0 or 255."""
+    array = np.array(picture)[..., None]
     if array.min() < 0 or array.max() > 65535:
         raise ValueError("32-bit values beyond 16 bits")
-    array = array.astype(np.uint16)
     clear = array == picture.info.get("transparency", -1)
-    if alpha:
-        return np.where(clear, 0, 255)
-    array[clear] = 65535
-    if stored == "I;12":  # as they are in a TIFF
-        array = np.round(np.arange(4096) * (65535 / 4095)).astype(np.uint16)[array]
-    return 65535 - array if getattr(picture, "tag_v2", {}).get(262) == 0 else array  # there, 0 is white
+    return np.where(clear, 0, 255).astype(np.uint8) if alpha else np.where(clear, 65535, array).astype(np.uint16)
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
