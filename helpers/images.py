@@ -243,7 +243,8 @@ def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
         return np.array(picture.convert("RGBA").getchannel("A"))[..., None]
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    return np.atleast_3d(np.array(picture.convert(channels)))
+    picture = picture if picture.mode == channels else picture.convert(channels)  # which copies in any case
+    return np.atleast_3d(np.array(picture))
 
 
 def _channels(picture: Image.Image) -> str:
