@@ -22,11 +22,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """Give a notebook's cell a minute for its next message: nbval waits five seconds, and a busy machine pauses longer.
+LONG = (*(f"0{number}_" for number in range(1, 7)), "test_gpu.py", "test_twice", "test_editions", "test_site")
 
-    A gate once failed so, in a cell that passes everywhere else; a cell that hangs still ends after its own time.
+
+def pytest_collection_modifyitems(items):
+    """Longest files first, so that no process waits for another at the end; a minute for a notebook's next message.
+
+    nbval waits five seconds, and a busy machine pauses longer; a cell that hangs still ends after its own time.
     """
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))
     for item in items:
         if hasattr(item, "output_timeout"):
             item.output_timeout = 60

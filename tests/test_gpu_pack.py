@@ -68,7 +68,7 @@ def test_a_training_from_the_pack_has_the_card_and_the_weights_of_one_here(sets,
     assert cards[0] == cards[1]  # the SHA-256 of the weights, too
 
 
-@pytest.mark.parametrize("wrong", [["nonsense"], ["edsr-x4"], ["edsr-x4", "--sets", "Large", "--megabytes", "0.001"]])
+@pytest.mark.parametrize("wrong", [["nonsense"], ["edsr-x3"], ["edsr-x3", "--sets", "Large", "--megabytes", "0.001"]])
 def test_what_cannot_be_packed_is_one_sentence_and_no_file(sets, tmp_path, monkeypatch, capsys, wrong):
     with pytest.raises(SystemExit, match="2"):
         pack(monkeypatch, *wrong, "--out", tmp_path / "pack.tar.gz")

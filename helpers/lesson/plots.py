@@ -114,7 +114,8 @@ def curves(
 
     `logarithmic`: "x", "y" or "xy"; `limits`: the ends of the axes, as "xlim" and "ylim".
     """
-    figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    few = len(series) + len(levels or {}) < 4
+    figure, axis = plt.subplots(figsize=(7 if few else 8.4, 3.4), layout="constrained")
     for name, (x, y) in series.items():
         look = {"marker": "o" if len(x) < 30 else None, "markersize": 4, "color": CODECS.get(name)}
         axis.plot(x, y, label=name, **look)
@@ -122,7 +123,8 @@ def curves(
         axis.axhline(level, linestyle="--", color=colour, label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))
-    axis.legend(edgecolor="none", framealpha=0.9)  # its words are legible over a line
+    beside = {} if few else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # many words would cover a line
+    axis.legend(edgecolor="none", framealpha=0.9, **beside)
     show(figure, alt)
 
 
