@@ -3,35 +3,14 @@
 import ctypes
 from importlib import import_module
 
-from .service.errors import CourseError
+from .service.errors import CourseError as CourseError
 
-__all__ = ["CourseError"]
 __version__ = "0.1.0"
 
 _MODULES = (  # each imports only what stands before it; three are packages of their own
-    "service",
-    "images",
-    "degradations",
-    "wavelets",
-    "metrics",
-    "losses",
-    "rangecoder",
-    "entropy",
-    "models",
-    "zoo",
-    "datasets",
-    "training",
-    "recipes",
-    "codec",
-    "sensing",
-    "baselines",
-    "own",
-    "evaluation",
-    "comparison",
-    "detective",
-    "lesson",
-    "publishing",
-)
+    "service images degradations wavelets metrics losses rangecoder entropy models zoo datasets training recipes codec "
+    "sensing baselines own evaluation comparison detective lesson publishing"
+).split()
 
 
 def __getattr__(name: str):

@@ -64,7 +64,12 @@ def parser() -> argparse.ArgumentParser:
 
 def command(*options: tuple | list[tuple]) -> Callable:
     """Enter the function below into the table of commands. Of the options in a list, only one may be given."""
-    return lambda run: COMMANDS.setdefault(run.__name__, (run, options))[0]
+
+    def enter(run: Callable) -> Callable:
+        COMMANDS[run.__name__] = run, options
+        return run
+
+    return enter
 
 
 def option(*names: str, **about) -> tuple:
@@ -197,8 +202,8 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
     runs = []
     for name in dict.fromkeys(options.recipes):
         recipe = recipes.changed(recipes.find(name), **changes)
-        for name in recipe.sets:
-            datasets.folder(name)
+        for each in recipe.sets:
+            datasets.folder(each)
         source = options.start or recipe.start_from
         out = (options.out or Path("runs")) / recipe.name
         runs.append((recipe, out, zoo.weights(source) if source else (None, None)))
@@ -247,9 +252,7 @@ def publish(options: argparse.Namespace) -> None:
 @command(
     option("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, cs-10, …, codec"),
     option("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')"),
-    option(
-        "--methods", type=several, help="names, cards, file.py:function, …, with commas; by default all of the task"
-    ),
+    option("--methods", type=several, help="names, cards, file.py:function, … (by default all of the task)"),
     option("--results", type=several, metavar="DIR,…", help="folders of pictures that other programs restored"),
     option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
     option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),
@@ -269,9 +272,7 @@ def evaluate(options: argparse.Namespace) -> int:
     methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
     folders = {Path(folder).name: Path(folder) for folder in options.results or ()}
     if len(folders) < len(options.results or ()) or not folders.keys().isdisjoint(methods):
-        raise CourseError(
-            "two methods would have one name; rename a folder of results: a method is called as its folder."
-        )
+        raise CourseError("two methods would have one name, that of their folder; rename a folder of results.")
     methods = dict.fromkeys(methods) | folders
     how |= {"device": device, "unrounded": options.unrounded}
     table, failures = evaluation.evaluate(options.task, files, methods, **how)
@@ -321,17 +322,13 @@ def numbers(text: str) -> tuple[Decimal, ...]:
     except InvalidOperation:
         found = (Decimal("nan"),)
     if not all(map(math.isfinite, found)):
-        raise argparse.ArgumentTypeError(
-            f"{text[:30]!r} where numbers separated by commas are wanted, such as 28.43,26.0"
-        )
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} where numbers with commas are wanted, such as 28.43,26.0")
     return found
 
 
 @command(
     option("task", metavar="TASK", help="sr-x2, sr-x3, sr-x4, jpeg-q10, jpeg-color-q10, …"),
-    option(
-        "--set", required=True, type=several, dest="sets", help="the set, or several with commas; a folder, 'bundled'"
-    ),
+    option("--set", required=True, type=several, dest="sets", help="sets or folders, with commas; 'bundled'"),
     option("--psnr", required=True, type=numbers, help="all digits printed for bicubic, or the JPEG, on each of them"),
     option("--ssim", type=numbers, help="the SSIM beside it"),
     option("--also", type=numbers, metavar="PSNR", help="a method's figure on the first set: what would it be here?"),
@@ -377,7 +374,7 @@ def benchmark(options: argparse.Namespace) -> None:
     *FILES,
     option("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)"),
     option("--tile", type=whole(16), help="side of the tiles in output pixels, 16 or more (512 or 1024)"),
-    option("--half", action="store_true", help="half precision: faster, single pixels off by up to 7 gray levels"),
+    option("--half", action="store_true", help="half precision: faster, single pixels off by up to 9 gray levels"),
     option("--ensemble", action="store_true", help="the mean over eight orientations: better, eight times as long"),
     option("--quality", type=whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)"),
     option("--bits", type=int, choices=(8, 16), default=8, help="of the output (8); 16: a .tif, or a gray .png"),
@@ -410,7 +407,7 @@ def restore(options: argparse.Namespace) -> int:
         check(*pairs[0])
     options.model = options.model or next(iter(zoo.for_task(options.task)), None)
     same = less = failed = 0
-    name = options.model and options.model + "+" * options.ensemble
+    name = options.model and options.model.removesuffix("+") + "+" * (options.ensemble or options.model.endswith("+"))
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
@@ -485,9 +482,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
         option("--psnr", type=float, metavar="P", help="the decibels that it must have when it is read, such as 32"),
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
     ],
-    option(
-        "--minutes", type=float, metavar="M", help="how long --model fitted is trained (3; for large pictures more)"
-    ),
+    option("--minutes", type=float, metavar="M", help="of training for --model fitted (3; for large pictures more)"),
     option("--model", help="a codec by its name, or its card; or fitted: trained on this picture, up to a megapixel"),
     QUIET,
 )

@@ -169,8 +169,8 @@ def header_bytes(data: bytes) -> int:
     if data[:2] != b"\xff\xd8":
         return 0
     first = data.index(b"\xff\xda")  # where the first scan begins; a progressive file has further tables and scans
-    later = (match.end() for match in re.finditer(rb"\xff[\xc4\xda]", data[first + 2 :]))
-    return first + sum(2 + int.from_bytes(data[first + 2 + end :][:2], "big") for end in later)
+    later = (first + match.end() for match in re.finditer(rb"\xff[\xc4\xda]", data[first:]))
+    return first + sum(2 + int.from_bytes(data[end : end + 2], "big") for end in later)
 
 
 class PackedBits:

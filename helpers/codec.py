@@ -17,6 +17,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -63,7 +64,7 @@ def compress(
 ) -> bytes:
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
-    `rate`: the bits per pixel that the file may take, header included; the highest quality within it is looked for.
+    `rate`: bits per pixel that the file may take, header included; about the highest quality within it is looked for.
     `psnr`: the decibels that the decoded picture must have; a small file that has them is looked for. With neither,
     `quality` from 0 to 100 tells the place on the dial. The model "fitted" is trained on the picture for so many
     `minutes`, by default as many as `fitted.default_minutes` says. Raises CourseError.
@@ -180,10 +181,7 @@ class Codec:
 
     def place(self, quality: float) -> int:
         """The place on the dial of a quality from 0 to 100."""
-        if self.last == DIAL or quality <= FINE:
-            return round(DIAL * quality / 100)
-        first = DIAL * FINE / 100
-        return round(first + (self.last - first) * (quality - FINE) / (100 - FINE))
+        return round(float(np.interp(quality, [0, FINE, 100], [0, DIAL * FINE / 100, self.last])))
 
     def signature(self, place: int) -> bytes:
         """The bytes in a header by which a decoder knows its weights; none where it has no such place."""
@@ -310,7 +308,14 @@ def names() -> list[str]:
     return [name for name in zoo.for_task("codec") if zoo.card(name)["network"].get("kind") == "transform"]
 
 
-load = functools.lru_cache(maxsize=4)(Codec)
+def load(name: str) -> Codec:
+    """A codec by the name of its model, or the path of its card; kept until its weights change. Raises CourseError."""
+    return _load(name, zoo.card(name)["sha256"] if name.endswith(".json") else "")
+
+
+@functools.lru_cache(maxsize=4)
+def _load(name: str, _: str) -> Codec:
+    return Codec(name)
 
 
 def dial_rate(place: int) -> float:
@@ -346,7 +351,7 @@ def _corners(height: int, width: int) -> list[Corner]:
 
 
 def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool) -> bytes:
-    """The file of the highest quality that takes at most `rate` bits per pixel. Raises CourseError."""
+    """The file of about the highest quality that takes at most `rate` bits per pixel. Raises CourseError."""
     if not 0 < rate < math.inf:
         raise CourseError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
@@ -359,6 +364,7 @@ def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool
     low, high = 0, DIAL
     if codec.last > DIAL and size(DIAL) <= limit:
         low, high, first = DIAL, codec.last, codec.first_layer(pixels, progress)
+    # from the last place whose sample fits, down to one that fits whole
     for place in range(max(0, bisect.bisect_right(range(high + 1), limit, low, key=size) - 1), -1, -1):
         data = codec.encode(pixels, place, progress, first=first)
         if len(data) <= limit:

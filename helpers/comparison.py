@@ -15,14 +15,8 @@ from .service.errors import CourseError
 from .service.files import atomic
 
 KEYS = ["task", "dataset", "image", "method"]  # of a row, in the columns of a table
-SCORES = {
-    "psnr": 2,
-    "psnr_unrounded": 2,
-    "ssim": 4,
-    "ssim_uniform": 4,
-    "measured": 4,
-    "psnr_b": 2,
-}  # digits in summaries
+# digits in summaries
+SCORES = {"psnr": 2, "psnr_unrounded": 2, "ssim": 4, "ssim_uniform": 4, "measured": 4, "psnr_b": 2}
 SHOWN_RATES = (0.15, 0.25, 0.5)  # bits per pixel
 RATES = (0.15, 0.6)  # bits per pixel: the span over which codecs are compared
 
@@ -178,6 +172,7 @@ def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> li
     scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
     points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean().sort_values("rate")
     rises = points["score"] > points["score"].cummax().shift(fill_value=-np.inf)
+    rises &= np.isfinite(points["score"])  # a lossless file has no place on a curve
     return list(points[rises].itertuples(index=False, name=None))
 
 

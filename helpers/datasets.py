@@ -5,7 +5,6 @@
 
 import copy
 import difflib
-import itertools
 import math
 import os
 from collections import namedtuple
@@ -111,7 +110,7 @@ class SidePairs(torch.utils.data.Dataset):
 
 
 def sliding_patches(image: torch.Tensor, size: int, stride: int) -> torch.Tensor:
-    """All `size`×`size` windows of (C, H, W) at steps of `stride`, row by row: a view-backed (N, C, size, size)."""
+    """All `size`×`size` windows of (C, H, W) at steps of `stride`, row by row: (N, C, size, size)."""
     if min(image.shape[-2:]) < size:
         raise CourseError(f"a picture of {image.shape[-1]}x{image.shape[-2]} holds no patch of {size}.")
     windows = image.unfold(1, size, stride).unfold(2, size, stride)  # (C, rows, columns, size, size)
@@ -127,60 +126,17 @@ def side_wanted(size: int, scale: int = 1, rescale: Sequence[float] = ()) -> int
 Crop = namedtuple("Crop", "picture top left side turns mirrored gray")
 
 
-class Pictures:
-    """Pictures (C, H, W) end to end in one uint8 tensor, on any device: all crops of a batch are cut at once."""
-
-    def __init__(self, pictures: Sequence[torch.Tensor]):
-        self.pixels = torch.cat([picture.flatten() for picture in pictures])
-        self.shapes = [picture.shape for picture in pictures]
-        self.offsets = [0, *itertools.accumulate(picture.numel() for picture in pictures)]
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.pixels[slice(*self.offsets[index : index + 2])].view(self.shapes[index])
-
-    def to(self, device: torch.device) -> "Pictures":
-        """The same pictures on a device."""
-        moved = copy.copy(self)
-        moved.pixels = self.pixels.to(device)
-        return moved
-
-    def cut(self, crops: Sequence[Crop], scale: int) -> torch.Tensor:
-        """Crops of one side, (N, C, scale·side, scale·side), from places `scale` times as far from the corner."""
-        strides = torch.tensor([self._strides(crop, scale) for crop in crops])  # (N, 4)
-        offset, channel, row, column = send(strides, self.pixels.device).T.reshape(4, -1, 1, 1, 1)
-        side = torch.arange(scale * crops[0].side, device=self.pixels.device)
-        colours = torch.arange(self.shapes[0][0], device=self.pixels.device)
-        index = offset + colours.view(-1, 1, 1) * channel + side.view(-1, 1) * row + side * column  # (N, C, side, side)
-        return self.pixels.index_select(0, index.flatten()).view(index.shape)  # several times faster than pixels[index]
-
-    def _strides(self, crop: Crop, scale: int) -> tuple[int, int, int, int]:
-        """Where a crop begins in `pixels`, and how far it is from there to the next channel, row and column.
-
-        To turn or mirror it is to begin in another corner, with exchanged or negative strides.
-        """
-        _, height, width = self.shapes[crop.picture]
-        offset = self.offsets[crop.picture] + scale * (crop.top * width + crop.left)
-        row, column, last = width, 1, scale * crop.side - 1
-        for _ in range(crop.turns):
-            offset, row, column = offset + last * column, -column, row
-        if crop.mirrored:
-            offset, column = offset + last * column, -column
-        return offset, height * width, row, column
-
-
 class Patches:
     """Random aligned patches of pictures held in memory as uint8; calling it with a step number gives a batch.
+
+    Each patch is turned and mirrored into one of its eight orientations.
 
     The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
 
     targets: clean uint8 pictures (C, H, W). inputs: their degraded versions, smaller by `scale`, same order; or
-    None, and then `degrade(batch, rng)` makes the inputs of the uint8 batch (N, C, size, size), on the CPU, and may
-    draw numbers.
+    None, and then `degrade(batch, rng)` makes the inputs of the uint8 batch (N, C, scale·size, scale·size), on the
+    CPU, and may draw numbers.
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
-    augment: each patch is turned and mirrored into one of its eight orientations.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
     sources: what the pictures are called, in their order; of those that are drawn from, the attribute has them.
     """
@@ -193,7 +149,6 @@ class Patches:
         size: int = 32,
         batch: int = 16,
         scale: int = 1,
-        augment: bool = True,
         rescale: Sequence[float] = (),
         gray: float = 0.0,
         seed: int = 0,
@@ -208,21 +163,21 @@ class Patches:
         self.sources, self.dropped = [sources[index] for index in kept if sources], len(pairs) - len(kept)
         if not kept:
             raise CourseError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
-        self.targets = Pictures([pairs[index][1] for index in kept])
-        self.inputs = self.targets if inputs is None else Pictures([pairs[index][0] for index in kept])
-        self.batch, self.augment, self.seed = batch, augment, seed
+        self.targets = [pairs[index][1] for index in kept]
+        self.inputs = self.targets if inputs is None else [pairs[index][0] for index in kept]
+        self.batch, self.seed = batch, seed
         self.rescale, self.gray, self.degrade = tuple(rescale), gray, degrade
 
     @property
     def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The pictures that are drawn from, (input, target) each; views."""
-        return [(self.inputs[index], self.targets[index]) for index in range(len(self.targets))]
+        return list(zip(self.inputs, self.targets, strict=True))
 
     def to(self, device: torch.device) -> "Patches":
         """The same batches, to rounding, made on a device of pictures kept there; `degrade` stays on the CPU."""
         moved = copy.copy(self)
-        moved.targets = self.targets.to(device)
-        moved.inputs = moved.targets if self.inputs is self.targets else self.inputs.to(device)
+        moved.targets = [picture.to(device) for picture in self.targets]
+        moved.inputs = moved.targets if self.inputs is self.targets else [x.to(device) for x in self.inputs]
         return moved
 
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -242,25 +197,24 @@ class Patches:
             picture, side = int(rng.integers(len(self.inputs))), self.side
             if self.rescale and rng.random() < 0.5:  # cut a larger patch, to be reduced
                 side = round(side / rng.choice(self.rescale))
-            top, left = (int(rng.integers(length - side + 1)) for length in self.inputs.shapes[picture][-2:])
-            turns, mirrored = (int(rng.integers(4)), bool(rng.integers(2))) if self.augment else (0, False)
+            top, left = (int(rng.integers(length - side + 1)) for length in self.inputs[picture].shape[-2:])
+            turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
             gray = bool(self.gray and rng.random() < self.gray)
             crops.append(Crop(picture, top, left, side, turns, mirrored, gray))
         return rng, crops
 
-    def _cut(self, pictures: Pictures, crops: Sequence[Crop], scale: int) -> torch.Tensor:
-        """uint8 (N, C, side, side): crops of one kind are cut, reduced and made gray together."""
-        done, kinds = {}, [(crop.side, crop.gray) for crop in crops]
-        for kind in set(kinds):
-            some = [number for number, its in enumerate(kinds) if its == kind]
-            pixels = pictures.cut([crops[number] for number in some], scale)
-            if kind[0] > self.side:
+    def _cut(self, pictures: Sequence[torch.Tensor], crops: Sequence[Crop], scale: int) -> torch.Tensor:
+        """The crops, uint8 (N, C, scale·size, scale·size), from places `scale` times as far from the corner."""
+        patches = []
+        for crop in crops:
+            top, left, side = (scale * number for number in (crop.top, crop.left, crop.side))
+            patch = torch.rot90(pictures[crop.picture][:, top : top + side, left : left + side], crop.turns, (1, 2))
+            patch = patch.flip(2) if crop.mirrored else patch
+            if crop.side > self.side:
                 size = (scale * self.side, scale * self.side)
-                pixels = images.to_uint8(degradations.resize(images.to_float(pixels), size))
-            if kind[1]:
-                pixels = images.luma_uint8(pixels).expand(-1, 3, -1, -1)
-            done |= zip(some, pixels, strict=True)
-        return torch.stack([done[number] for number in range(len(crops))])
+                patch = images.to_uint8(degradations.resize(images.to_float(patch), size))
+            patches.append(images.luma_uint8(patch).expand(3, -1, -1) if crop.gray else patch)
+        return torch.stack(patches)
 
 
 class Share:

@@ -148,7 +148,7 @@ def jpeg_steps(image: torch.Tensor) -> dict[tuple[int, int], int]:
     y = images.rgb_to_ycbcr(image, studio=False)[:1] if len(image) == 3 else image
     if min(y.shape[-2:]) < 16:
         return {}
-    kernels = torch.stack([dct_patterns(8)[8 * row + column] for row, column in _FREQUENCIES])[:, None]
+    kernels = dct_patterns(8)[[8 * row + column for row, column in _FREQUENCIES]][:, None]
     everywhere = F.conv2d(255 * y[None] - 128, kernels)[0]  # (frequency, H - 7, W - 7): blocks that begin at any pixel
     zeros = (everywhere[4:].abs() < 1).float().mean(0)
     corners = [(top, left) for top in range(8) for left in range(8)]
@@ -200,7 +200,7 @@ def zonal_rows(side: int, count: int) -> torch.Tensor:
     return dct_patterns(side)[torch.argsort(vertical**2 + horizontal**2, stable=True)[:count]]
 
 
-def measurement_counts(height: int, width: int, ratio: float, block: int, device=None) -> torch.Tensor:
+def measurement_counts(height: int, width: int, ratio: float, block: int = SENSED_BLOCK, device=None) -> torch.Tensor:
     """How many numbers are measured of each block, int64 (rows, columns): round(ratio · block²).
 
     Of a block that hangs over the picture's edge as much less as it holds fewer pixels, rounded down.
@@ -241,7 +241,7 @@ def block_adjoint(measurements: torch.Tensor, rows: torch.Tensor) -> torch.Tenso
 
 
 class RandomJPEG:
-    """JPEG as it is met with, from a uint8 batch (N, 3, H, W) to its decoded files; R = G = B is coded as gray.
+    """JPEG as it is met with, from a uint8 batch (N, C, H, W) to its decoded files; R = G = B is coded as gray.
 
     quality: the range (both ends included), low qualities more often; or one number. shifted: how many patches have
     their 8×8 grid elsewhere than in the corner; twice: how many were a JPEG of another quality and grid before;
@@ -273,12 +273,12 @@ class RandomJPEG:
 
 
 def _shifted_jpeg(pixels: torch.Tensor, quality: int, subsampling: str, grid: tuple[int, int]) -> torch.Tensor:
-    """uint8 (3, H, W) through JPEG whose blocks begin `grid` pixels above and left of the picture."""
+    """uint8 (C, H, W) through JPEG whose blocks begin `grid` pixels above and left of the picture."""
     top, left = (int(g) for g in grid)
     gray = bool((pixels == pixels[:1]).all())
     padded = np.pad(pixels[:1] if gray else pixels, ((0, 0), (top, 0), (left, 0)), mode="edge")
     decoded = decode(jpeg_bytes(torch.from_numpy(padded), quality, subsampling, optimize=False))
-    return decoded[:, top:, left:].expand(3, -1, -1)
+    return decoded[:, top:, left:].expand(len(pixels), -1, -1)
 
 
 def decode(data: bytes) -> torch.Tensor:

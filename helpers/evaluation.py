@@ -184,9 +184,7 @@ def score(task: str, picture: torch.Tensor, model: Method) -> tuple[dict, list[t
     if task.startswith("cs-"):
         row["ssim_uniform"] = metrics.ssim(*pair, peak=255, window="uniform")
         about = *clean.shape[-2:], degradations.ratio_of(task)
-        counts = (
-            model.geometry(*about)[1] if model else degradations.measurement_counts(*about, degradations.SENSED_BLOCK)
-        )
+        counts = model.geometry(*about)[1] if model else degradations.measurement_counts(*about)
         row["measured"] = counts.sum().item() / clean.numel()
     return row, [given, restored, clean]
 
@@ -226,7 +224,7 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
 
 def score_codec(picture: torch.Tensor, setting: float, coder: Coder) -> tuple[dict, list]:
     """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
-    _check_size(picture, 177, "a codec")  # what MS-SSIM wants
+    _check_size(picture, 176, "a codec")  # what MS-SSIM wants
 
     def there_and_back() -> tuple[bytes, torch.Tensor]:
         data = coder.encode(picture, setting)
@@ -300,8 +298,7 @@ def _coder(name: str) -> Coder:
         sense, size = partial(sensing.sense, bits=SENSED_BITS), parameters(sensing.load(sensing.DEFAULT))
         return Coder(SENSED_RATIOS, sense, lambda data: images.to_uint8(sensing.recover(data)), size)
     if zoo.card(name)["network"].get("kind") == "npeg":
-        packed = baselines.PackedBits(name)
-        return Coder(packed.settings, packed.encode, packed.decode, packed.parameters)
+        return baselines.PackedBits(name)
     compress, decode = partial(codec.compress, model=name), partial(codec.decompress_uint8, model=name)
     learned = codec.load(name)
     return Coder(learned.settings, lambda x, quality: compress(x, quality=quality), decode, learned.parameters)

@@ -28,6 +28,7 @@ LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95
 # size, and no maker's notes), and where.
 EXIF_TAGS, EXIF_PARTS = (270, 271, 272, 305, 306, 315, 33_432), {0x8769: (37_500, 0xA002, 0xA003, 0xA005), 0x8825: ()}
 WHOLE = (torch.uint8, torch.uint16)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, and of sizes below our own limit
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 
 
@@ -201,14 +202,13 @@ def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], 
     name = "the picture" if hasattr(path, "read") else Path(path)
     try:
         # Open files, since Pillow maps what it opens by path into memory, and so scrambles turned TIFFs (11.3 to 13.0)
-        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of metadata and of sizes below our own limit
-            with Image.open(file) as picture:
-                check_size(name, *picture.size)
-                if picture.format in PROGRAMS or picture.mode == "F" or _misread(getattr(picture, "tag_v2", {})):
-                    kinds = "programs that draw, floats, signed pixels, 12 bits, and 16 in planes or with 0 as white"
-                    raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
-                return function(picture)
+        opened = nullcontext(path) if hasattr(path, "read") else open(path, "rb")
+        with opened as file, Image.open(file) as picture:
+            check_size(name, *picture.size)
+            if picture.format in PROGRAMS or picture.mode == "F" or _misread(getattr(picture, "tag_v2", {})):
+                kinds = "programs that draw, floats, signed pixels, 12 bits, and 16 in planes or with 0 as white"
+                raise CourseError(f"{name}: {kinds} are not read; convert it to PNG.")
+            return function(picture)
     except CourseError:
         raise
     except (MemoryError, Image.DecompressionBombError):
@@ -342,21 +342,21 @@ def shave(image: torch.Tensor, border: int) -> torch.Tensor:
 # ITU-R BT.601 in "studio range": Y in [16, 235], Cb and Cr in [16, 240], as MATLAB's rgb2ycbcr; and in full range, as
 # JPEG files have it (JFIF 1.02). Rows are Y, Cb, Cr.
 _STUDIO = torch.tensor([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
-_FULL = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-_INVERSE = {True: torch.linalg.inv(_STUDIO.double()).float(), False: torch.linalg.inv(_FULL.double()).float()}
+FULL = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+INVERSE = {True: torch.linalg.inv(_STUDIO.double()).float(), False: torch.linalg.inv(FULL.double()).float()}
 _OFFSET = {True: torch.tensor([16.0, 128.0, 128.0]) / 255, False: torch.tensor([0.0, 128.0, 128.0]) / 255}
 
 
 def rgb_to_ycbcr(image: torch.Tensor, studio: bool = True) -> torch.Tensor:
     """(…, 3, H, W) RGB in [0, 1] to BT.601 YCbCr, divided by 255, in studio range or (JPEG's) full range."""
-    matrix = (_STUDIO if studio else _FULL).to(image, non_blocking=True)  # a GPU is not waited for
+    matrix = (_STUDIO if studio else FULL).to(image, non_blocking=True)  # a GPU is not waited for
     return torch.einsum("ij,...jhw->...ihw", matrix, image) + _OFFSET[studio].to(image, non_blocking=True).view(3, 1, 1)
 
 
 def ycbcr_to_rgb(image: torch.Tensor, studio: bool = True, offset: bool = True) -> torch.Tensor:
     """The inverse of `rgb_to_ycbcr`; not clipped. Without `offset`, of a difference between two pictures."""
     centred = image - _OFFSET[studio].to(image, non_blocking=True).view(3, 1, 1) if offset else image
-    return torch.einsum("ij,...jhw->...ihw", _INVERSE[studio].to(image, non_blocking=True), centred)
+    return torch.einsum("ij,...jhw->...ihw", INVERSE[studio].to(image, non_blocking=True), centred)
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:

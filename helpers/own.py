@@ -6,8 +6,9 @@ codec is a pair, encode(picture, setting) → bytes and decode(bytes) → pictur
 sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
 """
 
-import importlib.util
+import importlib
 import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,8 @@ def find(place: str, name: str) -> Any:
     """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
     try:
         if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-            spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
-        else:
-            module = importlib.import_module(place)
-        return getattr(module, name)
+            return runpy.run_path(place)[name]
+        return getattr(importlib.import_module(place), name)
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
@@ -125,17 +123,13 @@ class Folder:
 def method(what: Any, task: str) -> Any:
     """What `evaluation` measures, of a function, a pair, a folder's path or a network. Raises CourseError."""
     kind = task.split("-")[0]
-    ready = {"cs": "reconstruct", "codec": "settings"}.get(kind, "restore")
-    if hasattr(what, ready):
+    if hasattr(what, {"cs": "reconstruct", "codec": "settings"}.get(kind, "restore")):
         return what
-    if kind in ("cs", "codec"):
-        wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}[kind]
-        if isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
-            return Sensor(*what) if kind == "cs" else what
-    elif callable(what):
+    wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}.get(kind, "a function")
+    if kind not in ("cs", "codec") and callable(what):
         return Function(what, degradations.scale_of(task))
-    else:
-        wanted = "a function"
+    if kind in ("cs", "codec") and isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
+        return Sensor(*what) if kind == "cs" else what
     if isinstance(what, (str, Path)) and kind != "codec":
         return Folder(Path(what), task)
     raise CourseError(f"{task} wants {wanted}, not {type(what).__name__}.")

@@ -37,8 +37,6 @@ class Tables:
         """`rows`: for each table the frequencies of its symbols 0, 1, …: integers from 1 that sum to 2¹⁶."""
         self.frequency = np.concatenate(rows).astype(np.int32)
         self.first = np.cumsum([0, *map(len, rows[:-1])])  # where each table begins in the list
-        if self.frequency.min() < 1 or (np.add.reduceat(self.frequency, self.first) != TOTAL).any():
-            raise ValueError(f"the frequencies of a table are 1 or more each, and sum to {TOTAL}.")
         key = np.cumsum(self.frequency) - self.frequency  # 2¹⁶ · table + c(symbol), since each table sums to 2¹⁶
         self.key = key.astype(np.int32)
 
@@ -149,6 +147,7 @@ class Decoder:
 
     def _open(self, data: bytes) -> None:
         self.data, self.at = data, 0  # in bits
+        # a 32-bit word from each byte on, the first one highest: any 20 bits lie in one
         self.windows = np.ndarray(len(data) + 4 * LANES, ">u4", data + bytes(4 * LANES + 3), strides=(1,))
 
     def _read(self, counts: np.ndarray) -> np.ndarray:
@@ -229,8 +228,9 @@ class LaplaceTables:
         """Of each level the table and the likeliest value; means in 1/64 of a step, scales as in SCALES: integers."""
         scale = np.clip(scales, SCALES[0], SCALES[-1]) - SCALES[0]
         coarse = COARSE[scale]
-        mean = (means + (1 << coarse >> 1) >> coarse) + (MEAN // 2 >> coarse)  # from the lower end of a level
-        return self.first[scale] + (mean & (MEAN - 1 >> coarse)), (mean << coarse >> 6).clip(-TOP, TOP)
+        # rounded to a multiple of 2^coarse, in those; counted from the lower end of a level
+        mean = ((means + ((1 << coarse) >> 1)) >> coarse) + ((MEAN // 2) >> coarse)
+        return self.first[scale] + (mean & ((MEAN - 1) >> coarse)), ((mean << coarse) >> 6).clip(-TOP, TOP)
 
     def symbols(self, levels: np.ndarray, tables: np.ndarray, modes: np.ndarray) -> np.ndarray:
         """The symbols of levels, whose likeliest values are `modes`."""

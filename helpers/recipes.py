@@ -207,7 +207,10 @@ def run(
 def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: Recipe) -> None:
     """Load the weights whose names and shapes fit; a codec takes a restorer's for the restorer that is part of it."""
     if hasattr(model, "begin_with"):
-        return model.begin_with(start)
+        try:
+            return model.begin_with(start)
+        except RuntimeError:
+            raise CourseError(f"{recipe.name} begins with the weights of a transform codec; name others.") from None
     own = model.state_dict()
     start = {key if key in own else f"restorer.{key}": value for key, value in start.items()}
     fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}

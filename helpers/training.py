@@ -96,7 +96,7 @@ def train(
     start = run.begin(resume, overwrite)
     shown = progress and not run.rank
     bar = tqdm(initial=start, total=plan.steps, unit="step", disable=None if shown else True)  # None: on a terminal
-    with run.stoppable(), bar:
+    with run.closing(), run.stoppable(), bar:
         for step, x, y in run.batches(batch, start):
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
@@ -259,7 +259,7 @@ class Run:
             old = [path for kind in kinds for path in self.out.glob(f".{kind}.*.part")]  # that a killed run left
             if overwrite and not resume:  # last.pt, which says that there is a run, goes last
                 shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
-                old += [*self.out.glob("step-*.safetensors"), self.out / "best.safetensors", self.out / "last.pt"]
+                old += [*self.out.glob("*.json"), *self.out.glob("*.safetensors"), self.out / "last.pt"]
             for path in old:
                 path.unlink(missing_ok=True)
         return self.resume() if resume else 0
@@ -290,13 +290,20 @@ class Run:
             raise CourseError(f"{path}: not a checkpoint of this model, or damaged; name another --out.") from None
 
     def finish(self) -> list[dict]:
-        """Put the averaged weights into the model and close what is open."""
+        """Put the averaged weights into the model."""
         self.model.load_state_dict(self.average.module.state_dict())
         self.model.eval()
-        if self._writer:
-            with writing(self.out / "tensorboard"):
-                self._writer.close()
         return self.log
+
+    @contextmanager
+    def closing(self):
+        """In the end, also a bad one, TensorBoard's file is closed."""
+        try:
+            yield
+        finally:
+            if self._writer:
+                with writing(self.out / "tensorboard"):
+                    self._writer.close()
 
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
         """TensorBoard's curves, and of four validation pictures input, output and target side by side."""

@@ -31,8 +31,7 @@ def available() -> pd.DataFrame:
     import pandas as pd  # half a second, which whoever restores one picture need not wait for
 
     rows = [card(path.stem) for path in sorted(WEIGHTS.glob("*.json"))]
-    columns = ["task", "parameters", "bytes", "origin"]
-    return pd.DataFrame(rows, columns=["name", *columns]).set_index("name")
+    return pd.DataFrame(rows, columns=["name", "task", "parameters", "bytes", "origin"]).set_index("name")
 
 
 def card(name: str | os.PathLike) -> dict:
@@ -101,8 +100,7 @@ def load_for(name: str | None, task: str) -> models.Restorer:
 
     A name with a "+" behind it is that network's Ensemble of eight orientations.
     """
-    if name is None:
-        name = next(iter(for_task(task)), None)
+    name = name or next(iter(for_task(task)), None)
     if name is None:
         raise CourseError(f"there is no network for {task} yet.")
     name, plus = str(name).removesuffix("+"), str(name).endswith("+")

@@ -407,7 +407,7 @@ def _tiny_zoo(folder: Path) -> None:
     made = {"tiny": ("codec", {"kind": "transform", "hidden": 4}), "rescsnet-any": ("cs", any_ratio)}
     made["tiny-detail"] = ("codec", {"kind": "detail", "hidden": 4})
     zoo.WEIGHTS = fresh(folder, made | {"tiny-x2": ("sr-x2", SMALL)}, random)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
 
 
 def _bics() -> list[Case]:

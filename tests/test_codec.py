@@ -36,9 +36,9 @@ def tiny_zoo(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def weights(tiny_zoo, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tiny_zoo)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
     yield
-    codec.load.cache_clear()
+    codec._load.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def model(tiny_zoo) -> TransformAutoencoder:
 def data(tiny_zoo) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "WEIGHTS", tiny_zoo)
-        codec.load.cache_clear()
+        codec._load.cache_clear()
         return codec.compress(photograph(40, 50), "tiny")
 
 

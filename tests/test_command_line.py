@@ -50,7 +50,7 @@ def home(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "WEIGHTS", place / "weights")
         files = {"bic": codec.compress(photograph(20, 24)), "npz": sensing.sense(photograph(20, 24), 0.1)}
-        codec.load.cache_clear()
+        codec._load.cache_clear()
     for kind in ("png", "jpg"):
         buffer = io.BytesIO()
         images.to_pillow(photograph(64, 64)).save(buffer, Image.registered_extensions()[f".{kind}"])
@@ -75,7 +75,7 @@ def settle(place: Path, patch: pytest.MonkeyPatch) -> Path:
     patch.setattr(zoo, "WEIGHTS", place / "weights")
     patch.setenv("COURSE_DATA", str(place / "sets"))
     patch.chdir(place)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
     return place
 
 
@@ -83,7 +83,7 @@ def settle(place: Path, patch: pytest.MonkeyPatch) -> Path:
 def place(home, tmp_path, monkeypatch):
     """A copy of it to work in."""
     yield settle(Path(shutil.copytree(home, tmp_path / "place", symlinks=True)), monkeypatch)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def shared(home):
     """The folder itself, for commands that must not change it."""
     with pytest.MonkeyPatch.context() as patch:
         yield settle(home, patch)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
 
 
 def run(*arguments) -> int:

@@ -258,7 +258,7 @@ def test_a_number_stands_for_all_that_is_rounded_to_it(tmp_path, capsys, monkeyp
         ("detect sr-x2 --set Set99 --psnr 30", "the set 'Set99' is not there"),
         ("detect sr-x2 --set set --psnr 30,31", "--set, --psnr and --ssim go together"),
         ("detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9", "--set, --psnr and --ssim go together"),
-        ("detect sr-x2 --set set --psnr many", "'many' where numbers separated by commas"),
+        ("detect sr-x2 --set set --psnr many", "'many' where numbers with commas"),
         ("detect sr-x2 --set set --psnr nan", "'nan' where numbers"),
         ("detect sr-x2 --set set", "--psnr"),
         ("detect sr-x2 --set tiny --psnr 30", "too few"),

@@ -227,11 +227,11 @@ def codecs(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", fresh(tmp_path / "zoo", made))
     monkeypatch.setattr(codec.Codec, "settings", (10, 40))
     monkeypatch.setitem(baselines.FILE_FORMATS, "jpeg", (*baselines.FILE_FORMATS["jpeg"][:-1], (10, 50, 90)))
-    codec.load.cache_clear()
+    codec._load.cache_clear()
     folder = pictures(tmp_path / "set", count=1, height=180, width=190)
     images.save(folder / "gray.png", photograph(180, 180, 1))
     yield images.listing(folder)
-    codec.load.cache_clear()
+    codec._load.cache_clear()
 
 
 def test_rows_of_codecs_are_of_files_that_decode_to_what_is_measured(codecs, tmp_path):

@@ -83,14 +83,16 @@ def small(seed: int, steps: int) -> recipes.Recipe:
     )
 
 
+def scores(found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """PSNR, SSIM and DW-SSIM of two uint8 pictures, (1, H, W)."""
+    pair = [images.to_float(t)[None] for t in (found, truth)]
+    return {"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair), "dw_ssim": wavelets.dw_ssim(*pair).item()}
+
+
 @torch.inference_mode()
 def measure(model, name: str, ratio: float) -> dict[str, float]:
     """Mean PSNR, SSIM and DW-SSIM over the luma of a set's pictures, in 8 bits."""
-    rows = []
-    for y in datasets.load_all(datasets.folder(name)):
-        pair = [images.to_float(t) for t in (model.reconstruct(y, ratio), y)]
-        row = {"psnr": metrics.psnr(*pair), "ssim": metrics.ssim(*pair)}
-        rows.append(row | {"dw_ssim": wavelets.dw_ssim(*(t[None] for t in pair)).item()})
+    rows = [scores(model.reconstruct(y, ratio), y) for y in datasets.load_all(datasets.folder(name))]
     return pd.DataFrame(rows).mean().to_dict()
 
 
@@ -231,13 +233,7 @@ def demos_table(_: int) -> pd.DataFrame:
         ours = network.reconstruct(truth, asked)
         zonal = degradations.keep_low_frequencies(truth, asked)
         for method, picture in (("original", theirs), ("rescsnet-any", ours), ("dct-zonal", zonal)):
-            pair = [images.to_float(t)[None] for t in (picture, truth)]
-            scores = {
-                "psnr": metrics.psnr(*pair),
-                "ssim": metrics.ssim(*pair),
-                "dw_ssim": wavelets.dw_ssim(*pair).item(),
-            }
-            rows.append(row | {"method": method} | scores)
+            rows.append(row | {"method": method} | scores(picture, truth))
     return pd.DataFrame(rows).round(5)
 
 

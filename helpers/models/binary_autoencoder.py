@@ -238,8 +238,7 @@ def dct_kernels(planes: list[tuple[list[int], int]], edges: list[int]) -> tuple[
     column, within a group by planes, and orthonormal in their own plane, so that an error of one in a code is between
     2.5 and 3.3 gray levels² in RGB, whichever code it is.
     """
-    there = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    back = torch.linalg.inv(there.double()).T.float()  # rows: what Y, Cb, Cr give to R, G, B
+    there, back = images.FULL, images.INVERSE[False].T  # rows of `back`: what Y, Cb, Cr give to R, G, B
     analysis, synthesis, groups = [], [], []
     for low, high in zip(edges, edges[1:], strict=False):
         for chosen_planes, side in planes:

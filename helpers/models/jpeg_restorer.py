@@ -101,17 +101,14 @@ class DRUNet(Restorer):
         nn.init.zeros_(self.tail.weight)  # begin as the identity
         nn.init.zeros_(self.tail.bias)
 
-    def restore(
-        self, image: torch.Tensor, tile: int | None = 0, progress: bool = False, half: bool = False
-    ) -> torch.Tensor:
+    def restore(self, image: torch.Tensor, *arguments, **options) -> torch.Tensor:
         """As `Restorer.restore`; but a picture in which there is for certain nothing to restore comes back as it is."""
         images.check_values(image)
-        if image.dim() == 4 and len(image) > 1:
-            return torch.stack([self.restore(one, tile, progress, half) for one in image])
-        nothing = image.dim() == 4 and not len(image)
-        if nothing or (image.dim() == 3 and len(image) in (1, 3) and self.finds_nothing(image)):
+        if image.dim() == 4 and len(image):
+            return torch.stack([self.restore(one, *arguments, **options) for one in image])
+        if not len(image) or (image.dim() == 3 and len(image) in (1, 3) and self.finds_nothing(image)):
             return image.clone() if image.dtype == torch.uint8 else images.to_float(image).clamp(0, 1)
-        return super().restore(image, tile, progress, half)
+        return super().restore(image, *arguments, **options)
 
     def finds_nothing(self, image: torch.Tensor) -> bool:
         """Whether a picture, (1 or 3, H, W), shows neither a grid of JPEG nor any damage that this network can mend.

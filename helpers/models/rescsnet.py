@@ -123,7 +123,7 @@ class ResCSNetAny(nn.Module):
             y = self.sense(_resized(x, size), counts.expand(len(x), -1, -1))
             recovered = self.recover(y, counts.expand(len(x), -1, -1))
             return _resized(recovered[..., : size[0], : size[1]], (height, width))
-        cut = torch.randint(BLOCK, (2,)).tolist() if torch.rand(()) < 0.25 else (0, 0)
+        cut = torch.randint(min(BLOCK, height, width), (2,)).tolist() if torch.rand(()) < 0.25 else (0, 0)
         inside = (..., slice(height - cut[0]), slice(width - cut[1]))
         seen, result = x[inside], x.clone()
         place = (1.2 * torch.rand(len(x)) - 0.1).clamp(0, 1)  # its ends, which have neighbours on one side, more often

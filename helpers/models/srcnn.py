@@ -90,16 +90,16 @@ class FSRCNN(Restorer):
     Feature extraction 5×5 (d), shrinking 1×1 (s), m mapping layers 3×3, expanding 1×1 (d), deconvolution 9×9.
     """
 
-    def __init__(self, scale: int = 3, d: int = 56, s: int = 12, m: int = 4, channels: int = 1):
+    def __init__(self, scale: int = 3, d: int = 56, s: int = 12, m: int = 4):
         super().__init__()
-        self.scale, self.channels = scale, channels
+        self.scale, self.channels = scale, 1
         self.halo = 2 + m + -(-4 // scale)
         edge = {"padding": "same", "padding_mode": "replicate"}  # zeros would darken the border, and small pictures
-        layers = [nn.Conv2d(channels, d, 5, **edge), nn.PReLU(d), nn.Conv2d(d, s, 1), nn.PReLU(s)]
+        layers = [nn.Conv2d(1, d, 5, **edge), nn.PReLU(d), nn.Conv2d(d, s, 1), nn.PReLU(s)]
         for _ in range(m):
             layers += [nn.Conv2d(s, s, 3, **edge), nn.PReLU(s)]
         self.body = nn.Sequential(*layers, nn.Conv2d(s, d, 1), nn.PReLU(d))  # (N, d, H, W)
-        self.deconv = nn.ConvTranspose2d(d, channels, 9, stride=scale, padding=4, output_padding=scale - 1)
+        self.deconv = nn.ConvTranspose2d(d, 1, 9, stride=scale, padding=4, output_padding=scale - 1)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """The small picture, (N, C, H, W) in [0, 1] → (N, C, sH, sW)."""
@@ -111,17 +111,14 @@ class FSRCNN(Restorer):
         convolutions = [layer for layer in self.body if isinstance(layer, nn.Conv2d)]
         random_features(*convolutions)
         for convolution in convolutions:
-            nn.init.dirac_(convolution.weight.data[: self.deconv.out_channels])
+            nn.init.dirac_(convolution.weight.data[:1])
         centre = 4 + (self.scale - 1) / 2  # a small pixel lies in the middle of its block of large ones
         tent = (1 - (torch.arange(9.0) - centre).abs() / self.scale).clamp(min=0)
         for phase in range(self.scale):  # at ×4 the tent is wider than the kernel: let what is left sum to one
             tent[phase :: self.scale] /= tent[phase :: self.scale].sum()
         nn.init.normal_(self.deconv.weight, std=1e-3)  # as the paper
         nn.init.zeros_(self.deconv.bias)
-        with torch.no_grad():
-            for channel in range(self.deconv.out_channels):
-                self.deconv.weight[channel] = 0
-                self.deconv.weight[channel, channel] = torch.outer(tent, tent)
+        self.deconv.weight.data[0, 0] = torch.outer(tent, tent)
 
 
 class EDSR(Restorer):

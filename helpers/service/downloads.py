@@ -42,7 +42,7 @@ def present(name: str, out: str | os.PathLike | None = None) -> dict[str, Path]:
     found = {}
     for folder in catalog()[name]["folders"]:
         places = (_base(out) / part / Path(folder).name for part in (Path(folder).parent, *PARTS))
-        if there := next((place for place in places if any(place.glob("*"))), None):
+        if there := next((place for place in places if any(place.glob("[!.]*"))), None):
             found[folder] = there
     return found
 

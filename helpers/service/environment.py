@@ -43,15 +43,16 @@ def check(start: bool = False) -> list[Finding]:
     start: import torch and every module, and ask torch for its device; only so a broken installation is noticed.
     """
     free, pictures = shutil.disk_usage(ROOT).free / 2**30, len([*(DATA / "images").glob("*.png")])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 4
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
     floors = re.findall(r"^([\w-]+)>=([\w.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     sets, readable = course_data(), os.path.isdir(course_data()) and os.access(course_data(), os.R_OK | os.X_OK)
     lacking = "" if readable else ": no folder that you may read; only training and the standard tables want it"
+    told_memory = "not known" if memory is None else f"{memory:.0f} GiB"
     told = "not tried; check --start imports torch and all modules, and tells the device"
     return [
         Finding(sys.version_info >= (3, 10), "Python", platform.python_version(), "install Python 3.10 or newer"),
         *(_package(name, floor) for name, floor in floors),
-        Finding(memory >= 3.5, "memory", f"{memory:.0f} GiB", "close other programs; the course wants 4 GiB"),
+        Finding(memory is None or memory >= 3.5, "memory", told_memory, "close other programs; the course wants 4 GiB"),
         Finding(free >= 1, "disk", f"{free:.0f} GiB free", "free 1 GiB for checkpoints and downloads"),
         Finding(pictures > 0, "pictures", f"{pictures} bundled", "get the repository again"),
         Finding(readable or not os.environ.get("COURSE_DATA"), "image sets", f"{sets}{lacking}", SETS),

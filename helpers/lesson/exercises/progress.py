@@ -43,7 +43,7 @@ def results(path: Path) -> dict[str, str]:
     found = {}
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError):  # half saved, or no notebook
+    except (OSError, ValueError, KeyError, TypeError):  # half saved, or no notebook
         return {}
     for cell in cells:
         if cell["cell_type"] == "code" and (mine := MINE.search("".join(cell["source"]))):
