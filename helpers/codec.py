@@ -76,6 +76,8 @@ def compress(
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     if sum((rate is not None, psnr is not None, codec is None)) > 1:
         raise CourseError("ask for a rate or for a PSNR, not for both, and of a fitted codec for a quality alone.")
+    if psnr is not None and psnr <= 0:
+        raise CourseError(f"a picture has more than 0 dB, not {psnr:g}.")
     if minutes is not None and not (codec is None and 0 < minutes <= fitted.MOST_MINUTES):
         limits = f"more than 0 and at most {fitted.MOST_MINUTES:,}"
         raise CourseError(f"minutes, {limits}, are for the model 'fitted' alone; not {minutes:g} for {str(model)!r}.")

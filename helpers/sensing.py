@@ -17,7 +17,6 @@ import torch
 
 from . import images, models, zoo
 from .service.errors import CourseError
-from .service.files import reason
 
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
@@ -99,8 +98,8 @@ def read(data: bytes) -> tuple[About, np.ndarray, np.ndarray]:
         fit = fit and (scales.shape, measurements.shape) == (sizes[:1], sizes[1:])
         if not fit or zlib.crc32(scales.tobytes() + measurements.tobytes()) != about.checksum:
             raise ValueError("its arrays are not what it says of itself")
-    except Exception as why:  # whatever a damaged archive makes zipfile, zlib, JSON and NumPy raise
-        raise CourseError(f"not a whole file of measurements ({reason(why)}); recover what sense wrote.") from None
+    except Exception:  # whatever a damaged archive makes zipfile and NumPy raise, which may advise unsafe ways
+        raise CourseError("not a whole file of measurements; recover what sense wrote.") from None
     return about, scales, measurements
 
 

@@ -135,7 +135,7 @@ CHANGES = [
     {"ratio": 1e-9, "scales": np.zeros(0, np.int8), "measurements": np.zeros(0, np.uint8), "checksum": 0},
     *({"checksum": 0}, {"version": 2}, {"format": "other"}, {"more": 1}, {"height": 25_000, "width": 25_000}),
 ]
-SENTENCES = r"^(not a whole file of measurements \(|the file was written|no network)[^\n]*$"
+SENTENCES = r"^(not a whole file of measurements;|the file was written|no network)[^\n]*$"
 
 
 @pytest.mark.parametrize("changes", CHANGES)
