@@ -31,10 +31,10 @@ lab: ready  ## open the notebooks in JupyterLab
 	@$(PYTHON) course.py lab
 
 student: ready  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
-	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)") $(if $(OVERWRITE),--overwrite)
 
 solutions: ready  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere)
-	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)") $(if $(OVERWRITE),--overwrite)
 
 test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q $(WORKERS)

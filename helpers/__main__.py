@@ -11,12 +11,14 @@ import errno
 import math
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from . import __version__
 from .service.errors import CourseError
 from .service.files import atomic, refusal
 
@@ -34,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads what we print has read enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as why:
         _tell(why)
         return 2
@@ -51,9 +56,11 @@ def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     called = "restoration" if Path(sys.argv[0]).stem == "restoration" else "python -m helpers"
     top = Parser(prog=called, description="Tools of the course on image restoration.")
-    places = top.add_subparsers(required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"{__package__} {__version__}")
+    top.set_defaults(run=lambda options: top.print_help())
+    places = top.add_subparsers(metavar="COMMAND")
     for name, (run, options) in COMMANDS.items():
-        place = places.add_parser(name, help=run.__doc__)
+        place = places.add_parser(name, help=run.__doc__, description=run.__doc__)
         place.set_defaults(run=run)
         for one in options:
             group = place.add_mutually_exclusive_group() if isinstance(one, list) else place
@@ -97,8 +104,12 @@ def several(text: str) -> tuple[str, ...]:
 
 
 QUIET = option("--quiet", action="store_true", help="no progress bar")
+RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
-FILES = option("input", type=Path, metavar="IN"), option("output", type=Path, metavar="OUT")
+FILES = (
+    option("input", type=Path, metavar="IN", help="the file to read"),
+    option("output", type=Path, metavar="OUT", help="the file to write"),
+)
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
 
@@ -110,6 +121,14 @@ def check(options: argparse.Namespace) -> int:
     findings = environment.check(options.start)
     print(*findings, sep="\n")
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+@command()
+def networks(_: argparse.Namespace) -> None:
+    """List the trained networks that come with the course."""
+    from . import zoo
+
+    print(zoo.available().to_string())
 
 
 @command(
@@ -124,7 +143,7 @@ def download(options: argparse.Namespace) -> None:
     from .service import downloads
 
     entries, get = downloads.catalog(), options.name and not options.list
-    for name in downloads.names(options.name) if get else entries:
+    for name in downloads.names(options.name) if options.name else entries:
         entry = entries[name]
         there = len(downloads.present(name, options.out)) == len(entry["folders"])
         groups = f"  [{', '.join(entry['groups'])}]" if entry["groups"] else ""
@@ -241,12 +260,13 @@ def _train_one(recipe, out: Path, start: tuple, options: argparse.Namespace) -> 
 @command(
     option("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`"),
     option("--half", action="store_true", help="store, and measure, the weights in half precision: half the bytes"),
+    option("--overwrite", action="store_true", help="replace a network of that name"),
 )
 def publish(options: argparse.Namespace) -> None:
     """Measure a finished run and put its weights and card into the zoo."""
     from .publishing import publish
 
-    print(publish.publish(options.folder, options.half))
+    print(publish.publish(options.folder, options.half, options.overwrite))
 
 
 @command(
@@ -283,7 +303,17 @@ def evaluate(options: argparse.Namespace) -> int:
             table.to_csv(temporary, index=False)
     if len(table):
         print(comparison.summary(table).to_string())
+        _tell_of_gaps(table)
     return 2 if failures else 0
+
+
+def _tell_of_gaps(table) -> None:
+    """Say which methods were not measured on all pictures, since their means are of other pictures."""
+    for (task, dataset), part in table.groupby(["task", "dataset"], sort=False):
+        every, counts = part["image"].nunique(), part.groupby("method")["image"].nunique()
+        for method, count in counts[counts < every].items():
+            what = f"{method} has {count} of {every} pictures of {dataset}, {task}"
+            print(f"warning: {what}; compare on the same pictures alone.", file=sys.stderr)
 
 
 @command(
@@ -304,15 +334,26 @@ def rank(options: argparse.Namespace) -> None:
         if options.figure.suffix not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
     tables = {}
-    for path in options.tables:
+    for path in _expanded(options.tables):
         try:
             tables[str(path)] = pd.read_csv(path)
         except ValueError:
             raise CourseError(f"{path}: not a table; give files that `evaluate --out` wrote.") from None
-    ranked = comparison.ranks(comparison.joined(tables, options.score), options.score)
+    table = comparison.joined(tables, options.score)
+    _tell_of_gaps(table)
+    ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
+    print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
+    if ranked["pictures"].min() < 6:
+        print("Fewer than six pictures cannot tell methods apart: all share a rank.")
     if options.figure:
         comparison.draw_ranks(ranked, options.figure)
+
+
+def _expanded(paths: list[Path]) -> list[Path]:
+    """Paths, of which those with a * in them are patterns, as not every shell expands them."""
+    found = [sorted(Path().glob(str(path))) if "*" in str(path) and not path.is_absolute() else [] for path in paths]
+    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
 
 
 def numbers(text: str) -> tuple[Decimal, ...]:
@@ -344,7 +385,7 @@ def detect(options: argparse.Namespace) -> None:
     names = [Path(name).name for name in options.sets]
     claims = [detective.Claim(*each) for each in zip(names, files, options.psnr, ssims, strict=True)]
     found = detective.detect(options.task, claims)
-    print(found.head(8).round(3).to_string(index=False))
+    print(found.head(max(8, len(detective.likely(found)))).round(3).to_string(index=False))
     print(detective.verdict(found))
     rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
     for psnr in options.also or ():
@@ -393,6 +434,8 @@ def restore(options: argparse.Namespace) -> int:
 
     if options.task.startswith(("codec", "cs")):
         degradations.for_task(options.task)  # which says what to do instead
+    if options.task not in RESTORED and not options.task.startswith("jpeg-"):
+        raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
     scale, folder = degradations.scale_of(options.task), options.input.is_dir()
 
     def check(given: Path, output: Path) -> None:  # what cannot end well is said before any work
@@ -419,8 +462,11 @@ def restore(options: argparse.Namespace) -> int:
             _tell(why)
             failed += 1
     if folder:
+        others = [p for p in options.input.rglob("*") if p.is_file() and p.suffix.lower() not in images.SUFFIXES]
+        others = [p.name for p in others if not p.name.startswith(".")]
         counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
         counts["with something left out (transparency, 16 bits, more pictures)"] = less
+        counts[f"passed over, such as {next(iter(others), '')}"] = len(others)
         said = f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}"
     if folder or not failed:
         print(said)
@@ -455,8 +501,17 @@ def _restore_one(
         alpha = images.to_float(alpha)
         alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
         restored = images.off_white(restored, alpha)
-    images.save(output, restored, options.quality, alpha, options.bits, **about)
-    made = "nothing changed: no trace of JPEG was found to mend" if unchanged else f"by {options.model}"
+    as_it_is = unchanged and exact and not (lost or options.quality or options.strip)
+    as_it_is = as_it_is and given.suffix.lower() == output.suffix.lower()
+    if as_it_is:
+        with atomic(output) as temporary:
+            shutil.copyfile(given, temporary)
+    else:
+        images.save(output, restored, options.quality, alpha, options.bits, **about)
+    made = f"by {options.model}"
+    if unchanged:
+        again = not as_it_is and output.suffix.lower() in (".jpg", ".jpeg", ".webp")
+        made = f"{'coded again' if again else 'nothing changed'}: no trace of JPEG was found to mend"
     made += "+" * (options.ensemble and not unchanged) + f"; left out: {', '.join(lost)}" * bool(lost)
     return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}", unchanged, bool(lost)
 
@@ -495,7 +550,7 @@ def compress(options: argparse.Namespace) -> None:
     data = codec.compress(picture, model, options.rate, options.quality, **how)
     header = codec.read_header(data)
     about = ", the most that it can use" if options.rate and header.dial == codec.load(str(model)).last else ""
-    if header.model == codec.FITTED:  # a short training ends anywhere
+    if options.psnr is not None or header.model == codec.FITTED:  # a short training ends anywhere
         about = f", {metrics.psnr(codec.decompress(data), images.quantize(images.to_float(picture))):.1f} dB"
     _keep(options, data, picture, f"by {header.model}{about}")
 
@@ -561,6 +616,8 @@ def _keep(options: argparse.Namespace, data: bytes, picture, more: str) -> None:
     lost = images.left_out(options.input)
     lost += ["transparency, laid on white"] * (images.load_alpha(options.input) is not None)
     lost += ["16 bits"] * (images.load_uint8(options.input, True).dtype != picture.dtype)
+    names = {"exif": "EXIF data", "icc_profile": "colour profile"}
+    lost += [name for key, name in names.items() if key in images.attributes(options.input)]
     with atomic(options.output) as temporary:
         temporary.write_bytes(data)
     size = f"{len(data):,} bytes, {8 * len(data) / picture[0].numel():.3f} bits per pixel"
@@ -574,9 +631,9 @@ def _read_back(options: argparse.Namespace, most: int, read: Callable, make: Cal
     _check_output(options.output, options.input)
     with open(options.input, "rb") as file:
         data = file.read(most + 1)
+    images.check_writable(options.output)
     try:
         about = read(data)
-        images.check_writable(options.output, (about.width, about.height))
         picture = make(data, options.model, progress=not options.quiet)
     except CourseError as why:
         raise CourseError(f"{options.input}: {why}") from None

@@ -41,6 +41,8 @@ def folder(name: str | os.PathLike) -> list[Path]:
     for place in places if str(name) else ():
         if place.is_dir():
             return images.listing(place)
+        if place.is_file():
+            raise CourseError(f"{place}: that is a file; name a folder of pictures, or a set.")
     from .service import downloads
 
     hint = "put it there, or set COURSE_DATA to the folder that holds it."

@@ -9,6 +9,7 @@ sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
 import importlib
 import re
 import runpy
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
     try:
         made = function(*copies)
     except (Exception, SystemExit) as why:
-        raise Fault(f"it raised {type(why).__name__}: {reason(why)}") from why
+        last = traceback.extract_tb(why.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise Fault(f"it raised {type(why).__name__} ({where}): {reason(why)}") from why
     if not all(torch.equal(a, b) for a, b in zip(copies, given, strict=True) if isinstance(a, torch.Tensor)):
         raise Fault("it changed what it was given; let it work on a copy (given.clone()).")
     if size is None:

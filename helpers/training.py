@@ -252,6 +252,8 @@ class Run:
         if self.out and not self.rank:
             if not resume and not overwrite:
                 check_folder(self.out)
+            if self.out.is_file():
+                raise CourseError(f"{self.out}: that is a file; name a folder.")
             with writing(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=self.out).close()

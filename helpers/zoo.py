@@ -40,7 +40,7 @@ def card(name: str | os.PathLike) -> dict:
     path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
-        own = "one that you trained is named by its card, such as --start runs/NAME/NAME.json"
+        own = "one that you trained is named by its card, such as runs/NAME/NAME.json"
         raise CourseError(f"no network is called {str(name)!r}; there are: {names}; {own}.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

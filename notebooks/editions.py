@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("edition", choices=EDITIONS)
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: build/EDITION)")
+    parser.add_argument("--overwrite", action="store_true", help="replace notebooks that are there and differ")
     options = parser.parse_intermixed_args(arguments)  # so that notebooks may follow --out
     out = options.out or ROOT / "build" / options.edition
     files = options.notebooks or run.lessons()
@@ -63,6 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
         if out.resolve() in {path.resolve().parent for path in files}:
             raise NotebookError(f"{out}: the notebooks themselves are in there; give another folder.")
         books = {path: edition(path, options.edition) for path in files}
+        for path, book in books.items():
+            if worked_on(out / path.name, book) and not options.overwrite:
+                what = "has been worked on, or is of another version; name another --out, or give --overwrite"
+                raise NotebookError(f"{out / path.name}: {what}.")
         failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
     except (NotebookError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
@@ -71,6 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
         f"{len(books) - failed} of {len(books)} written to {out}; they run in any folder of the course, and on Colab."
     )
     return 1 if failed else 0
+
+
+def worked_on(path: Path, book: Notebook) -> bool:
+    """Whether a notebook is there whose code is not that of `book`."""
+    if not path.is_file():
+        return False
+    there, here = ([cell.source for cell in run.code(one)] for one in (run.read(path), book))
+    return there != here
 
 
 def edition(path: Path, name: str) -> Notebook:

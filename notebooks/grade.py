@@ -11,6 +11,7 @@ against a student who attacks the grader itself (the kernel is theirs): read the
 
 import argparse
 import functools
+import glob
 import re
 import secrets
 import sys
@@ -33,17 +34,23 @@ TABLE = ["student", "exercise", "result", "remark"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade what is asked for; 2 for bad input, before anything is run or written."""
+    """Grade what is asked for; 2 for bad input, before anything is run, or where a notebook could not be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split("\n\n")[2])
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per student and exercise, with hints")
     parser.add_argument("--seconds", type=int, default=300, help="time for one cell; then the notebook is given up")
     parser.add_argument("--quick", action="store_true", help="leave out cells tagged nbval-ignore-output: training")
     options = parser.parse_args(arguments)
+    books, unread = {}, 0
+    for path in expanded(options.notebooks):
+        try:
+            books[path] = run.read(path)
+        except NotebookError as why:  # the others are graded
+            print(f"error: {why}", file=sys.stderr)
+            unread += 1
     try:
-        books = {path: run.read(path) for path in options.notebooks}
         lessons = {path: lesson_of(path, book) for path, book in books.items()}
-        students = students_of(lessons)
+        students = students_of(lessons) if lessons else {}
         if options.out and not options.out.resolve().parent.is_dir():
             raise NotebookError(f"{options.out}: there is no folder to write it into.")
     except NotebookError as why:
@@ -54,8 +61,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"running {path} ...", file=sys.stderr, flush=True)
         answers = answers_by_lesson()[lessons[path]]
         rows += [(students[path], *row) for row in grade(book, answers, options.seconds, options.quick)]
-    report(pd.DataFrame(rows, columns=TABLE), options.out)
-    return 0
+    if rows:
+        report(pd.DataFrame(rows, columns=TABLE), options.out)
+    return 2 if unread else 0
+
+
+def expanded(paths: list[Path]) -> list[Path]:
+    """Paths, of which those with a * in them are patterns, as not every shell expands them."""
+    found = [[Path(each) for each in sorted(glob.glob(str(path)))] if "*" in str(path) else [] for path in paths]
+    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
 
 
 # ------------------------------------------------------------------------------------------- who and what

@@ -228,7 +228,7 @@ def test_the_command_prints_candidates_a_verdict_and_a_conversion(tmp_path, caps
     pictures(tmp_path / "set", count=2)
     assert command.main("detect sr-x2 --set set --psnr 30 --also 31".split()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:4] == ["made", "luma", "depth", "border"] and len(lines) in (11, 12)
+    assert lines[0].split()[:4] == ["made", "luma", "depth", "border"] and len(lines) >= 11
     assert re.match(r"31\.00 dB by candidate [12] is about \d+\.\d\d dB by this course's protocol: ", lines[-1])
 
 

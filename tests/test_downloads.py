@@ -179,7 +179,9 @@ def test_the_command_tells_and_downloads_once(server, shop, capsys, tmp_path):
         assert len(server.log) == 7 and len(tree(tmp_path / "else")) == 12
     assert "(is there)" in said.out
     downloads.download("single", progress=False)
-    for arguments in ((), ("--list",), ("single", "--list")):
+    assert command.main(["download", "single", "--list"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    for arguments in ((), ("--list",)):
         assert command.main(["download", *arguments]) == 0
         boxed, single = capsys.readouterr().out.splitlines()
         assert boxed.split() == ["boxed", "1", "MB", "free", "[standard]"] and single.endswith("(is there)")

@@ -144,7 +144,8 @@ ALSO_RIGHT = [
 WRONG = [  # beside the mistakes that a check knows by itself
     ("luma", lambda x: (images.luma(x) + 0.1).clamp(max=1), "65.481"),
     ("luma", lambda x: images.luma(x).numpy(), "returned ndarray, not a tensor"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak) * math.log(10), "45.0192 where 19.5516 is right. It is 10·log₁₀"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak) + 1, "20.5516 where 19.5516 is right. It is 10·log₁₀"),
+    ("psnr", lambda a, b, peak: [decibels(a, b, peak)].clear(), "returned nothing: does it end with return"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 91.7478 where 67.6824 is right"),
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "return math.inf"),

@@ -13,6 +13,7 @@ from helpers import datasets, evaluation, images, zoo
 RUNS = """
 check
 check --start
+networks
 download --list
 download BSDS500 --out sets --quiet
 train
@@ -24,8 +25,8 @@ train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind --tiles
 train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind-10 --tiles --patch 48 --quality 10
 train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
 train srcnn-915-x3 fsrcnn-x3 --sets few --steps 1 --batch 2 --quiet --out several --minutes 5
-publish run
-publish run --half
+publish run --overwrite
+publish run --half --overwrite
 evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
 evaluate sr-x2 --images few --methods bicubic --results few --unrounded --out own.csv

@@ -34,7 +34,7 @@ def test_a_folder_keeps_its_structure_and_goes_on_after_a_bad_file(folder, tmp_p
     assert restore(folder, tmp_path / "out") == 2
     said = capsys.readouterr()
     lost = "1 with something left out (transparency, 16 bits, more pictures)"
-    assert said.out == f"{tmp_path / 'out'}: 3 restored, 1 failed, {lost}\n"
+    assert said.out == f"{tmp_path / 'out'}: 3 restored, 1 failed, {lost}, 1 passed over, such as notes.txt\n"
     assert said.err.count("\n") == 1 and "bad.png: not a picture" in said.err
     made = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert made == {"a.jpg", "sub/a.png", "sub/b.png"}

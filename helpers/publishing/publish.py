@@ -14,16 +14,21 @@ from ..service.errors import CourseError
 from ..service.files import atomic, sha256
 
 
-def publish(run: str | os.PathLike, half: bool = False) -> Path:
+def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False) -> Path:
     """Measure a finished run on the bundled pictures and the standard test sets; put weights and card into the zoo.
 
-    `half` keeps the weights in half precision, and measures them so. Raises CourseError, and nothing is put there: for
-    a run that was stopped, a set that is not there, a picture that cannot be measured.
+    `half` keeps the weights in half precision, and measures them so; `overwrite` replaces a network of that name.
+    Raises CourseError, and nothing is put there: for a run that was stopped, a name that is taken, a set that is not
+    there, a picture that cannot be measured.
     """
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     if len(cards) != 1:
         raise CourseError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
     _check_finished(cards[0], zoo.card(cards[0]))
+    target = zoo.WEIGHTS / cards[0].name
+    if target.exists() and not overwrite:
+        how = "--overwrite replaces it, or give the recipe another name"
+        raise CourseError(f"{target}: a network of that name is there already; {how}.")
     card = _in_half(cards[0]) if half else cards[0]
     about = zoo.card(card)
     tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
@@ -36,7 +41,6 @@ def publish(run: str | os.PathLike, half: bool = False) -> Path:
                 raise CourseError(f"{failures[0].rstrip('.')}; publishing wants all pictures of {name}.")
             figures[name] = figures_of(table)
     about["multiply_adds"] = models.multiply_adds(zoo.load(card))
-    target = zoo.WEIGHTS / card.name
     with atomic(target.with_suffix(".safetensors")) as temporary:
         shutil.copyfile(about.pop("weights"), temporary)
     with atomic(target) as temporary:

@@ -25,6 +25,7 @@ def luma(image: torch.Tensor):
         "That is full-range Y, black is 0. Ours is in studio range, 16/255 to 235/255.": (right - 16 / 255) * 255 / 219,
         "That is the plain mean; the eye sees green brighter than blue.": image.mean(0, keepdim=True),
         "Black should come out as 16/255, not 0: add the offset.": right - 16 / 255,
+        "Divide the 16 by 255, too.": right - 16 / 255 + 16,
         "Red and blue are swapped: channel 0 is red.": images.luma(image.flip(0)),
         "Those are the weights of BT.709, for HD television; ours are of BT.601.": modern,
         "It has lost the channel axis; keep the channel axis: keepdim=True, or x[0:1].": right[0],
@@ -44,6 +45,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
     different = {
         "The sign is wrong: a small error is a high PSNR. Divide peak² by the error, not the error by it.": -right,
         "It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.": right / 2,
+        "That is the natural logarithm; decibels want log₁₀.": right * math.log(10),
         "That is the mean of three PSNRs, one for each channel: the mean belongs under the logarithm.": mean,
         "That is the same as with a peak of 1: use the argument.": metrics.psnr(a, b),
         "The error is squared, so square the peak.": metrics.psnr(a, b, peak**0.5),
@@ -59,6 +61,7 @@ def patch_count(side: int, size: int, stride: int):
     yield {
         "That is one too few; the first window counts, too.": right - 1,
         "That is one too many; the last of them hangs over the end.": right + 1,
+        "That is for both sides; one is asked.": right**2,
         "So many fit side by side; these overlap.": side // size,
         "A part of a window is none.": (side - size) / stride + 1,
     }

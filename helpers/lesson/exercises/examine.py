@@ -86,10 +86,20 @@ def usable(check: Callable, answer: Callable) -> Callable:
     return answer if check.verdict(answer) == "passed." else check.course
 
 
+def _does_something(function: Callable) -> bool:
+    """Whether a function's body is more than the ... of a stub."""
+
+    def stub(): ...
+
+    return hasattr(function, "__code__") and function.__code__.co_code != stub.__code__.co_code
+
+
 def call(function: Callable, *arguments):
     """Call a learner's function with copies of the arguments. Raises NotAttempted, Wrong if it changes a tensor."""
     given = copy.deepcopy(arguments)
     value = function(*given)
+    if value is None and _does_something(function):
+        raise Wrong("It returned nothing: does it end with return?")
     if value is None or value is ...:
         raise NotAttempted
     for before, after in zip(arguments, given, strict=True):

@@ -60,6 +60,7 @@ def blocking(image: torch.Tensor):
     yield {
         "A picture with larger steps inside blocks shows no blocks: stop at 0.": bool(excess() < 0),
         "Those are absolute steps; the formula has squares.": excess(amount=torch.abs),
+        "That is 255² times too large: leave the pixels in [0, 1].": 255**2 * excess(),
         "The columns are off by one: column 7 to 8 is number 7 of the differences, not 6 or 0.": excess(column=6),
         "Subtract what is elsewhere: detail has steps everywhere.": image.diff(dim=-1)[..., 7::8].square().mean(),
         "Take means, not sums: there are seven times as many steps inside blocks.": excess(mean=torch.sum),

@@ -55,6 +55,7 @@ def receptive_field(kernels: tuple[int, ...]):
         "Before any layer, a pixel sees one already: itself.": right - 1,
         "The second layer looks at pixels each of which has seen a square of the first.": max(kernels),
         "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
+        "That is the area; one side is asked.": right**2,
         "Start at 1 and add k − 1 for each layer.": True,
     }
 
@@ -86,7 +87,8 @@ def multiply_adds(weights: int, scale: int, small: bool):
     """my_multiply_adds(weights, scale, small): multiply-adds per output pixel of a network with so many weights."""
     yield weights / scale**2 if small else weights
     enlarged = {
-        "A network on the enlarged picture runs once for each output pixel: nothing is saved.": weights / scale**2
+        "A network on the enlarged picture runs once for each output pixel: nothing is saved.": weights / scale**2,
+        "A network on the enlarged picture uses each weight once per output pixel.": weights * scale**2,
     }
     yield (
         {
