@@ -263,7 +263,7 @@ _RECIPES = [
     Recipe("edsr-x4", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
            Plan(20_000, 4e-4, warmup=500, clip=0.2, every=1000), sets=(*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"),
            start_from="edsr-x4-first", validation="DIV2K_valid_256",
-           origin="a small EDSR on luma, Lim et al. 2017, its second stretch (--start)"),
+           origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("arcnn-q10", "jpeg-q10", {"kind": "arcnn"}, Plan(8_000, 1e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=40, origin="AR-CNN, a network for one quality, Dong et al. 2015"),
     Recipe("conv-units-q10", "jpeg-color-q10", {"kind": "conv-units", "residual": True, "std": None},
