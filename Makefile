@@ -69,7 +69,7 @@ speed: ready  ## measure throughput, processes, restoring, codec, DW-SSIM and me
 test-colab: ready  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)
 	@$(BIN)/python tests/colab.py
 
-test-gpu:  ## try all of the course on this machine's GPU, in five minutes; without .venv, by PYTHON, if that has torch
+test-gpu:  ## try all of the course on this machine's GPU, within five minutes; without .venv, by PYTHON, if that has torch
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/gpu.py
 
 test-sets: ready  ## fetch all image sets from a server here, then train and measure with them (wants COURSE_DATA)

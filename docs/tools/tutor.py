@@ -47,15 +47,15 @@ the course itself, read `CONTRIBUTING.md` instead.)
 
 ## Where things are
 
-- The learner works in the student's edition, `build/student` (by `make student`), which has no solutions, or in
+- The learner works in a copy of the student's edition (`make student`), which has no solutions, or in
   `notebooks`.
 - Answers lie in the solution cells of `notebooks`, in `helpers/models`, `helpers/lesson/exercises`, `tests` and
   `docs/instructors.md`. Read them to understand; do not quote them.
 - A check runs outside a notebook, too: `from helpers.lesson import exercises as check`, then `check.luma(my_luma)`.
 - Exercise 4.5 is open and has no check.
 
-Each check knows the usual mistakes and names the one that it sees. These are they. A **Build** is a class
-`MyThing(nn.Module)`, into which our trained weights must fit (in 4.B, ours are fresh). Its usual mistakes: an
+Each check knows the usual mistakes and names the one that it sees. Here they are. A **Build** is a class
+`MyThing(nn.Module)`, into which our trained weights must fit (in 3.A and 4.B, ours are fresh). Its usual mistakes: an
 activation or a skip left out, or one too many; layers in a Python list; one layer used where there should be several;
 another padding; a result that is clipped, or not returned. The check names the layer where the network departs from
 ours.

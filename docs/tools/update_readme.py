@@ -25,7 +25,8 @@ UNVERIFIED = """
 **Not verified on a GPU.** All of this is tested with processes on CPUs (gloo; `tests/test_training.py`), and on a GPU
 that is pretended (`python tests/gpu.py --device cpu`): its tensors refuse to meet those of the CPU. What only a GPU
 runs – NCCL, float16 and bfloat16 under CUDA – is PyTorch's own and written as its documentation says, but was not run
-here. `make test-gpu` tries all of the course on a GPU in five minutes; then `make readme` writes what it found here.
+here. `make test-gpu` tries all of the course on a GPU, within five minutes (a limit, not measured yet);
+then `make readme` writes what it found here.
 """.strip()
 ORDER = ["Set11", "BSD68_gray", "Set5", "Set14", "BSD100", "Classic5", "LIVE1", "bundled"]
 FAMILIES = {  # what the task of a row begins with: heading, how its scores are written

@@ -62,7 +62,7 @@ def patch_count(side: int, size: int, stride: int):
         "That is one too few; the first window counts, too.": right - 1,
         "That is one too many; the last of them hangs over the end.": right + 1,
         "That is for both sides; one is asked.": right**2,
-        "So many fit side by side; these overlap.": side // size,
+        "That many fit side by side, but these windows overlap.": side // size,
         "A part of a window is none.": (side - size) / stride + 1,
     }
 

@@ -89,8 +89,8 @@ def halo(before: int, middle: int, after: int):
     layers = 2 + 4 * before + 8 * middle + 4 * after + 2  # what the 3×3 layers alone reach
     yield (right := layers + 2)
     yield {
-        "That is what the 3×3 layers reach. One wants an odd number of pixels of a 2×2 layer: it makes pairs.": layers,
-        "Only on the way up is an odd number of pixels wanted of a 2×2 layer.": right + 2,
+        "That is what the 3×3 layers reach. A 2×2 layer works in pairs: an odd number takes one more.": layers,
+        "The odd number occurs only on the way up; on the way down the number is even.": right + 2,
         "A 3×3 layer reaches one pixel of its own resolution: 2 pixels of the picture at half, 4 at a quarter.": 2
         + 2 * (before + middle + after),
         "Those are pixels at half the resolution: each is two of the picture.": right / 2,

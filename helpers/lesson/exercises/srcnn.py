@@ -53,7 +53,7 @@ def receptive_field(kernels: tuple[int, ...]):
     yield {
         "Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.": sum(kernels),
         "Before any layer, a pixel sees one already: itself.": right - 1,
-        "The second layer looks at pixels each of which has seen a square of the first.": max(kernels),
+        "Each pixel that the second layer looks at has already seen a square of the input.": max(kernels),
         "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
         "That is the area; one side is asked.": right**2,
         "Start at 1 and add k − 1 for each layer.": True,
