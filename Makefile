@@ -15,7 +15,7 @@ WORKERS ?= -n auto --maxprocesses=4
 export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: ready help setup course lab student solutions test unit lint notebooks test-browser site readme benchmark \
+.PHONY: ready help setup course lab student solutions test test-long unit lint notebooks test-browser site readme benchmark \
   speed fuzz tutor gpu-pack test-colab test-gpu test-sets test-floors test-newest lock badges format clean
 
 help:  ## list the targets
@@ -38,6 +38,9 @@ solutions: ready  ## write them with each exercise filled in, and executed, into
 
 test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q $(WORKERS)
+
+test-long: ready  ## run the tests that `make test` leaves out: whole notebooks on a pretended GPU, by cells run twice, as a student's
+	@$(BIN)/python -m pytest -q $(WORKERS) -m long tests
 
 unit: ready  ## run the tests without the notebooks
 	@$(BIN)/python -m pytest -q $(WORKERS) tests

@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = (*(f"0{number}_" for number in range(1, 7)), "test_gpu.py", "test_twice", "test_editions", "test_site")
+LONG = (*(f"0{number}_" for number in range(1, 7)), "test_site", "test_editions", "test_zoo")
 
 
 def pytest_collection_modifyitems(items):

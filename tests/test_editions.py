@@ -260,7 +260,7 @@ def test_it_can_be_called_from_any_folder(lesson):
 # ------------------------------------------------------------------------------------- whole notebooks
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_untouched_students_notebook_runs():
     book = editions.edition(NOTEBOOKS[5], "student")
     assert not run.execute(book, NOTEBOOKS[5].parent)

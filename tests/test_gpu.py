@@ -189,7 +189,7 @@ def test_without_a_measured_row_the_sentence_stays_and_with_one_it_goes():
     assert "Not verified" not in update_readme.gpu_section(rows.assign(device="Tesla T4"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("parts", [("restoring", "training", "files", "timing"), ("02",)], ids=["helpers", "notebook"])
 def test_the_course_runs_on_a_pretended_gpu(parts):
     """One notebook for all: the others take minutes, `python tests/gpu.py --device cpu --quick` runs them."""

@@ -53,11 +53,10 @@ def differing(book: run.Notebook, folder: Path) -> list[str]:
 
 
 def _lessons() -> list:
-    dear = {True: (), False: pytest.mark.dear}
+    dear = {True: pytest.mark.long, False: pytest.mark.dear}
     return [pytest.param(path, id=path.stem, marks=dear[path.stem.startswith(CHEAP)]) for path in run.lessons()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", _lessons())
 def test_a_cell_that_is_run_again_shows_the_same(path, monkeypatch):
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
