@@ -78,7 +78,7 @@ WRONG = {
             "clip",
         ),
         ("return x +", "x +", "returns nothing: return the last result"),
-        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "does not. By up to "),
+        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "does not. It differs by up to "),
         ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x", "forward raised, after tail, Conv2d(64, 9"),
     ],
     "skyline": [
@@ -179,7 +179,7 @@ WRONG = {
         ("torch.rand_like(levels) - 0.5", "torch.randn_like(levels)", "as wide as rounding"),
         ("priced = rounded", "priced = levels", "In evaluation, price the rounded levels"),
         ("self.log_scale.exp())", "self.log_scale.exp().detach())", "has no gradient"),
-        ("self.log_scale.exp()", "self.log_scale", "are right"),
+        ("self.log_scale.exp()", "self.log_scale", "is a logarithm"),
     ],
     "recovery": [
         ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),

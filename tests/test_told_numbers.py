@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import comparison, datasets, degradations, images, metrics
+from helpers import comparison, datasets, degradations, images, metrics, models
 
 ROOT = Path(__file__).resolve().parent.parent
 SET5 = pd.read_csv(ROOT / "data/results/sr-x3-Set5.csv").pivot(index="image", columns="method", values="psnr")
@@ -31,6 +31,16 @@ def test_notebook_1_tells_how_much_good_methods_gain():
     assert f"the largest network of notebook 2 gains {largest:.1f} dB on one of them" in text
     above = 87.30 - 20 * math.log10(255) - 35.13
     assert f"That is {above:.0f} dB above bicubic" in text
+
+
+def test_at_the_better_start_a_tenth_of_the_weights_have_a_gradient():
+    torch.manual_seed(0)
+    network = models.build("srcnn", scale=3, kernels=(9, 1, 5))
+    network.start_from_interpolation()
+    clean = images.to_float(datasets.load_all(datasets.bundled()[:1])[0])[None, :, :96, :96]
+    (network(degradations.downscale(clean, 3)) - clean).square().mean().backward()
+    moved = {name: (p.grad != 0).sum().item() for name, p in network.named_parameters()}
+    assert 0.08 < sum(moved.values()) / 8129 < 0.12 and moved["conv3.weight"] > 0.7 * sum(moved.values())
 
 
 def test_quiz_1_tells_what_pooling_costs():

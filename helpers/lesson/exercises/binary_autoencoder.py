@@ -22,8 +22,9 @@ LAPLACE = torch.tensor([0.0, 0.4, 0.0, 2.2]), torch.tensor([1.0, 0.5, 2.0, 0.3])
 @exercise("4.1", (torch.tensor([0.5, 0.1, 0.02, 0.9]),), (torch.tensor([0.0, 1.0]),), within=1e-3)
 def entropy(p: torch.Tensor):
     """my_entropy(p): bits that a binary symbol costs, for a tensor of shares of ones; 0 where p is 0 or 1."""
-    yield (right := -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2))
+    yield (right := 0 - (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2))
     yield {
+        "0 · log 0 is nan. If you clamp: in float32, 1 − 1e-12 is 1 again; 1 − 1e-6 is not.": lambda x: x.isnan().any(),
         "A bit that is always the same tells nothing. Mind 0 · log 0.": not right.any(),
         "Those are nats: bits want the logarithm to base 2.": right * math.log(2),
         "The sign is wrong: logarithms of probabilities are negative, bits are not.": -right,
@@ -31,7 +32,7 @@ def entropy(p: torch.Tensor):
     }
 
 
-@exercise("4.2", (BLOCKS, 4))
+@exercise("4.2", (BLOCKS, 4), (BLOCKS, 10))
 def largest(coefficients: torch.Tensor, count: int):
     """my_largest(coefficients, count): all but the `count` largest in absolute value set to zero, in each block."""
 
@@ -45,9 +46,9 @@ def largest(coefficients: torch.Tensor, count: int):
         "Large negative coefficients matter as much: compare absolute values.": kept(count, order=torch.clone),
         "That is a mask; return the coefficients themselves where it is one.": kept(count).ne(0),
         "Take the largest of each block, not of all blocks together.": kept(count, both).view(2, 8, 8),
-        "Take 4 of each block, not 8 of both together.": kept(2 * count, both).view(2, 8, 8),
-        "It keeps one too many of each block: 5, not 4.": kept(count + 1),
-        "Of each block, the 4 largest stay as they are.": True,
+        f"Take {count} of each block, not {2 * count} of both together.": kept(2 * count, both).view(2, 8, 8),
+        f"It keeps one too many of each block: {count + 1}, not {count}.": kept(count + 1),
+        f"Of each block, the {count} largest stay as they are.": True,
     }
 
 
@@ -56,11 +57,16 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
     """my_bits(level, mean, scale): −log₂ of what a Laplace distribution gives to level − ½ … level + ½."""
     model = torch.distributions.Laplace(mean, scale)
     share = model.cdf(level + 0.5) - model.cdf(level - 0.5)
+    centred = torch.distributions.Laplace(torch.zeros_like(mean), scale)
+    above = model.cdf(level + 1) - model.cdf(level)
     yield -share.log2()
     yield {
         "Those are probabilities; bits are −log₂ of them.": share,
         "Those are nats: bits want the logarithm to base 2.": -share.log(),
         "That is the density at a point, not the share of an interval.": -model.log_prob(level) / math.log(2),
+        "The sign is wrong: logarithms of probabilities are negative, prices are not.": share.log2(),
+        "That is the interval from level to level + 1; a level stands for level ± ½.": -above.log2(),
+        "The mean is left out.": -(centred.cdf(level + 0.5) - centred.cdf(level - 0.5)).log2(),
         "How much lies between level ± ½?": True,
     }
 
@@ -69,17 +75,20 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
 def known(order: torch.Tensor):
     """my_known(order): of the eight places around each, how many are decoded in an earlier pass, (H, W)."""
 
-    def counted(earlier: Callable = torch.lt, beyond: float = math.inf, window: torch.Tensor = AROUND) -> torch.Tensor:
-        around = functional.unfold(functional.pad(order[None, None].double(), (1, 1, 1, 1), value=beyond), 3)[0]
+    def counted(earlier: Callable = torch.lt, window: torch.Tensor = AROUND, **beyond) -> torch.Tensor:
+        padded = functional.pad(order[None, None].double(), (1, 1, 1, 1), **(beyond or {"value": math.inf}))
+        around = functional.unfold(padded, 3)[0]
         return (earlier(around, around[4]) & window.view(9, 1)).sum(0).view(order.shape)
 
     yield counted()
     yield {
         "No place knows itself before it is decoded.": counted(torch.le, window=AROUND | ~AROUND),
         "Places of one pass are decoded at the same moment: they do not know each other.": counted(torch.le),
-        "Nothing is known beyond the edge.": counted(beyond=-1),
-        "The padding counts as if it were decoded in pass 0.": counted(beyond=0),
-        "Those that come later are not known yet.": counted(torch.gt, beyond=-math.inf),
+        "Nothing is known beyond the edge.": counted(value=-1),
+        "Nothing is known beyond the edge: it is not a copy of the edge.": counted(mode="replicate"),
+        "Nothing is known beyond the edge: the other side is no neighbour.": counted(mode="circular"),
+        "The padding counts as if it were decoded in pass 0.": counted(value=0),
+        "Those that come later are not known yet.": counted(torch.gt, value=-math.inf),
         "The four at the corners are neighbours, too.": counted(window=CROSS),
         "Count the places around each whose pass is lower than its own.": True,
     }
@@ -137,6 +146,9 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
             "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
             "A tiny probability became 0, and its logarithm infinite; laplace_bits is safe.": told.isinf(),
             "In evaluation, price the rounded levels: those are what a file holds.": near(cost(levels)),
+            "log_scale is a logarithm: the scale is log_scale.exp().": near(
+                laplace_bits(levels.round(), torch.zeros(()), network.log_scale).sum() / pixels
+            ),
             f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
             "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
             "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": (

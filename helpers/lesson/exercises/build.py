@@ -225,15 +225,18 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     if alike(mine, right):
         return ""
     hints = {
+        "Ours is cut to bits here: 1 above 0.5, else 0.": ((mine > 0.5).to(mine.dtype), right),
         "A ReLU is missing before it.": (mine.relu(), right),
         "A ReLU is too many before it.": (mine, right.relu()),
         "It is clipped to [0, 1]: leave that to restore(), or no loss can pull it back.": (mine, right.clamp(0, 1)),
     }
     for what, value in known.items():
         if value.shape == right.shape:
+            if alike(nn.functional.elu(value), right) and alike(value.relu(), mine):
+                return f"A ReLU is applied to {what}; ours is an ELU."
             hints[f"A skip is missing: add {what}."] = (mine + value, right)
             hints[f"A skip is too many: {what} is added."] = (mine, right + value)
-            hints[f"It is {what}, and nothing else."] = (mine, value)
+            hints[f"It equals {what}: a step that ours takes in between is missing."] = (mine, value)
     for hint, (one, other) in hints.items():
         if alike(one, other):
             return hint
@@ -242,10 +245,10 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     at = torch.unravel_index((mine - right).abs().argmax(), right.shape)
     most, channels = f"{(mine - right)[at].item():+.3g}", right.shape[1]
     if channels == 1:
-        return f"By up to {most}."
+        return f"It differs by up to {most}."
     other = [channel for channel in range(channels) if not alike(mine[:, channel], right[:, channel])]
-    where = f"only channels {other[0]} to {other[-1]} differ, " if len(other) < channels else ""
-    return f"Of {channels} channels, {where}by up to {most}."
+    which = f"{len(other)} of" if len(other) < channels else "All"
+    return f"{which} {channels} channels differ, by up to {most}."
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:

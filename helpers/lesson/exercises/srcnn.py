@@ -67,18 +67,21 @@ def _loss(prediction: torch.Tensor, target: torch.Tensor, border: int) -> torch.
 @examined("2.3", course=_loss)
 def loss_border(answer: Callable) -> None:
     """my_loss(prediction, target, border): MSE that leaves out `border` pixels on each side."""
-    target, prediction = torch.zeros(1, 1, 12, 12), torch.ones(1, 1, 12, 12)
+    target, prediction = torch.zeros(2, 1, 12, 16), torch.ones(2, 1, 12, 16)
     prediction[..., 3:-3, 3:-3] = 0.5
     whole = _loss(prediction, target, 0)
     uncut = {
         "The border still counts: cut it off before you take the mean.": whole,
-        "Nothing is left: cut rows and columns, the last two axes.": lambda loss: loss.isnan().any(),
+        "Nothing is left: cut `border` pixels, here 3, off each side of the last two axes.": lambda x: x.isnan().any(),
         "Take the mean of the squares over what remains.": True,
     }
     compare(answer, (prediction, target, 3), 0.25, uncut, 1e-6)
-    empty = {"A border of 0 must leave everything: x[..., 0:-0] is empty.": True}
+    empty = {
+        "A border of 0 must leave everything: x[..., 0:-0] is empty.": lambda x: x.isnan().any(),
+        "A border of 0 must leave everything. Height and width may differ.": True,
+    }
     compare(answer, (prediction, target, 0), whole, empty, 1e-6)
-    if not getattr(call(answer, prediction.requires_grad_(), target, 3), "requires_grad", False):
+    if getattr(call(answer, prediction.requires_grad_(), target, 3), "grad_fn", None) is None:
         raise Wrong("The number is right, but it carries no gradient, so nothing can be trained by it: no .item().")
 
 
