@@ -7,7 +7,7 @@ from .service.errors import CourseError as CourseError
 
 __version__ = "0.1.0"
 
-_MODULES = (  # each imports only what stands before it; three are packages of their own
+_MODULES = (  # each imports only what stands before it; four are packages of their own
     "service images degradations wavelets metrics losses rangecoder entropy models zoo datasets training recipes codec "
     "sensing baselines own evaluation comparison detective lesson publishing"
 ).split()

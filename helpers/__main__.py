@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import __version__
 from .service.errors import CourseError
-from .service.files import atomic, refusal
+from .service.files import atomic, expanded, refusal
 
 COMMANDS: dict[str, tuple[Callable, tuple]] = {}  # by name: the function and its options
 # what torch says on a CPU and on Apple's GPUs, CUDA's libraries, oneDNN, and the system (ENOMEM)
@@ -334,7 +334,7 @@ def rank(options: argparse.Namespace) -> None:
         if options.figure.suffix not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
     tables = {}
-    for path in _expanded(options.tables):
+    for path in expanded(options.tables):
         try:
             tables[str(path)] = pd.read_csv(path)
         except ValueError:
@@ -348,12 +348,6 @@ def rank(options: argparse.Namespace) -> None:
         print("Fewer than six pictures cannot tell methods apart: all share a rank.")
     if options.figure:
         comparison.draw_ranks(ranked, options.figure)
-
-
-def _expanded(paths: list[Path]) -> list[Path]:
-    """Paths, of which those with a * in them are patterns, as not every shell expands them."""
-    found = [sorted(Path().glob(str(path))) if "*" in str(path) and not path.is_absolute() else [] for path in paths]
-    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
 
 
 def numbers(text: str) -> tuple[Decimal, ...]:
@@ -449,8 +443,10 @@ def restore(options: argparse.Namespace) -> int:
     if not folder:
         check(*pairs[0])
     options.model = options.model or next(iter(zoo.for_task(options.task)), None)
+    if options.model and options.model.endswith("+"):  # the name of its ensemble
+        options.model, options.ensemble = options.model.removesuffix("+"), True
     same = less = failed = 0
-    name = options.model and options.model.removesuffix("+") + "+" * (options.ensemble or options.model.endswith("+"))
+    name = options.model and options.model + "+" * options.ensemble
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
@@ -634,6 +630,7 @@ def _read_back(options: argparse.Namespace, most: int, read: Callable, make: Cal
     images.check_writable(options.output)
     try:
         about = read(data)
+        images.check_writable(options.output, (about.width, about.height))
         picture = make(data, options.model, progress=not options.quiet)
     except CourseError as why:
         raise CourseError(f"{options.input}: {why}") from None

@@ -11,7 +11,6 @@ against a student who attacks the grader itself (the kernel is theirs): read the
 
 import argparse
 import functools
-import glob
 import re
 import secrets
 import sys
@@ -24,7 +23,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from helpers.lesson import exercises  # noqa: E402  (found from any folder)
-from helpers.service.files import atomic  # noqa: E402
+from helpers.service.files import atomic, expanded  # noqa: E402
 from notebooks import run  # noqa: E402
 from notebooks.run import Notebook, NotebookError  # noqa: E402
 
@@ -64,12 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
     if rows:
         report(pd.DataFrame(rows, columns=TABLE), options.out)
     return 2 if unread else 0
-
-
-def expanded(paths: list[Path]) -> list[Path]:
-    """Paths, of which those with a * in them are patterns, as not every shell expands them."""
-    found = [[Path(each) for each in sorted(glob.glob(str(path)))] if "*" in str(path) else [] for path in paths]
-    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
 
 
 # ------------------------------------------------------------------------------------------- who and what

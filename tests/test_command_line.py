@@ -333,6 +333,12 @@ def test_restore_keeps_the_colour_profile(place, suffix):
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
     assert run(*"restore in.png out.png --task jpeg --quiet".split()) == 0
     assert "24x20 pixels, nothing changed" in capsys.readouterr().out
+    images.to_pillow(photograph(80, 96)).save("fine.jpg", quality=98, subsampling="4:4:4")
+    assert run(*"restore fine.jpg copy.jpg --task jpeg --quiet".split()) == 0  # the same bytes, not coded again
+    assert open("copy.jpg", "rb").read() == open("fine.jpg", "rb").read()
+    assert "nothing changed" in capsys.readouterr().out
+    assert run(*"restore fine.jpg other.jpg --task jpeg --quality 90 --quiet".split()) == 0
+    assert "coded again: no trace of JPEG was found" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------------- evaluate, check, list

@@ -260,6 +260,20 @@ def test_it_can_be_called_from_any_folder(lesson):
 # ------------------------------------------------------------------------------------- whole notebooks
 
 
+def test_what_a_learner_worked_on_is_not_replaced(tmp_path, capsys):
+    lesson = run.lessons()[0]
+    make = ["student", "--out", str(tmp_path), str(lesson)]
+    assert editions.main(make) == editions.main(make) == 0  # untouched, it may be written again
+    book = run.read(tmp_path / lesson.name)
+    run.code(book)[5].source += "\nanswer = 42"
+    run.write(book, tmp_path / lesson.name)
+    capsys.readouterr()
+    assert editions.main(make) == 2 and "has been worked on" in capsys.readouterr().err
+    assert "answer = 42" in run.code(run.read(tmp_path / lesson.name))[5].source
+    assert editions.main([*make, "--overwrite"]) == 0
+    assert "answer = 42" not in run.code(run.read(tmp_path / lesson.name))[5].source
+
+
 @pytest.mark.long
 def test_an_untouched_students_notebook_runs():
     book = editions.edition(NOTEBOOKS[5], "student")

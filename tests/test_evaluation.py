@@ -191,6 +191,10 @@ def test_publish_measures_and_copies(finished):
     layers = [layer.weight.numel() for layer in finished.model.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert card["multiply_adds"] == pytest.approx(sum(layers) / 4, abs=1)  # per output pixel
     assert card["started_from"] == finished.start and zoo.load("new-x2").scale == 2
+    with pytest.raises(CourseError, match="is there already; --overwrite replaces it"):
+        publish.publish(finished.folder)
+    assert zoo.card("new-x2") == card
+    publish.publish(finished.folder, overwrite=True)
 
 
 def test_weights_in_half_precision_take_half_the_bytes_and_are_measured_so(finished, tmp_path):

@@ -124,6 +124,9 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
     damaged.write_text("{", encoding="utf-8")
     assert "no such notebook" in refused(capsys, tmp_path / "none.ipynb")
     assert "not a notebook" in refused(capsys, damaged)
+    assert grade.main([str(damaged), str(handed_in(tmp_path / "eve.ipynb", "check.luma(my_luma)"))]) == 2
+    said = capsys.readouterr()  # the others are graded all the same
+    assert said.err.startswith(f"error: {damaged}") and "eve" in said.out
     assert "no exercise of this course" in refused(capsys, other)
     assert "are both 01_data_preparation of ada" in refused(capsys, good, twin)
     assert "no folder" in refused(capsys, "--out", tmp_path / "none" / "g.csv", good)

@@ -3,6 +3,7 @@
 from __future__ import annotations  # as `__main__` has it, which imports this
 
 import errno
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,12 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parents[2] / "data"
 CATALOG = DATA / "catalog"  # what `downloads` can get, a file each
 PARTS = ("", "train", "validation", "test")  # where in the folder of image sets a set may lie
+
+
+def expanded(paths: list[Path]) -> list[Path]:
+    """Paths, of which those with a * in them are patterns, as not every shell expands them."""
+    found = [sorted(map(Path, glob.glob(str(path)))) if "*" in str(path) else [] for path in paths]
+    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
 
 
 @contextmanager
