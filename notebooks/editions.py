@@ -72,9 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (NotebookError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
-    print(
-        f"{len(books) - failed} of {len(books)} written to {out}; they run in any folder of the course, and on Colab."
-    )
+    wrote = f"{len(books) - failed} of {len(books)} written to {out}"
+    print(f"{wrote}; they run in any folder of the course, and on Colab.")
     return 1 if failed else 0
 
 
@@ -109,10 +108,8 @@ def student(book: Notebook) -> None:
     """In place: no solution, output, count or badge. What later cells call is the learner's, or the course's own."""
     for exercise in exercises(book):
         if exercise.needed:
-            exercise.solution.source, exercise.solution.metadata = (
-                GIVEN.format(**vars(exercise)),
-                nbformat.from_dict({}),
-            )
+            exercise.solution.source = GIVEN.format(**vars(exercise))
+            exercise.solution.metadata = nbformat.from_dict({})
     shown = [cell for cell in book.cells if "shows-solution" not in cell.metadata.get("tags", [])]
     book.cells = [cell for cell in shown if not is_solution(cell)]
     for cell in book.cells:
@@ -141,7 +138,7 @@ def unsolved(book: Notebook) -> str:
     for cell in code(book):
         said = "".join(output.get("text", "") for output in cell.outputs)
         if run.CHECK.search(cell.source) and "passed." not in said:
-            return f"    cell {cell.id}: {said.strip() or 'the check says nothing'}"
+            return f"    cell {cell.id}: {said.strip()}"
     return ""
 
 
@@ -150,27 +147,28 @@ def unsolved(book: Notebook) -> str:
 
 def exercises(book: Notebook) -> list[Exercise]:
     """All exercises in their order. Raises NotebookError: a stub and its solution do not fit together."""
+    kept = [cell for cell in code(book) if not is_solution(cell)]
+    asked = set().union(*(used(scope(cell)) for cell in kept)).difference(*map(defined, kept))
     cells, found = iter(code(book)), []
     for cell in cells:
         if is_solution(cell):
             raise NotebookError(f"cell {cell.id}: a solution, but the code cell before it is no stub.")
         if (stub := STUB.search(cell.source)) and (called := run.CHECK.search(cell.source)):
             mine = stub["function"] or stub["network"]
-            found.append(exercise(cell, mine, called[1], next(cells, None), book))
+            found.append(exercise(cell, mine, called[1], next(cells, None), asked))
     return found
 
 
-def exercise(stub: Notebook, mine: str, check: str, solution: Notebook | None, book: Notebook) -> Exercise:
-    """A stub and its solution. Raises NotebookError where they do not belong together."""
+def exercise(stub: Notebook, mine: str, check: str, solution: Notebook | None, asked: set[str]) -> Exercise:
+    """A stub and its solution, `asked` for names that no other cell defines. Raises NotebookError where they differ."""
     if solution is None or not is_solution(solution):
         raise NotebookError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
     given = re.sub("^My", "Solution", re.sub("^my_", "solution_", mine))
-    kept = [cell for cell in code(book) if not is_solution(cell)]
     if given not in defined(solution):
         raise NotebookError(f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
     if solution.source.rstrip().splitlines()[-1] != f"check.{check}({given})":
         raise NotebookError(f"cell {solution.id}: its last line should be check.{check}({given}).")
-    needed = (defined(solution) & set().union(*(used(scope(cell)) for cell in kept))).difference(*map(defined, kept))
+    needed = defined(solution) & asked
     if lost := sorted(needed - {given}):
         raise NotebookError(f"cell {solution.id}: only this solution defines {lost[0]}, used further below.")
     return Exercise(stub, solution, mine, given, check, needed=bool(needed))

@@ -2,26 +2,18 @@
 
 from pathlib import Path
 
-import nbformat
 import notebook_lint as lint
 import pytest
+from nbformat import NotebookNode, v4
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = [*sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "docs" / "template.ipynb"]
-RULES = [*lint.RULES, "size", "setup"]
 
 
-@pytest.fixture(scope="module")
-def found() -> dict[Path, dict[str, list[str]]]:
-    """The problems of all notebooks; the first one's setup cell is the measure for the others."""
-    setup = lint.setup_of(lint.load(NOTEBOOKS[0]))
-    return {path: lint.problems(path, setup) for path in NOTEBOOKS}
-
-
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_keeps_the_rule(path, rule, found):
-    assert not found[path].get(rule), "\n".join(found[path][rule])
+def test_a_notebook_keeps_the_rule(path):
+    """The first one's setup cell is the measure for the others."""
+    assert lint.problems(path, lint.setup_of(lint.load(NOTEBOOKS[0]))) == {}
 
 
 # ------------------------------------------------------------------------------- each rule can say no
@@ -29,12 +21,10 @@ def test_a_notebook_keeps_the_rule(path, rule, found):
 SETUP = "import sys"
 
 
-def sound() -> nbformat.NotebookNode:
+def sound() -> NotebookNode:
     """A small notebook without fault: a title, setup, a picture, an exercise, its hint and its solution."""
-    v4 = nbformat.v4
-    picture = v4.new_output(
-        "display_data", data={"image/png": "iVBORw0KGgo="}, metadata={"image/png": {"alt": "A gray square."}}
-    )
+    about = {"image/png": {"alt": "A gray square."}}
+    picture = v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="}, metadata=about)
     folded = {"tags": ["hide-input"], "jupyter": {"source_hidden": True}}
     cells = [
         v4.new_markdown_cell("# Title\n\n![a badge](badge.svg)"),
@@ -51,15 +41,8 @@ def sound() -> nbformat.NotebookNode:
     return notebook
 
 
-def printed(text: str) -> nbformat.NotebookNode:
-    return nbformat.v4.new_output("stream", name="stdout", text=text + "\n")
-
-
-def stored(notebook: nbformat.NotebookNode, folder: Path) -> Path:
-    """Written as it is: nbformat would refuse or mend some of what the tests break."""
-    path = folder / "broken.ipynb"
-    path.write_text(nbformat.v4.writes(notebook), encoding="utf-8")
-    return path
+def printed(text: str) -> NotebookNode:
+    return v4.new_output("stream", name="stdout", text=text + "\n")
 
 
 TITLE, FIRST, PICTURE, STUB, HINT, SOLUTION, EMPTY = range(7)  # the cells of `sound`
@@ -70,7 +53,7 @@ def says(text):
 
 
 def shows(kind, data):
-    return lambda nb: nb.cells[FIRST].outputs.append(nbformat.v4.new_output("display_data", data={kind: data}))
+    return lambda nb: nb.cells[FIRST].outputs.append(v4.new_output("display_data", data={kind: data}))
 
 
 def source(index, text):
@@ -81,96 +64,78 @@ def tagged(tag):
     return lambda nb: nb.cells[FIRST].metadata.update(tags=[tag])
 
 
-def error(nb):
-    nb.cells[FIRST].outputs.append(nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=["no"]))
+CHANGED = [
+    ("valid", lambda nb: nb.cells[TITLE].update(colour="red")),
+    ("valid", lambda nb: nb.cells[FIRST].outputs[0].pop("name")),
+    ("valid", lambda nb: nb.update(nbformat_minor=4) or [cell.pop("id") for cell in nb.cells]),
+    ("kernelspec", lambda nb: nb.metadata.pop("kernelspec")),
+    ("kernelspec", lambda nb: nb.metadata.kernelspec.update(name="course")),
+    ("metadata", lambda nb: nb.metadata.update(widgets={})),
+    ("metadata", lambda nb: nb.cells[FIRST].metadata.update(execution={})),
+    ("ids", lambda nb: nb.cells[HINT].update(id=nb.cells[TITLE].id)),
+    ("executed", lambda nb: nb.cells[FIRST].update(execution_count=None)),
+    ("executed", lambda nb: nb.cells[STUB].update(execution_count=2)),
+    ("tags", tagged("nbval-ignore-ouput")),
+    ("errors", lambda nb: nb.cells[FIRST].outputs.append(v4.new_output("error", ename="E", evalue="", traceback=[]))),
+    ("alt", lambda nb: nb.cells[PICTURE].outputs[0].update(metadata={})),
+    ("alt", lambda nb: nb.cells[PICTURE].outputs[0].metadata["image/png"].update(alt=" ")),
+    ("alt", shows("image/svg+xml", "<svg/>")),
+    ("clean", shows("text/html", "<b>/home/ada/x</b>")),
+    ("solutions", lambda nb: nb.cells.pop(SOLUTION)),
+    ("solutions", lambda nb: nb.cells[SOLUTION].update(metadata={})),
+    ("solutions", lambda nb: nb.cells[SOLUTION].update(outputs=[printed("not yet")])),
+    ("size", shows("text/plain", "A" * lint.MOST_BYTES)),
+]
+UNCLEAN = ["at /home/ada/x.png", "/root/.cache", "in '/tmp/x'", "/work/course", "/Users/ada", r"C:\Users\ada"]
+UNCLEAN += ["UserWarning: slow", "Traceback (most recent call last):"]
+SOURCES = [
+    ("alt", TITLE, "# Title\n\n![](badge.svg)"),
+    ("alt", TITLE, '# Title\n\n<img src="badge.svg">'),
+    ("alt", TITLE, '# Title\n\n<img src="badge.svg" alt="">'),
+    ("headings", TITLE, "![a badge](badge.svg)"),
+    ("headings", TITLE, "## Section\n\n# Title"),
+    ("headings", HINT, "# Another"),
+    ("headings", HINT, "### Too deep"),
+    ("headings", TITLE, "# Title\n\n## Section\n\n#### Too deep"),
+    ("short", PICTURE, "\n".join(["x = 1"] * 26)),
+    ("narrow", PICTURE, "x = 1  # " + 80 * "-"),
+    ("brief", HINT, 111 * "word "),
+    ("semicolons", PICTURE, "show(x);  \nshow(y)"),
+    ("solutions", SOLUTION, "x = 1"),
+    ("setup", FIRST, "import os"),
+    ("setup", FIRST, "\n\n".join(["import sys"] * 8)),
+]
+BROKEN = [*CHANGED, *(("clean", says(text)) for text in UNCLEAN)]
+BROKEN += [(rule, source(index, text)) for rule, index, text in SOURCES]
 
 
-BROKEN = {
-    "a key that the format does not know": ("valid", lambda nb: nb.cells[TITLE].update(colour="red")),
-    "an output without its name": ("valid", lambda nb: nb.cells[FIRST].outputs[0].pop("name")),
-    "an old format": ("valid", lambda nb: nb.update(nbformat_minor=4) or [cell.pop("id") for cell in nb.cells]),
-    "no kernelspec": ("kernelspec", lambda nb: nb.metadata.pop("kernelspec")),
-    "another kernel": ("kernelspec", lambda nb: nb.metadata.kernelspec.update(name="course")),
-    "widget state": ("metadata", lambda nb: nb.metadata.update(widgets={})),
-    "times of execution": ("metadata", lambda nb: nb.cells[FIRST].metadata.update(execution={})),
-    "an id twice": ("ids", lambda nb: nb.cells[HINT].update(id=nb.cells[TITLE].id)),
-    "outputs stripped": ("executed", lambda nb: nb.cells[FIRST].update(execution_count=None)),
-    "a cell run again": ("executed", lambda nb: nb.cells[SOLUTION].update(execution_count=9)),
-    "two cells run in the wrong order": ("executed", lambda nb: nb.cells[STUB].update(execution_count=2)),
-    "a misspelt tag": ("tags", tagged("nbval-ignore-ouput")),
-    "a tag of another tool": ("tags", tagged("remove-cell")),
-    "an error": ("errors", error),
-    "a home folder": ("clean", says("saved to /home/ada/course/x.png")),
-    "the administrator's home folder": ("clean", says("/root/.cache/x")),
-    "a temporary folder": ("clean", says("in '/tmp/abc/x.png'")),
-    "a working folder": ("clean", says("/work/course")),
-    "a home folder on a Mac": ("clean", says("/Users/ada/course")),
-    "a home folder on Windows": ("clean", says(r"C:\Users\ada")),
-    "a path in HTML": ("clean", shows("text/html", "<b>/home/ada/x</b>")),
-    "a warning": ("clean", says("UserWarning: slow")),
-    "a traceback": ("clean", says("Traceback (most recent call last):")),
-    "a picture without alt text": ("alt", lambda nb: nb.cells[PICTURE].outputs[0].update(metadata={})),
-    "a picture with blank alt text": (
-        "alt",
-        lambda nb: nb.cells[PICTURE].outputs[0].metadata["image/png"].update(alt=" "),
-    ),
-    "a drawing without alt text": ("alt", shows("image/svg+xml", "<svg/>")),
-    "a Markdown picture without alt text": ("alt", source(TITLE, "# Title\n\n![](badge.svg)")),
-    "an HTML picture without alt text": ("alt", source(TITLE, '# Title\n\n<img src="badge.svg">')),
-    "an HTML picture with empty alt text": ("alt", source(TITLE, '# Title\n\n<img src="badge.svg" alt="">')),
-    "no title": ("headings", source(TITLE, "![a badge](badge.svg)")),
-    "a section before the title": ("headings", source(TITLE, "## Section\n\n# Title")),
-    "a second title": ("headings", source(HINT, "# Another")),
-    "a level skipped": ("headings", source(HINT, "### Too deep")),
-    "a level skipped in one cell": ("headings", source(TITLE, "# Title\n\n## Section\n\n#### Too deep")),
-    "a long cell": ("short", source(PICTURE, "\n".join(["x = 1"] * 26))),
-    "a long line": ("narrow", source(PICTURE, "x = 1  # " + 80 * "-")),
-    "a long text": ("brief", source(HINT, 111 * "word ")),
-    "a semicolon at the end": ("semicolons", source(PICTURE, "show(x);")),
-    "a semicolon within": ("semicolons", source(PICTURE, "show(x);  \nshow(y)")),
-    "a stub without solution": ("solutions", lambda nb: nb.cells.pop(SOLUTION)),
-    "another cell before the solution": ("solutions", source(SOLUTION, "x = 1")),
-    "an open solution": ("solutions", lambda nb: nb.cells[SOLUTION].metadata.jupyter.update(source_hidden=False)),
-    "a solution without metadata": ("solutions", lambda nb: nb.cells[SOLUTION].update(metadata={})),
-    "a solution that fails": ("solutions", lambda nb: nb.cells[SOLUTION].update(outputs=[printed("not yet")])),
-    "another setup": ("setup", source(FIRST, "import os")),
-    "a long setup": ("setup", source(FIRST, "\n\n".join(["import sys"] * 8))),
-    "a large file": ("size", shows("image/png", "A" * lint.MOST_BYTES)),
-}
+def problems(change, folder: Path) -> dict[str, list[str]]:
+    """What the lint finds in a sound notebook that was changed, written as it is: nbformat would mend some of that."""
+    notebook, path = sound(), folder / "changed.ipynb"
+    change(notebook)
+    path.write_text(v4.writes(notebook), encoding="utf-8")
+    return lint.problems(path, SETUP)
 
 
-def test_a_sound_notebook_has_no_problems(tmp_path):
-    assert NOTEBOOKS and lint.problems(stored(sound(), tmp_path), SETUP) == {}
-
-
-@pytest.mark.parametrize(("rule", "change"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("rule", "change"), BROKEN, ids=[f"{rule}-{n}" for n, (rule, _) in enumerate(BROKEN)])
 def test_a_rule_notices(rule, change, tmp_path):
-    notebook = sound()
-    change(notebook)
-    found = lint.problems(stored(notebook, tmp_path), SETUP)
-    also = {"alt"} if rule == "size" else set()  # the large picture has no alt text either
-    assert set(found) - also == {rule}, found
+    assert set(problems(change, tmp_path)) == {rule}
 
 
-def test_every_rule_is_broken_once():
-    assert {rule for rule, _ in BROKEN.values()} == set(RULES)
+HARMLESS = [
+    lambda nb: None,
+    source(HINT, "## Section\n\n### Part\n\n## Section"),
+    source(HINT, "```sh\n# a comment\n```"),
+    source(HINT, "#1 is no heading"),
+    source(PICTURE, "x = 1  # " + 79 * "-"),
+    source(PICTURE, "!" + 88 * "x"),
+    source(HINT, 110 * "word "),
+    lambda nb: nb.cells[PICTURE].outputs[0].data.update({"image/png": "AA/tmp/Warning"}),
+    *map(tagged, sorted(lint.TAGS)),
+    *map(says, ("https://example.org/home/x", "data/tmp/x", "25 pixels/work/day", "Warnings: no")),
+]
 
 
-HARMLESS = {
-    "sections": source(HINT, "## Section\n\n### Part\n\n## Section"),
-    "a comment": source(HINT, "```sh\n# a comment\n```"),
-    "a number": source(HINT, "#1 is no heading"),
-    "a line at the limit": source(PICTURE, "x = 1  # " + 79 * "-"),
-    "a shell line": source(PICTURE, "!" + 88 * "x"),
-    "a text at the limit": source(HINT, 110 * "word "),
-    "a picture that holds a path": lambda nb: nb.cells[PICTURE].outputs[0].data.update({"image/png": "AA/tmp/Warning"}),
-    **{tag: tagged(tag) for tag in sorted(lint.TAGS)},
-    **{text: says(text) for text in ("https://example.org/home/x", "data/tmp/x", "25 pixels/work/day", "Warnings: no")},
-}
-
-
-@pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
+@pytest.mark.parametrize("change", HARMLESS)
 def test_what_is_harmless_passes(change, tmp_path):
-    notebook = sound()
-    change(notebook)
-    assert lint.problems(stored(notebook, tmp_path), SETUP) == {}
+    assert problems(change, tmp_path) == {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     repository, branch, root = options.repository, options.branch, options.root
     try:
         if not repository and not branch:
-            raise BadgeError(f"name the repository: make badges REPO={origin(root) or 'owner/name'}")
+            raise BadgeError("name the repository: make badges REPO=owner/name")
         if repository and not NAME.fullmatch(repository):
             raise BadgeError(f"{repository!r} is no repository on GitHub; write REPO=owner/name.")
         if branch and not BRANCH.fullmatch(branch):
@@ -79,17 +78,6 @@ def said(root: Path = ROOT) -> Course:
     if not table:
         raise BadgeError("pyproject.toml has no [tool.course] with repository and branch; restore it with git.")
     return Course(table[2], table[4])
-
-
-def origin(root: Path) -> str | None:
-    """OWNER/NAME of the remote `origin`, where that is on GitHub."""
-    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    try:
-        address = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git
-        return None
-    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", address)
-    return found[1] if found else None
 
 
 def files(root: Path) -> list[Path]:

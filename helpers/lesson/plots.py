@@ -86,7 +86,11 @@ def compare(
             draw(axis[-1], image[:, top : top + side, left : left + side])
         if zoom and whole:
             axis[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=COLOURS[1], lw=1.5))
-        axis[0].set_title(_title(name, image, reference, border))
+        if reference is not None and image.shape == reference.shape:
+            pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
+            if not math.isinf(psnr := metrics.psnr(*pair)):
+                name = f"{name}\n{psnr:.2f} dB"
+        axis[0].set_title(name)
     show(figure, alt)
 
 
@@ -114,12 +118,13 @@ def curves(
 
     `logarithmic`: "x", "y" or "xy"; `limits`: the ends of the axes, as "xlim" and "ylim".
     """
-    few = len(series) + len(levels or {}) < 4
+    levels = levels or {}
+    few = len(series) + len(levels) < 4
     figure, axis = plt.subplots(figsize=(7 if few else 8.4, 3.4), layout="constrained")
     for name, (x, y) in series.items():
         look = {"marker": "o" if len(x) < 30 else None, "markersize": 4, "color": CODECS.get(name)}
         axis.plot(x, y, label=name, **look)
-    for (name, level), colour in zip((levels or {}).items(), reversed(COLOURS), strict=False):
+    for (name, level), colour in zip(levels.items(), reversed(COLOURS), strict=False):
         axis.axhline(level, linestyle="--", color=colour, label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))
@@ -128,8 +133,8 @@ def curves(
     show(figure, alt)
 
 
-def filters(weights: Mapping[str, torch.Tensor], alt: str, columns: int = 8) -> None:
-    """First-layer filters (N, 1, k, k) as grids; blue is negative, red positive, one scale for all.
+def filters(weights: Mapping[str, torch.Tensor], alt: str) -> None:
+    """First-layer filters (N, 1, k, k) as grids of eight columns; blue is negative, red positive, one scale for all.
 
     The scale ends where 0.5 % of the weights lie beyond, so that one large weight does not fade all others.
     """
@@ -137,8 +142,7 @@ def filters(weights: Mapping[str, torch.Tensor], alt: str, columns: int = 8) -> 
     figure, axes = plt.subplots(1, len(weights), figsize=(4.6 * len(weights), 4.6), squeeze=False, layout="constrained")
     for axis, (name, kernels) in zip(axes[0], weights.items(), strict=True):
         tiles = torch.nn.functional.pad(kernels.detach(), (1, 1, 1, 1), value=math.nan)  # (N, 1, k + 2, k + 2)
-        grid = images.join_tiles(tiles, columns)[0]
-        picture = axis.imshow(grid.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        picture = axis.imshow(images.join_tiles(tiles, 8)[0].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         axis.set_title(name)
         axis.axis("off")
     figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8, label="weight", extend="both")
@@ -160,8 +164,8 @@ def feature_maps(
     rows = figure.subfigures(len(tensors), squeeze=False)[:, 0]
     for row, (name, tensor) in zip(rows, tensors.items(), strict=True):
         height, width = tensor.shape[-2:]
-        sides = (height, height, width, width)
-        top, bottom, left, right = (round(share * side) for share, side in zip(part, sides, strict=True))
+        top, bottom = (round(share * height) for share in part[:2])
+        left, right = (round(share * width) for share in part[2:])
         maps = tensor[0, :, top:bottom, left:right].detach().cpu()
         maps = maps[maps.std(dim=(1, 2)).topk(min(channels, len(maps))).indices]
         limit = maps.abs().flatten().quantile(0.995).item()
@@ -171,14 +175,6 @@ def feature_maps(
             axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
             axis.set_axis_off()
     show(figure, alt)
-
-
-def _title(name: str, image: torch.Tensor, reference: torch.Tensor | None, border: int) -> str:
-    if reference is None or image.shape != reference.shape:
-        return name
-    pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
-    psnr = metrics.psnr(*pair)
-    return name if math.isinf(psnr) else f"{name}\n{psnr:.2f} dB"
 
 
 def diagram(
@@ -205,14 +201,14 @@ def diagram(
         middles.append(at + thick / 2)
         tops.append(tall)
         at += thick
+    colour = COLOURS[1]
     for number, (start, end, *words) in enumerate(skips):
         over = max(tops[start : end + 1]) + 0.2 + 0.15 * (number % 2)
-        axis.plot([middles[start]] * 2, [tops[start], over], color=COLOURS[1])
-        axis.plot([middles[start], middles[end]], [over, over], color=COLOURS[1])
-        tip = {"arrowstyle": "->", "color": COLOURS[1]}
-        axis.annotate("", (middles[end], tops[end]), (middles[end], over), arrowprops=tip)
-        label = " ".join(["+", *words])
-        axis.text((middles[start] + middles[end]) / 2, over + 0.03, label, color=COLOURS[1], ha="center", fontsize=11)
+        left, right = middles[start], middles[end]
+        axis.plot([left, left], [tops[start], over], color=colour)
+        axis.plot([left, right], [over, over], color=colour)
+        axis.annotate("", (right, tops[end]), (right, over), arrowprops={"arrowstyle": "->", "color": colour})
+        axis.text((left + right) / 2, over + 0.03, " ".join(["+", *words]), color=colour, ha="center", fontsize=11)
     axis.set(xlim=(-0.5, at + 0.5), ylim=(-1.35, max(tops) + 0.55))
     axis.axis("off")
     show(figure, alt)

@@ -6,6 +6,7 @@ Each widget wraps a plain function that can be called, and is tested, without it
 import io
 from collections.abc import Callable
 
+import ipywidgets
 import torch
 from IPython.display import display
 
@@ -24,8 +25,7 @@ def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5)
     if before.shape[-2:] != after.shape[-2:]:
         raise ValueError(f"before and after differ in size: {tuple(before.shape)} and {tuple(after.shape)}.")
     left, right = (images.to_uint8(images.to_float(t)).expand(3, -1, -1) for t in (before, after))
-    width = left.shape[-1]
-    column = round(position * width)
+    column = round(position * left.shape[-1])
     view = torch.cat([left[..., :column], right[..., column:]], dim=-1)
     view[..., max(0, column - 1) : column + 1] = torch.tensor(HANDLE, dtype=torch.uint8)[:, None, None]
     return view
@@ -36,20 +36,19 @@ def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
     plots.display_picture(images.to_pillow(picture), alt, width)
 
 
-def before_after(before: torch.Tensor, after: torch.Tensor, alt: str = "Before and after.") -> None:
-    """A slider that moves the border between two pictures of one size."""
-    from ipywidgets import FloatSlider, interact
-
-    slider = FloatSlider(value=0.5, min=0, max=1, step=0.05, description="border", continuous_update=False)
-    _ = interact(lambda border: show(split_view(before, after, border), alt, WIDTH), border=slider)
-
-
 def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], example: str) -> None:
-    """Upload a picture or type its path; `restore(picture)` gives (before, after), shown under a slider.
+    """Upload a picture or type its path; `restore(picture)` gives (before, after), with a slider for the border.
 
     `example` is the path that stands in the field, and is shown first.
     """
-    _ask_for_picture(lambda picture: before_after(*restore(picture)), example)
+    scale = {"min": 0, "max": 1, "step": 0.05, "description": "border", "continuous_update": False}
+
+    def with_slider(picture: torch.Tensor) -> None:
+        pair = restore(picture)
+        slider = ipywidgets.FloatSlider(0.5, **scale)
+        ipywidgets.interact(lambda border: show(split_view(*pair, border), "Before and after.", WIDTH), border=slider)
+
+    _ask_for_picture(with_slider, example)
 
 
 def own_codec(
@@ -62,10 +61,8 @@ def own_codec(
 
     `code(picture, setting)` gives the decoded picture, which is shown at the right of the original, and a line of text.
     """
-    from ipywidgets import IntSlider, interact
-
     least, most, first = values
-    scale = {"min": least, "max": most, "value": first, "step": 5 if most > 50 else 1}
+    scale = {"min": least, "max": most, "step": 5 if most > 50 else 1, "description": setting}
 
     def with_slider(picture: torch.Tensor) -> None:
         def coded(value: int) -> None:
@@ -73,20 +70,18 @@ def own_codec(
             print(line)
             show(split_view(picture, decoded), f"Left the original, right the picture of the file: {line}", WIDTH)
 
-        _ = interact(coded, value=IntSlider(**scale, description=setting, continuous_update=False))
+        ipywidgets.interact(coded, value=ipywidgets.IntSlider(first, **scale, continuous_update=False))
 
     _ask_for_picture(with_slider, example)
 
 
 def _ask_for_picture(use: Callable[[torch.Tensor], None], example: str) -> None:
     """A field for a path and a button to upload; `use` shows something of each picture that comes in."""
-    import ipywidgets
-
-    path = ipywidgets.Text(value=str(example), description="path", layout={"width": "70%"}, continuous_update=False)
+    path = ipywidgets.Text(str(example), description="path", layout={"width": "70%"}, continuous_update=False)
     upload = ipywidgets.FileUpload(accept="image/*", multiple=False)
     output = ipywidgets.Output()
 
-    def refresh(source) -> None:
+    def refresh(source: str | io.BytesIO) -> None:
         output.clear_output(wait=True)
         with output:
             try:

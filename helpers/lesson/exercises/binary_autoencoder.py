@@ -100,21 +100,20 @@ def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
     logits, code = calls[3].made, calls[4].given
     undecided = (logits[0].abs() < 4).expand_as(logits)  # where the sigmoid can be undone
     logits = logits[undecided]
-    noise = (code[undecided].clamp(1e-15, 1 - 1e-15).logit() - logits) / 15
-    first, second = noise.chunk(2)
-    drawn = f"has the mean {15 * noise.mean():.1f} and the standard deviation {15 * noise.std():.1f}"
-    blame(
-        {
-            "In training no noise is added.": noise.abs().max() < 1e-3,
-            "In training all pictures of a batch get the same noise.": torch.allclose(first, second),
-            f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
-                noise.mean().abs() > 0.1 or abs(noise.std() - 1) > 0.1
-            ),
-            "In training, something else than noise stands between the encoder's last layer and the sigmoid.": (
-                (noise[logits > 2].mean() - noise[logits < -2].mean()).abs() > 0.08
-            ),
-        }
-    )
+    noise = code[undecided].clamp(1e-15, 1 - 1e-15).logit() - logits
+    mean, spread = noise.mean().item(), noise.std().item()
+    slope = noise[logits > 2].mean() - noise[logits < -2].mean()
+    drawn = f"has the mean {mean:.1f} and the standard deviation {spread:.1f}"
+    blame({
+        "In training no noise is added.": noise.abs().max() < 0.015,
+        "In training all pictures of a batch get the same noise.": torch.allclose(*noise.chunk(2), atol=1e-6),
+        f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
+            abs(mean) > 1.5 or abs(spread - 15) > 1.5
+        ),
+        "In training, something else than noise stands between the encoder's last layer and the sigmoid.": (
+            slope.abs() > 1.2
+        ),
+    })  # fmt: skip
 
 
 npeg = built("4.A", "npeg", also=noisy_code)
@@ -125,41 +124,36 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     x = torch.cat([x, x.flip(-1)])
     pixels = x.numel() / 3
 
-    def cost(levels: torch.Tensor) -> torch.Tensor:
-        return laplace_bits(levels, torch.zeros_like(levels), network.log_scale.exp()).sum() / pixels
+    def cost(levels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return laplace_bits(levels, torch.zeros(()), scale).sum() / pixels
 
     told = two(network.eval()(x), "things, the picture and the bits per pixel")[1]
-    levels = network.encode(x)
-    right = cost(levels.round())
     if not (isinstance(told, torch.Tensor) and told.numel() == 1):
         raise Wrong("The bits per pixel are one number, a tensor: their sum over all levels, divided by the pixels.")
+    levels, log_scale = network.encode(x), network.log_scale
+    rounded, scale = levels.round(), log_scale.exp()
+    right = cost(rounded, scale)
     network.train()
     trained = torch.stack([network(x)[1] for _ in range(8)])
-    wanted = torch.stack([cost(levels + torch.rand_like(levels) - 0.5) for _ in range(8)])
-    reached = torch.autograd.grad(trained.sum(), [network.analysis.weight, network.log_scale], allow_unused=True)
+    wanted = torch.stack([cost(levels + torch.rand_like(levels) - 0.5, scale) for _ in range(8)])
+    reached = torch.autograd.grad(trained.sum(), [network.analysis.weight, log_scale], allow_unused=True)
+    same_price = torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
+    same_picture = torch.allclose(network(x)[0], network.decode(rounded), atol=1e-3)
     near = functools.partial(torch.isclose, told, rtol=1e-3)
-    blame(
-        {
-            "That is the price of a value; a pixel has three of them.": near(right / 3),
-            "That is the price of all pixels; divide it by their number.": near(right * pixels),
-            "A batch has more pixels than one picture: divide by those of all.": near(right * len(x)),
-            "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
-            "A tiny probability became 0, and its logarithm infinite; laplace_bits is safe.": told.isinf(),
-            "In evaluation, price the rounded levels: those are what a file holds.": near(cost(levels)),
-            "log_scale is a logarithm: the scale is log_scale.exp().": near(
-                laplace_bits(levels.round(), torch.zeros(()), network.log_scale).sum() / pixels
-            ),
-            f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
-            "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
-            "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": (
-                not torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
-            ),
-            "In training, the picture must be that of rounded levels, too.": not torch.allclose(
-                network(x)[0], network.decode(levels.round()), atol=1e-3
-            ),
-            "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
-        }
-    )
+    blame({
+        "That is the price of a value; a pixel has three of them.": near(right / 3),
+        "That is the price of all pixels; divide it by their number.": near(right * pixels),
+        "A batch has more pixels than one picture: divide by those of all.": near(right * len(x)),
+        "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
+        "A tiny probability became 0, and its logarithm infinite; laplace_bits is safe.": told.isinf(),
+        "In evaluation, price the rounded levels: those are what a file holds.": near(cost(levels, scale)),
+        "log_scale is a logarithm: the scale is log_scale.exp().": near(cost(rounded, log_scale)),
+        f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
+        "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
+        "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": not same_price,
+        "In training, the picture must be that of rounded levels, too.": not same_picture,
+        "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
+    })  # fmt: skip
 
 
 factorized = built("4.B", "factorized", also=priced_levels)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ... import datasets, degradations, images, metrics, models, zoo
 from ...service.files import reason
-from .examine import NotAttempted, Wrong, in_stages, verdict
+from .examine import NotAttempted, Wrong, examined, verdict
 
 
 class Call(NamedTuple):
@@ -39,13 +39,18 @@ def built(label: str, name: str, also: Callable | None = None, **options) -> Cal
     Where none of that name is shipped, it is a kind of network, and ours is a fresh one with these `options`.
     `also(network, x)` raises Wrong where more is wrong with a network that computes what ours does in evaluation.
     """
+    course = functools.partial(fresh, name, **options)
 
-    def check(answer) -> None:
-        print(f"Build {label}: {in_stages(label, check.verdict(answer), 'what the task above says, layer by layer.')}")
+    @examined(label, course, kind="Build")
+    def check(answer: type) -> None:
+        """what the task above says, layer by layer."""  # noqa: D403  (a half of a sentence)
+        ours = zoo.load(name) if shipped(name) else course()
+        x = sample(name, ours)[0]
+        network = examine_class(answer, ours, x)
+        if also:
+            also(network, x)
 
-    check.label, check.network, check.also = label, name, also
-    check.course = functools.partial(fresh, name, **options)
-    check.verdict = functools.partial(verdict, functools.partial(examine_class, check))
+    check.network = name
     return check
 
 
@@ -87,34 +92,31 @@ def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     return images.to_float(x)[None], images.to_float(clean)
 
 
-def examine_class(check: Callable, answer: type) -> None:
-    """Raise what `examine` raises of the network that a learner's class makes."""
+def examine_class(answer: type, ours: nn.Module, x: torch.Tensor) -> nn.Module:
+    """The network that a learner's class makes, with our weights. Raises Wrong, NotAttempted, as `examine` does."""
     if isinstance(answer, nn.Module):
         raise Wrong("That is a network; give the class itself, without the brackets behind it.")
-    ours = zoo.load(check.network) if shipped(check.network) else check.course()
     network = answer()
     if network is None or network is ...:
         raise NotAttempted
     if not isinstance(network, nn.Module):
         raise Wrong(f"It makes {type(network).__name__}, not an nn.Module.")
-    x = sample(check.network, ours)[0]
     examine(ours, x, network)
     narrow = x[..., : 2 * x.shape[-1] // 3]
     _, made, stopped = run(network, narrow)
     if stopped or departs(made, run(ours, narrow)[1], {}):
-        raise Wrong(
-            f"It does what ours does for {x.shape[-1]} columns, but not for {narrow.shape[-1]}. {stopped}".strip()
-        )
+        but = f"but not for {narrow.shape[-1]}. {stopped}".strip()
+        raise Wrong(f"It does what ours does for {x.shape[-1]} columns, {but}")
+    learns = []
     for model in (network, ours):
         made = first(model.train()(narrow))
         if made.requires_grad:
             made.square().sum().backward()
-    learns = [sum(w.grad is not None and bool(w.grad.any()) for w in model.parameters()) for model in (network, ours)]
+        learns.append(sum(w.grad is not None and bool(w.grad.any()) for w in model.parameters()))
     if learns[0] < learns[1]:
         reached = f"in training a gradient reaches {learns[0]} of its weights, and {learns[1]} of ours"
         raise Wrong(f"Right, but {reached}. Rounding and thresholds have none, nor has what is computed under no_grad.")
-    if check.also:
-        check.also(network, x)
+    return network
 
 
 def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
@@ -130,7 +132,9 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
             for new, old in zip(own(mine), own(other), strict=True):
                 new.copy_(old)
     theirs, made, stopped = run(network, x)
-    known = {"what the network is given": x, "the enlarged input": enlarged(x, wanted)}
+    known = {"what the network is given": x}
+    if (scale := wanted.shape[-1] // x.shape[-1]) > 1:
+        known["the enlarged input"] = degradations.upscale(x, scale)
     for mine, other in zip(theirs, right, strict=True):
         if hint := departs(mine.given, other.given, known):
             raise Wrong(f"What enters {mine.name} is not what enters our {other.name}. {hint}")
@@ -208,12 +212,6 @@ def own(layer: nn.Module) -> Iterator[torch.Tensor]:
 def first(value) -> torch.Tensor | None:
     """A tensor, or the first of those that a network or a layer returns or is given."""
     return value[0] if isinstance(value, tuple | list) else value
-
-
-def enlarged(x: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """The input at the size of the output."""
-    scale = wanted.shape[-1] // x.shape[-1]
-    return degradations.upscale(x, scale) if scale > 1 else x
 
 
 def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:

@@ -3,13 +3,14 @@
 import copy
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 
 from ...service.files import reason
 
-SEEN: dict[tuple[str, str], int] = {}  # how often a check has said what in this session
+SEEN = Counter()  # by label and sentence: how often a check has said what in this session
 
 
 class Wrong(Exception):
@@ -40,31 +41,30 @@ def exercise(label: str, *cases: tuple, within: float = 1e-4) -> Callable:
     return decorate
 
 
-def examined(label: str, course: Callable | None = None) -> Callable:
+def examined(label: str, course: Callable | None = None, kind: str = "Exercise") -> Callable:
     """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`".
 
-    The check has the `label`, a `verdict(answer)` that returns the sentence, for whoever grades many answers, and in
-    `course` a right answer; see `usable`.
+    Where the same mistake is seen a second time, the line says what is asked, and then a way to go on. The check has
+    the `label`, a `verdict(answer)` that returns the sentence, for whoever grades many answers, and in `course` a right
+    answer; see `usable`.
     """
 
     def decorate(examine: Callable) -> Callable:
         @functools.wraps(examine)
         def check(answer) -> None:
-            print(f"Exercise {label}: {in_stages(label, check.verdict(answer), inspect.getdoc(examine))}")
+            said = check.verdict(answer)
+            SEEN[label, said] += said.startswith("not yet.")
+            times = SEEN[label, said]
+            if times > 1:
+                said += f" Asked is {' '.join(inspect.getdoc(examine).split())}"
+            if times > 2:
+                said += " Still the same: work one small case by hand, line by line, on paper."
+            print(f"{kind} {label}: {said}")
 
         check.label, check.course, check.verdict = label, course, functools.partial(verdict, examine)
         return check
 
     return decorate
-
-
-def in_stages(label: str, said: str, asked: str) -> str:
-    """A verdict; where the same mistake is seen a second time, with what is asked, and then with a way to go on."""
-    if not said.startswith("not yet."):
-        return said
-    times = SEEN[label, said] = SEEN.get((label, said), 0) + 1
-    said += f" Asked is {' '.join(asked.split())}" if times > 1 else ""
-    return said + (" Still the same: work one small case by hand, line by line, on paper." if times > 2 else "")
 
 
 def verdict(examine: Callable, answer) -> str:
@@ -86,22 +86,18 @@ def usable(check: Callable, answer: Callable) -> Callable:
     return answer if check.verdict(answer) == "passed." else check.course
 
 
-def _does_something(function: Callable) -> bool:
-    """Whether a function's body is more than the ... of a stub."""
+def call(function: Callable, *arguments):
+    """Call a learner's function with copies of the arguments. Raises NotAttempted, Wrong if it changes a tensor."""
 
     def stub(): ...
 
-    return hasattr(function, "__code__") and function.__code__.co_code != stub.__code__.co_code
-
-
-def call(function: Callable, *arguments):
-    """Call a learner's function with copies of the arguments. Raises NotAttempted, Wrong if it changes a tensor."""
     given = copy.deepcopy(arguments)
     value = function(*given)
-    if value is None and _does_something(function):
-        raise Wrong("It returned nothing: does it end with return?")
-    if value is None or value is ...:
+    code = getattr(function, "__code__", stub.__code__)
+    if value is ... or (value is None and code.co_code == stub.__code__.co_code):
         raise NotAttempted
+    if value is None:
+        raise Wrong("It returned nothing: does it end with return?")
     for before, after in zip(arguments, given, strict=True):
         if isinstance(before, torch.Tensor) and not torch.equal(before, after):
             said = "others need that, too: x * 2 is a new tensor, x *= 2 the old one."
@@ -160,8 +156,9 @@ def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted:
 
 def blame(faults: dict[str, bool]) -> None:
     """Wrong, with the first sentence that is true."""
-    if said := next((sentence for sentence, true in faults.items() if true), ""):
-        raise Wrong(said)
+    for sentence, true in faults.items():
+        if true:
+            raise Wrong(sentence)
 
 
 def two(value, what: str) -> tuple:

@@ -40,11 +40,11 @@ def progress(folder: str | os.PathLike = ".") -> None:
 
 def results(path: Path) -> dict[str, str]:
     """What was last said of each answer in a notebook, by the exercise's label; not attempted where nothing was."""
-    found = {}
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (OSError, ValueError, KeyError, TypeError):  # half saved, or no notebook
         return {}
+    found = {}
     for cell in cells:
         if cell["cell_type"] == "code" and (mine := MINE.search("".join(cell["source"]))):
             check = getattr(sys.modules[__package__], mine[1], None)  # of the course, or none that it knows
