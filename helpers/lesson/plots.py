@@ -12,6 +12,7 @@ import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image as Pillow
 from torch import nn
 
@@ -19,14 +20,17 @@ from .. import images, metrics
 
 # Okabe & Ito (2008): told apart by colour-blind readers, too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# a codec has the same colour in all figures
+# a codec has the same colour in all figures; so has what else appears in several
 CODECS = dict(zip(("integer-ae", "avif-slow", "jpeg2000", "webp", "avif", "binary-ae", "jpeg"), COLOURS, strict=True))
 CODECS |= {"avif-psnr": "#A50F15", "jpeg+jpeg-blind": "0.5", "jpegxl": "#8C564B", "fitted": "#6A3D9A"}
-plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10)
+CODECS |= {"your codec": "#808000", "sensed, 4 bits": "0.75", "sensed, 6 bits": "0.55", "sensed, 8 bits": "0.35"}
+CODECS |= {"JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5"}
+plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10, axisbelow=True)
 plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", alpha=0.3)
 plt.rc("figure", dpi=100)
 plt.rc("font", size=10)
+FINE = 1280  # pixels that a picture is repeated to before it is drawn: more than a panel has
 
 
 def show(figure: Figure, alt: str, dpi: int = 100) -> None:
@@ -75,6 +79,7 @@ def compare(
     size = (panel * columns, rows * (panel * sum(shapes) + 0.3))
     grid = {"figsize": size, "squeeze": False, "layout": "constrained", "height_ratios": shapes * rows}
     figure, axes = plt.subplots(rows * len(shapes), columns, **grid)
+    figure.get_layout_engine().set(h_pad=0.08)
     for axis in axes.flat:
         axis.axis("off")
     stacks = axes.reshape(rows, len(shapes), columns).swapaxes(1, 2).reshape(-1, len(shapes))  # one for each panel
@@ -95,10 +100,18 @@ def compare(
 
 
 def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
-    """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks; a thin frame, so that white ends somewhere."""
+    """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks; a thin frame, so that white ends somewhere.
+
+    Pixels stay squares of equal size. Each is repeated first, and the whole then reduced with a filter: nearest
+    neighbour alone would drop or double rows where a panel has no whole multiple of their number.
+    """
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
+    height, width = pixels.shape[-2:]
+    times = max(1, math.ceil(FINE / width))
+    pixels = pixels.repeat_interleave(times, -2).repeat_interleave(times, -1)
     shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
-    axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="hanning", extent=extent)
     axis.axis("on")
     axis.grid(False)
     axis.set(title=title, xticks=[], yticks=[])
@@ -125,9 +138,13 @@ def curves(
         look = {"marker": "o" if len(x) < 30 else None, "markersize": 4, "color": CODECS.get(name)}
         axis.plot(x, y, label=name, **look)
     for (name, level), colour in zip(levels.items(), reversed(COLOURS), strict=False):
-        axis.axhline(level, linestyle="--", color=colour, label=name)
+        axis.axhline(level, linestyle="--", color=CODECS.get(name, colour), label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))
+    for ticked in [getattr(axis, f"{name}axis") for name in logarithmic]:
+        ticked.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ticked.set_major_formatter("{x:g}")
+        ticked.set_minor_formatter(NullFormatter())
     beside = {} if few else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # many words would cover a line
     axis.legend(edgecolor="none", framealpha=0.9, **beside)
     show(figure, alt)
@@ -182,9 +199,12 @@ def diagram(
 ) -> None:
     """The road of a picture through a network: a bar for each tensor; tall where it is high, wide where it is deep.
 
+    Heights are drawn as square roots, depths as logarithms; the numbers below a bar are channels × height × width.
+
     `steps`: what is done (a layer, which its weights describe, words, or a tuple of these), and the tensor that it
     makes, (N, C, H, W); the first is what comes in. Sizes are those of the tensors and layers: the network's own.
-    `skips`: (step, later step), or (step, later step, words): what the first made is added to what the later one makes.
+    `skips`: (step, later step), or (step, later step, words): what the first made is added to what the later one makes,
+    or used for it as the words say.
     """
     figure, axis = plt.subplots(figsize=(11, 3.2), layout="constrained")
     largest, at, middles, tops = max(tensor.shape[-2] for _, tensor in steps), 0.0, [], []
@@ -207,9 +227,10 @@ def diagram(
         left, right = middles[start], middles[end]
         axis.plot([left, left], [tops[start], over], color=colour)
         axis.plot([left, right], [over, over], color=colour)
-        axis.annotate("", (right, tops[end]), (right, over), arrowprops={"arrowstyle": "->", "color": colour})
-        axis.text((left + right) / 2, over + 0.03, " ".join(["+", *words]), color=colour, ha="center", fontsize=11)
-    axis.set(xlim=(-0.5, at + 0.5), ylim=(-1.35, max(tops) + 0.55))
+        tip = {"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", (right, tops[end]), (right, over), arrowprops=tip)
+        axis.text((left + right) / 2, over + 0.06, *(words or ["+"]), color=colour, ha="center", fontsize=11)
+    axis.set(xlim=(-0.5, at + 0.5), ylim=(-1.35, max(tops) + (0.55 if skips else 0.1)))
     axis.axis("off")
     show(figure, alt)
 
@@ -229,7 +250,7 @@ def loop(boxes: Sequence[str], arrows: Sequence[str], alt: str, beside: Sequence
     for start, end, words in beside:
         side, colour = (1, "0.3") if start < end else (-1, COLOURS[1])
         axis.plot([start, start, end], [0.2 * side, 0.6 * side, 0.6 * side], color=colour)
-        tip = {"arrowstyle": "->", "color": colour}
+        tip = {"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", (end, 0.2 * side), (end, 0.6 * side), arrowprops=tip)
         axis.text((start + end) / 2, 0.67 * side, words, color=colour, ha="center", va="center", fontsize=10)
     axis.set(xlim=(-0.4, len(boxes) - 0.6), ylim=(-0.85, 0.85))
@@ -243,6 +264,6 @@ def describe(what: str | nn.Module | tuple) -> str:
         return "\n".join(map(describe, what))
     if isinstance(what, nn.Conv2d | nn.ConvTranspose2d):
         kind = "transposed\nconv" if isinstance(what, nn.ConvTranspose2d) else "conv"
-        side, stride = what.kernel_size[0], f" / {what.stride[0]}" if what.stride[0] > 1 else ""
+        side, stride = what.kernel_size[0], f", stride {what.stride[0]}" if what.stride[0] > 1 else ""
         return f"{kind} {side}×{side}{stride}\n{what.in_channels} → {what.out_channels}"
     return what if isinstance(what, str) else type(what).__name__
