@@ -68,15 +68,15 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
         return list(pool.map(partial(load_uint8, channels=channels), files))
 
 
-def cifar10(train: bool = True, download: bool = False) -> torch.Tensor:
-    """The pictures of CIFAR-10, uint8 (N, 3, 32, 32), from the folder of image sets, as torchvision has them.
+def cifar10(download: bool = False) -> torch.Tensor:
+    """The training pictures of CIFAR-10, uint8 (N, 3, 32, 32), from the folder of image sets, as torchvision has them.
 
     `download` gets them from their authors (170 MB). Raises CourseError where there are none.
     """
     from torchvision.datasets import CIFAR10
 
     try:
-        return torch.from_numpy(CIFAR10(course_data(), train, download=download).data).movedim(-1, 1)
+        return torch.from_numpy(CIFAR10(course_data(), download=download).data).movedim(-1, 1)
     except Exception as why:  # whatever a broken download or a damaged archive makes torchvision raise
         how = "cifar10(download=True) gets it from its authors (170 MB)"
         raise CourseError(f"{course_data()}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None

@@ -119,8 +119,7 @@ def jpeg(image: torch.Tensor, quality: int, subsampling: str = "4:2:0") -> torch
     images.check_values(image)
     if image.dim() == 4:
         with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter lock while it codes
-            coded = list(pool.map(lambda x: jpeg(x, quality, subsampling), image))
-        return torch.stack(coded) if coded else images.to_float(image)
+            return torch.stack(list(pool.map(lambda x: jpeg(x, quality, subsampling), image)))
     return images.to_float(decode(jpeg_bytes(image, quality, subsampling))).to(image.device)
 
 

@@ -27,16 +27,17 @@ LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95
 # What EXIF data say of a picture: description, camera, program, time, artist, copyright; how it was taken (but not its
 # size, and no maker's notes), and where.
 EXIF_TAGS, EXIF_PARTS = (270, 271, 272, 305, 306, 315, 33_432), {0x8769: (37_500, 0xA002, 0xA003, 0xA005), 0x8825: ()}
-WHOLE = (torch.uint8, torch.uint16)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, and of sizes below our own limit
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
+Place = str | os.PathLike
+Source = Place | BinaryIO  # a path, or an open file
 
 
 # ---------------------------------------------------------------------------------------------- files
 
 
-def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
-    """Read a picture, by path or from an open file, as float32 (3, H, W) or (1, H, W) in [0, 1].
+def load(path: Source) -> torch.Tensor:
+    """Read a picture as float32 (3, H, W) or (1, H, W) in [0, 1].
 
     16-bit gray keeps its precision, transparency is laid on white, and the EXIF orientation is applied. Colour profiles
     are not: measuring needs the stored numbers. Raises CourseError for what is missing, damaged, not a picture, or
@@ -45,18 +46,18 @@ def load(path: str | os.PathLike | BinaryIO) -> torch.Tensor:
     return to_float(load_uint8(path, keep_16_bit=True))
 
 
-def load_uint8(path: str | os.PathLike | BinaryIO, keep_16_bit: bool = False) -> torch.Tensor:
+def load_uint8(path: Source, keep_16_bit: bool = False) -> torch.Tensor:
     """As `load`, in 8 bits: uint8 (C, H, W), a quarter of the memory. Optionally uint16 for 16-bit gray files."""
-    array = _read(path, _pixels)
+    array, _ = _read(path, _pixels)
     if array.dtype == np.uint16 and not keep_16_bit:
         array = np.round(array / 257.0).astype(np.uint8)
     return torch.from_numpy(array).movedim(-1, 0)
 
 
-def load_alpha(path: str | os.PathLike | BinaryIO) -> torch.Tensor | None:
+def load_alpha(path: Source) -> torch.Tensor | None:
     """How opaque a picture is, uint8 (1, H, W), 0 where it is clear; None where all is opaque. Raises as `load`."""
-    array = _read(path, lambda picture: _pixels(picture, alpha=True) if picture.has_transparency_data else None)
-    return None if array is None or (array == 255).all() else torch.from_numpy(array).movedim(-1, 0)
+    alpha = _read(path, lambda picture: _pixels(picture)[1] if picture.has_transparency_data else None)
+    return None if alpha is None or (alpha == 255).all() else torch.from_numpy(alpha)[None]
 
 
 def off_white(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -64,12 +65,12 @@ def off_white(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     return (1 - (1 - image) / alpha.clamp(min=1 / 255)).clamp(0, 1)
 
 
-def stored_size(path: str | os.PathLike | BinaryIO) -> tuple[int, int]:
+def stored_size(path: Source) -> tuple[int, int]:
     """The two sides that a file declares, before or after any EXIF turn; no pixel is decoded. Raises as `load`."""
     return _read(path, lambda picture: picture.size)
 
 
-def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
+def attributes(path: Place, strip: bool = False) -> dict[str, Any]:
     """What a file says besides its pixels, as options of `save`: colour profile, resolution, EXIF data.
 
     Of the EXIF data, orientation, size and thumbnail are left out: they are those of the stored pixels. `strip`: the
@@ -89,18 +90,17 @@ def attributes(path: str | os.PathLike, strip: bool = False) -> dict[str, Any]:
 def _exif(picture: Image.Image) -> bytes:
     """The EXIF data of a picture but those of the stored pixels; empty where there are none, or damaged ones."""
     kept = Image.Exif()
-    try:
+    with suppress(Exception):  # whatever damaged EXIF data make Pillow raise: they never cost the pixels
         found = picture.getexif()
         kept.update({tag: found[tag] for tag in EXIF_TAGS if tag in found})
         for part, left_out in EXIF_PARTS.items():
-            inside = {tag: value for tag, value in found.get_ifd(part).items() if tag not in left_out}
-            kept.update({part: inside} if inside else {})
+            if inside := {tag: value for tag, value in found.get_ifd(part).items() if tag not in left_out}:
+                kept[part] = inside
         return kept.tobytes() if len(kept) else b""
-    except Exception:  # whatever damaged EXIF data make Pillow raise: they never cost the pixels
-        return b""
+    return b""
 
 
-def left_out(path: str | os.PathLike) -> list[str]:
+def left_out(path: Place) -> list[str]:
     """What a picture file has that neither `load` nor `load_alpha` keeps, in words."""
 
     def find(picture: Image.Image) -> list[str]:
@@ -112,12 +112,7 @@ def left_out(path: str | os.PathLike) -> list[str]:
 
 
 def save(
-    path: str | os.PathLike,
-    image: torch.Tensor,
-    quality: int | None = None,
-    alpha: torch.Tensor | None = None,
-    bits: int = 8,
-    **options,
+    path: Place, image: torch.Tensor, quality: int | None = None, alpha: torch.Tensor | None = None, bits=8, **options
 ) -> Path:
     """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
 
@@ -159,11 +154,7 @@ def _save_deep(path: Path, image: torch.Tensor, kind: str, options: dict[str, An
 
 
 def check_writable(
-    path: str | os.PathLike,
-    size: tuple[int, int] = (1, 1),
-    quality: int | None = None,
-    bits: int = 8,
-    channels: int = 1,
+    path: Place, size: tuple[int, int] = (1, 1), quality: int | None = None, bits: int = 8, channels: int = 1
 ) -> None:
     """Raise CourseError, before any work is done, where `save` could not write to `path`, nor `load` read it again."""
     path = Path(path)
@@ -181,14 +172,14 @@ def check_writable(
     check_size(path, *size)
 
 
-def check_size(path: str | os.PathLike, width: int, height: int) -> None:
+def check_size(path: Place, width: int, height: int) -> None:
     """Raise CourseError where a picture has more than MAX_SIDE pixels a side or MAX_PIXELS in all."""
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         limits = f"more than this course handles ({MAX_SIDE:,} a side, {MAX_PIXELS:,} in all)"
         raise CourseError(f"{path}: {width}x{height} pixels is {limits}; crop or shrink the picture first.")
 
 
-def listing(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
+def listing(folder: Place, deep: bool = False) -> list[Path]:
     """The pictures of a folder, and of those in it if `deep`, by name. Raises CourseError where there is none."""
     found = [p for p in Path(folder).glob("**/*" if deep else "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     files = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
@@ -197,7 +188,7 @@ def listing(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
     return sorted(files)
 
 
-def _read(path: str | os.PathLike | BinaryIO, function: Callable[[Image.Image], Any]) -> Any:
+def _read(path: Source, function: Callable[[Image.Image], Any]) -> Any:
     """What `function` makes of an open picture; every fault is a CourseError of one sentence that names the file."""
     name = "the picture" if hasattr(path, "read") else Path(path)
     try:
@@ -228,40 +219,31 @@ def _misread(tags: dict) -> bool:
     return (bits > 8 and odd) or (2 in tags.get(339, (1,)) and bits < 32)
 
 
-def _pixels(picture: Image.Image, alpha: bool = False) -> np.ndarray:
-    """uint8 (H, W, 1), uint8 (H, W, 3) or uint16 (H, W, 1) of a Pillow picture, upright, on white where transparent.
+def _pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a picture shows, upright, on white where it is transparent; and its alpha, uint8 (H, W), where it has one.
 
-    With `alpha`, its alpha alone, uint8 (H, W, 1).
+    uint8 (H, W, 1) or (H, W, 3), or uint16 (H, W, 1).
     """
     picture.load()
     with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
         ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in DEEP:
-        return _deep(picture, alpha)
-    channels = _channels(picture)
-    if alpha:
-        return np.array(picture.convert("RGBA").getchannel("A"))[..., None]
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture if picture.mode == channels else picture.convert(channels)  # which copies in any case
-    return np.atleast_3d(np.array(picture))
-
-
-def _channels(picture: Image.Image) -> str:
-    """The mode, L or RGB, that holds what a picture shows."""
+        array = np.array(picture)
+        if array.min() < 0 or array.max() > 65535:
+            raise ValueError("32-bit values beyond 16 bits")
+        clear = array == picture.info.get("transparency", -1)
+        return np.where(clear, 65535, array).astype(np.uint16)[..., None], np.where(clear, 0, 255).astype(np.uint8)
+    is_gray, alpha = picture.mode in ("1", "L", "LA"), None
     if picture.mode in ("P", "PA"):
         palette = np.array(picture.getpalette()).reshape(-1, 3)
-        return "L" if (palette == palette[:, :1]).all() else "RGB"
-    return "L" if picture.mode in ("1", "L", "LA") else "RGB"
-
-
-def _deep(picture: Image.Image, alpha: bool) -> np.ndarray:
-    """uint16 (H, W, 1) of 16-bit gray, white where it is transparent; or its alpha, 0 or 255."""
-    array = np.array(picture)[..., None]
-    if array.min() < 0 or array.max() > 65535:
-        raise ValueError("32-bit values beyond 16 bits")
-    clear = array == picture.info.get("transparency", -1)
-    return np.where(clear, 0, 255).astype(np.uint8) if alpha else np.where(clear, 65535, array).astype(np.uint16)
+        is_gray = (palette == palette[:, :1]).all()
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = np.array(picture.getchannel("A"))
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    mode = "L" if is_gray else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)  # which copies in any case
+    return np.atleast_3d(np.array(picture)), alpha
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
@@ -291,7 +273,9 @@ def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
 
     Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
     """
-    if not isinstance(image, torch.Tensor) or not (image.is_floating_point() or image.dtype in WHOLE):
+    if not isinstance(image, torch.Tensor) or not (
+        image.is_floating_point() or image.dtype in (torch.uint8, torch.uint16)
+    ):
         found = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
         remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
         raise CourseError(f"a picture is a tensor, (C, H, W), float in [0, 1] or uint8, not {found}; {remedy}.")
@@ -391,12 +375,7 @@ def luma_uint8(image: torch.Tensor) -> torch.Tensor:
 
 
 def map_tiles(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    image: torch.Tensor,
-    tile: int,
-    halo: int,
-    scale: int = 1,
-    progress: bool = False,
+    function: Callable, image: torch.Tensor, tile: int, halo: int, scale: int = 1, progress: bool = False
 ) -> torch.Tensor:
     """Apply `function` to overlapping tiles of (…, H, W) and lay the results side by side without seams.
 

@@ -135,7 +135,6 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "ms-ssim": MSSSIMLoss,
     "weighted": WeightedLoss,
     "frobenius-dw-ssim": FrobeniusDWSSIMLoss,
-    "frobenius-dw-ssim-82": partial(FrobeniusDWSSIMLoss, 0.8, 0.2),
     "frobenius-dw-ssim-signed": partial(FrobeniusDWSSIMLoss, absolute=False, joint=False),
     "sparse-code": SparseCodeLoss,
     "sparser-code": partial(SparseCodeLoss, 0.025),

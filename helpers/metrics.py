@@ -1,8 +1,7 @@
-"""How good is a picture? PSNR, PSNR-B, SSIM, MS-SSIM, bits per pixel.
+"""How good is a picture? PSNR, PSNR-B, SSIM, MS-SSIM, bits per pixel; and the curves of codecs, quality over rate.
 
 Pictures come as two (C, H, W) or (N, C, H, W) tensors of one shape with values in [0, peak]; another scale raises a
-ValueError. None is converted, cropped or rounded here: that is the protocol's business (see `evaluation`). Then come
-the curves of codecs: quality over rate.
+ValueError. None is converted, cropped or rounded here: that is the protocol's business (see `evaluation`).
 """
 
 import math
@@ -13,7 +12,11 @@ import torch
 from . import images
 
 Points = Sequence[tuple[float, float]]  # (bits per pixel, dB)
-WINDOWS = {"gaussian": 11, "uniform": 7}  # side in pixels
+WINDOWS = {  # as scikit-image has them
+    "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+    "uniform": {"win_size": 7},
+}
+BLOCK = 8  # side of JPEG's blocks in pixels
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
@@ -27,41 +30,36 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
     """Structural similarity (Wang et al. 2004), mean over the picture and its channels, at most 1.
 
     `window` "gaussian" is the paper's 11×11 with σ = 1.5; "uniform" is the 7×7 box of the compressed-sensing tables.
-    Only positions where the whole window lies inside the picture count.
+    Only positions where the whole window lies inside the picture count. Raises ValueError where none does.
     """
     from skimage.metrics import structural_similarity
 
     _check(image, reference, peak)
-    if min(image.shape[-2:]) < WINDOWS[window]:
-        raise ValueError(f"SSIM wants pictures of at least its window, not {tuple(image.shape[-2:])}.")
-    options = {"win_size": 7}
-    if window == "gaussian":
-        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     # double precision: constant regions divide tiny numbers by tiny numbers
     x, y = (t.reshape(-1, *t.shape[-2:]).detach().cpu().double().numpy() for t in (image, reference))
-    return float(structural_similarity(x, y, channel_axis=0, data_range=peak, **options))
+    return float(structural_similarity(x, y, channel_axis=0, data_range=peak, **WINDOWS[window]))
 
 
-def psnr_b(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, block: int = 8) -> float:
+def psnr_b(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
     """PSNR-B in dB (Yim and Bovik 2011): PSNR whose error grows where blocks show. Blocks begin in the corner.
 
     The blocking effect factor is the mean square step across block borders minus that elsewhere, where positive,
-    times log₂(block) / log₂(shorter side). It is taken of `image` alone; of colour pictures, channel by channel.
+    times log₂(8) / log₂(shorter side). It is taken of `image` alone; of colour pictures, channel by channel.
     """
     _check(image, reference, peak)
     x = _batch(image).double()
     height, width = x.shape[-2:]
-    if min(height, width) <= block:
-        raise ValueError(f"PSNR-B wants pictures of more than one block of {block}, not {width}x{height}.")
+    if min(height, width) <= BLOCK:
+        raise ValueError(f"PSNR-B wants pictures of more than one block of {BLOCK}, not {width}x{height}.")
     across, down = (x.diff(dim=-1) ** 2, x.diff(dim=-2) ** 2)  # (N, C, H, W - 1), (N, C, H - 1, W)
-    at_border = [torch.arange(side - 1) % block == block - 1 for side in (width, height)]
+    at_border = [torch.arange(side - 1) % BLOCK == BLOCK - 1 for side in (width, height)]
 
     def mean_step(columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         total = across[..., columns].sum((-2, -1)) + down[..., rows, :].sum((-2, -1))  # (N, C)
         return total / (height * columns.sum() + width * rows.sum())
 
     excess = mean_step(*at_border) - mean_step(*(~t for t in at_border))
-    factor = math.log2(block) / math.log2(min(height, width)) * excess.clamp(min=0)
+    factor = math.log2(BLOCK) / math.log2(min(height, width)) * excess.clamp(min=0)
     mse = (x - _batch(reference).double()).square().mean((-2, -1)) + factor  # (N, C)
     return math.inf if not mse.any() else 10 * math.log10(peak**2 / mse.mean().item())
 
@@ -85,11 +83,7 @@ def bits_per_pixel(size: int | bytes, image: torch.Tensor) -> float:
 
 def at_rate(curve: Points, rate: float) -> float:
     """The quality of a (bits per pixel, dB) curve at a rate, monotone cubics of the logarithm between; NaN outside."""
-    from scipy.interpolate import PchipInterpolator
-
-    if len(curve) < 2:
-        return math.nan
-    return float(PchipInterpolator(*zip(*_logarithmic(curve), strict=True), extrapolate=False)(math.log(rate)))
+    return float(_cubics(curve)(math.log(rate), extrapolate=False)) if len(curve) > 1 else math.nan
 
 
 def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
@@ -103,8 +97,8 @@ def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
         return math.nan
     least, most = (at_rate(anchor, min(max(rate, min(anchor)[0]), max(anchor)[0])) for rate in (low, high))
     reached = [quality for _, quality in curve]
-    logs = ([(quality, log) for log, quality in _logarithmic(points)] for points in (curve, anchor))
-    return 100 * (math.exp(_mean_difference(*logs, max(least, min(reached)), min(most, max(reached)))) - 1)
+    cubics = (_cubics(points, of_quality=True) for points in (curve, anchor))
+    return 100 * (math.exp(_mean_difference(*cubics, max(least, min(reached)), min(most, max(reached)))) - 1)
 
 
 def bd_psnr(curve: Points, anchor: Points, low: float, high: float) -> float:
@@ -116,21 +110,22 @@ def bd_psnr(curve: Points, anchor: Points, low: float, high: float) -> float:
     if min(len(curve), len(anchor)) < 2:
         return math.nan
     start, end = max(low, min(curve)[0], min(anchor)[0]), min(high, max(curve)[0], max(anchor)[0])
-    return _mean_difference(_logarithmic(curve), _logarithmic(anchor), math.log(start), math.log(end))
+    return _mean_difference(_cubics(curve), _cubics(anchor), math.log(start), math.log(end))
 
 
-def _logarithmic(curve: Points) -> list[tuple[float, float]]:
-    """(log of the rate, dB) points that rise. By NumPy's logarithm the end of a curve might lie outside of it."""
-    return [(math.log(rate), quality) for rate, quality in sorted(curve)]
-
-
-def _mean_difference(curve: Points, anchor: Points, start: float, end: float) -> float:
-    """Of two curves of (x, y) points, monotone cubics between, from x = `start` to `end`; NaN where that is nothing."""
+def _cubics(curve: Points, of_quality: bool = False):
+    """Monotone cubics through a curve: its quality over the logarithm of the rate or, `of_quality`, the reverse."""
     from scipy.interpolate import PchipInterpolator
 
+    rates, qualities = zip(*sorted(curve), strict=True)
+    logs = [math.log(rate) for rate in rates]  # by NumPy's logarithm the end of a curve might lie outside of it
+    return PchipInterpolator(qualities, logs) if of_quality else PchipInterpolator(logs, qualities)
+
+
+def _mean_difference(ours, theirs, start: float, end: float) -> float:
+    """Of two cubics, from `start` to `end`; NaN where that is nothing."""
     if start >= end:
         return math.nan
-    ours, theirs = (PchipInterpolator(*zip(*points, strict=True)) for points in (curve, anchor))
     return float((ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start))
 
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 LEVELS = 3
 WINDOW, STRIDE = 15, 8  # pixels
 K = 0.01  # keeps the quotient of two empty bands at 1
-LOW_WEIGHT, DETAIL_WEIGHT = 0.2, 0.8
 
 
 def dwt2(image: torch.Tensor, wavelet: str = "haar", levels: int = 1) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -66,7 +65,7 @@ def dw_ssim(
         product, *energies = (t.sum(0) for t in sums) if joint else sums  # (N, windows)
         product = product.abs() if absolute else product
         scores.append((2 * product + K) / (sum(energies) + K))
-    return LOW_WEIGHT * scores[0].mean() + DETAIL_WEIGHT * torch.stack(scores[1:]).mean()
+    return 0.2 * scores[0].mean() + 0.8 * torch.stack(scores[1:]).mean()
 
 
 def _windows(image: torch.Tensor) -> torch.Tensor:

@@ -97,7 +97,7 @@ def archive(server: Server, source: Path, entry: dict) -> bool:
                 tar.add(path, f"{about['inside']}/{path.name}")
     body, address = file.getvalue(), "/" + entry["url"].split("://")[1]
     server.files[address] = body
-    server.first[address] = {"after": 1 << 20}
+    server.plan[address] = [{"after": 1 << 20}]
     same, entry["url"], entry["sha256"] = digest(body) == entry["sha256"], server.url(address), digest(body)
     return same
 

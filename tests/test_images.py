@@ -11,7 +11,7 @@ import torch
 from builders import photograph, png, png_chunk, png_header, tiff
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image
 from skimage import color
 
 from helpers import CourseError, images
@@ -21,16 +21,8 @@ GRAY = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10) * 2
 RGB = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
 RAMP = np.linspace(0, 65535, 12 * 10).astype(np.uint16).reshape(12, 10)
 TOP, LEFT = np.arange(GRAY.size).reshape(GRAY.shape) < 60, np.indices(GRAY.shape)[1] < 5
-
-
-def chw(array: np.ndarray) -> torch.Tensor:
-    """(H, W) or (H, W, 3) 8-bit array → float (C, H, W), computed apart from the package."""
-    array = array[..., None] if array.ndim == 2 else array
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))).float() / 255
-
-
-def over_white(pixels: np.ndarray, opaque: np.ndarray) -> torch.Tensor:
-    return chw(np.where(opaque[..., None], pixels, 255).astype(np.uint8).squeeze())
+ALPHA = np.where(TOP, 255 * LEFT, GRAY)
+OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "))  # as much of a profile as counts
 
 
 def encoded(picture: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -40,133 +32,93 @@ def encoded(picture: np.ndarray | Image.Image, kind: str = "PNG", **options) -> 
     return buffer.getvalue()
 
 
-def load(data: bytes) -> torch.Tensor:
-    return images.load(io.BytesIO(data))
-
-
-def palette(indices: np.ndarray, *colours: int, **options) -> bytes:
-    picture = Image.fromarray(indices.astype(np.uint8), "P")
-    picture.putpalette(colours)
-    return encoded(picture, **options)
-
-
 # ------------------------------------------------------------------------------------ unusual pictures
-
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-DEEP = torch.from_numpy(RAMP / 65535)[None].float()
-
-
-def kinds():
-    """(name, what is stored, what it shows, how far from that it may be)."""
-    yield "RGB", encoded(RGB), chw(RGB), 0
-    yield "gray", encoded(GRAY), chw(GRAY), 0
-    yield "one pixel", encoded(RGB[:1, :1]), chw(RGB[:1, :1]), 0
-    yield "one bit", encoded(GRAY > 100), torch.from_numpy(GRAY > 100)[None].float(), 0
-    yield "16 bits, PNG", encoded(RAMP), DEEP, 0
-    yield "16 bits, TIFF", encoded(RAMP, "TIFF"), DEEP, 0
-    yield "32 bits that fit into 16", encoded(RAMP.astype(np.int32), "TIFF"), DEEP, 0
-    yield "a palette", palette(TOP, 200, 10, 30, 0, 255, 0), chw(np.array([[200, 10, 30], [0, 255, 0]])[TOP * 1]), 0
-    yield "a gray palette", palette(GRAY, *np.repeat(range(255, -1, -1), 3)), chw(255 - GRAY), 0
-    yield "a profile", encoded(RGB, icc_profile=PROFILE), chw(RGB), 0
-    for ink, rgb in {(0, 255, 255, 0): (255, 0, 0), (0, 0, 0, 255): (0, 0, 0)}.items():
-        shown = torch.tensor(rgb)[:, None, None].expand(3, 8, 16) / 255
-        yield f"ink {ink}", encoded(Image.new("CMYK", (16, 8), ink), "JPEG", quality=100), shown, 3 / 255
-    # what is transparent lies on white, and the channels stay as many as they were
-    for bits in (1, 8, 16):  # of 2 and 4 Pillow scales the samples, but not the key
-        top = 2**bits - 1
-        samples = np.where(TOP, 0, top - 1 if bits > 1 else 1)[..., None]
-        for key in np.unique(samples):
-            shown = torch.from_numpy(np.where(samples[..., 0] == key, 1, samples[..., 0] / top))[None].float()
-            yield f"gray {key} is clear, {bits} bits", png(samples, bits, 0, trns(key)), shown, 1e-6
-    for bits, colour, channels in ((8, 4, 1), (8, 6, 3), (16, 6, 3)):
-        pixels = RGB[..., :channels]
-        samples = np.dstack([pixels, np.where(LEFT, 255, 0)]).astype(int) * (257 if bits == 16 else 1)
-        yield f"alpha, colour {colour}, {bits} bits", png(samples, bits, colour), over_white(pixels, LEFT), 0
-    for mode in ("LA", "RGBA"):
-        alpha, colour = np.array([0, 255, 128]), np.array([100, 50, 200][: len(mode) - 1])
-        pixels = np.dstack([np.tile(colour, (1, 3, 1)), alpha[None]]).astype(np.uint8)
-        mixed = (255 - (255 - colour) * alpha[:, None] / 255)[None]
-        yield f"half transparent, {mode}", encoded(Image.fromarray(pixels, mode)), chw(mixed), 1 / 255
-    for bits in (8, 16):
-        samples = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF]) * (257 if bits == 16 else 1)
-        shown = over_white(samples >> (bits - 8), ~LEFT)
-        yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), shown, 0
-    for second in ((9, 9, 9), (200, 10, 30)):
-        colours = np.array([[50, 50, 50], second], np.uint8)
-        chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
-        shown = over_white(colours[TOP.astype(int)], ~TOP)[: 1 if second == (9, 9, 9) else 3]
-        yield f"a palette, {second} is clear", png(TOP[..., None], 1, 3, *chunks), shown, 0
 
 
 def trns(*key: int) -> bytes:
     return png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
 
 
-@pytest.mark.parametrize(("data", "shown", "most"), [pytest.param(*kind, id=name) for name, *kind in kinds()])
-def test_a_picture_is_read_as_what_it_shows(tmp_path, data, shown, most):
-    (tmp_path / "x.png").write_bytes(data)
-    for path in (tmp_path / "x.png", str(tmp_path / "x.png")):
-        image, pixels = images.load(path), images.load_uint8(path)
-        assert image.dtype == torch.float32 and image.shape == shown.shape
-        assert (image - shown).abs().max() <= most + 1e-7
-        assert torch.equal(pixels, (255 * image.double()).round().to(torch.uint8))
+def kinds():
+    """(name, what is stored, its colours in [0, 1], its alpha from 0 to 255)."""
+    yield "RGB", encoded(RGB), RGB / 255, None
+    yield "gray", encoded(GRAY), GRAY / 255, None
+    yield "one bit", encoded(GRAY > 100), (GRAY > 100) / 1, None
+    yield "16 bits", encoded(RAMP), RAMP / 65535, None
+    yield "32 bits that fit into 16", encoded(RAMP.astype(np.int32), "TIFF"), RAMP / 65535, None
+    yield "a profile", encoded(RGB, icc_profile=OF_RGB), RGB / 255, None
+    ink = encoded(Image.new("CMYK", (16, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    yield "ink", ink, np.tile([1.0, 0, 0], (8, 16, 1)), None
+    for bits in (8, 16):
+        samples = np.where(TOP, 0, 2**bits - 2)
+        for key in np.unique(samples):
+            data, alpha = png(samples[..., None], bits, 0, trns(key)), np.where(samples == key, 0, 255)
+            yield f"gray {key} is clear, {bits} bits", data, samples / (2**bits - 1), alpha
+        colours = np.where(LEFT[..., None], [0x12, 0, 0xFF], [0x34, 0, 0xFF])
+        samples = colours * (257 if bits == 16 else 1)
+        yield f"a colour is clear, {bits} bits", png(samples, bits, 2, trns(*samples[0, 0])), colours / 255, 255 * ~LEFT
+    for channels in (1, 3):
+        colours, kind = RGB[..., :channels], 4 if channels == 1 else 6
+        samples = np.dstack([colours, ALPHA])
+        yield f"alpha, {channels} channels, PNG", png(samples, 8, kind), colours / 255, ALPHA
+        yield f"alpha, {channels} channels, TIFF", tiff(samples, t262=channels // 2 + 1, t338=2), colours / 255, ALPHA
+    yield "alpha, 16 bits", png(samples * 257, 16, 6), colours / 255, ALPHA
+    for second in ((9, 9, 9), (200, 10, 30)):
+        colours = np.array([[50, 50, 50], second], np.uint8)
+        shown = colours[TOP.astype(int)][..., : 1 if second == (9, 9, 9) else 3] / 255
+        chunks = png_chunk(b"PLTE", colours.tobytes()), png_chunk(b"tRNS", bytes([255, 0]))
+        yield f"a palette, {second}", png(TOP[..., None], 1, 3, chunks[0]), shown, None
+        yield f"a palette, {second} is clear", png(TOP[..., None], 1, 3, *chunks), shown, 255 * ~TOP
+
+
+@pytest.mark.parametrize(("data", "colours", "alpha"), [pytest.param(*kind, id=name) for name, *kind in kinds()])
+def test_a_picture_is_read_as_what_it_shows_on_white(tmp_path, data, colours, alpha):
+    (path := tmp_path / "x.png").write_bytes(data)
+    opaque = np.ones(colours.shape[:2]) if alpha is None else alpha / 255
+    shown = torch.from_numpy(1 - opaque[..., None] * (1 - np.atleast_3d(colours))).movedim(-1, 0)
+    image, pixels, found = images.load(str(path)), images.load_uint8(path), images.load_alpha(path)
+    assert image.dtype == torch.float32 and image.shape == shown.shape
+    assert (image - shown).abs().max() < (1.01 / 255 if np.unique(opaque).size > 2 else 1e-6)
+    assert torch.equal(pixels, (255 * image.double()).round().to(torch.uint8))
     assert images.stored_size(path) == tuple(shown.shape[:0:-1])
+    assert (found is None) == (alpha is None)
+    if found is not None:
+        assert torch.equal(found, torch.from_numpy(alpha)[None].to(torch.uint8))
+        again = 1 - found / 255 * (1 - images.off_white(image, found / 255))
+        assert (again - image).abs().max() < 1e-6
 
 
-CLEAR = [kind[1:3] for kind in kinds() if " clear" in kind[0] or "alpha" in kind[0] or "transparent" in kind[0]]
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """What is shown of stored pixels with an EXIF orientation from 1 to 8."""
+    array = array.swapaxes(0, 1) if orientation > 4 else array
+    array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
+    return array[::-1] if orientation in (3, 4, 7, 8) else array
 
 
-@pytest.mark.parametrize(("data", "shown"), CLEAR, ids=range(len(CLEAR)))
-def test_alpha_is_what_was_laid_on_white(data, shown):
-    alpha, image = images.load_alpha(io.BytesIO(data)), load(data)
-    if alpha is None:  # a key that no pixel has; or one bit, of which Pillow < 11 forgets it: what is clear is white
-        assert not (shown == 1).all(0).any() or shown.unique().tolist() == [0, 1]
-        return
-    assert alpha.shape == (1, *shown.shape[1:]) and alpha.dtype == torch.uint8 and alpha.min() == 0
-    assert (image[:, alpha[0] == 0] == 1).all()
-    colours = images.off_white(image, images.to_float(alpha))
-    again = 1 - images.to_float(alpha) * (1 - colours)
-    assert (again - image).abs().max() < 1e-6
-    assert images.load_alpha(io.BytesIO(encoded(RGB))) is None
-
-
-ORIENTATIONS = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
-STORED = {  # name: what is stored, how
-    "png": ("PNG", ["1", "L", "I;16", "P", "RGB", "LA", "RGBA"], {}),
-    "webp": ("WEBP", ["RGB", "RGBA"], {"lossless": True}),
-    "jpg": ("JPEG", ["L", "RGB", "CMYK"], {}),
-    "tif": ("TIFF", ["1", "L", "I;16", "P", "RGB", "LA", "RGBA", "CMYK"], {}),
-    "lzw.tif": ("TIFF", ["1", "L", "I;16", "P", "RGB", "LA", "RGBA", "CMYK"], {"compression": "tiff_lzw"}),
+MODES = {  # what each kind of file can hold; Pillow reads compressed TIFFs another way
+    "png": ["1", "L", "I;16", "P", "RGB", "LA", "RGBA"],
+    "webp": ["RGB", "RGBA"],
+    "jpg": ["L", "RGB", "CMYK"],
+    "tif": ["1", "L", "I;16", "P", "RGB", "LA", "RGBA", "CMYK"],
+    "lzw.tif": ["1", "L", "I;16", "P", "RGB", "LA", "RGBA", "CMYK"],
 }
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, kind in STORED.items() for mode in kind[1]])
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, modes in MODES.items() for mode in modes])
 def test_exif_orientation_is_applied(tmp_path, suffix, mode):
-    kind, _, options = STORED[suffix]
+    options = {"webp": {"lossless": True}, "lzw.tif": {"compression": "tiff_lzw"}}.get(suffix, {})
     picture = Image.fromarray(GRAY.astype(np.uint16) * 257)
     if mode != "I;16":
         picture = Image.fromarray(np.dstack([RGB, GRAY])).convert("RGB" if mode == "P" else mode)
         picture = picture.quantize(9) if mode == "P" else picture
-    plain = load(encoded(picture, kind, **options)).movedim(0, -1).numpy()
-    for tag, turn in ORIENTATIONS.items():
+    picture.save(path := tmp_path / f"x.{suffix}", **options)
+    plain = images.load(path).movedim(0, -1).numpy()
+    for orientation in range(1, 9):
         exif = Image.Exif()
-        exif[0x0112] = tag
-        picture.save(path := tmp_path / f"{tag}.{suffix}", kind, exif=exif, **options)
-        assert np.array_equal(images.load(path).movedim(0, -1), turn(plain))
+        exif[0x0112] = orientation
+        picture.save(path, exif=exif, **options)
+        assert np.array_equal(images.load(path).movedim(0, -1), upright(plain, orientation))
         assert sorted(images.stored_size(path)) == [10, 12]
-
-
-READ = [(bits, white, order) for bits in (1, 2, 4, 8) for white in (0, 1) for order in "<>"]
-READ += [(16, 1, "<"), (16, 1, ">")]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 8, 10, 12, 14, 16])
@@ -178,35 +130,23 @@ def test_the_depth_of_a_tiff_is_read_right_or_refused(bits, white, order):
     samples[0, :2, 0] = 0, 2**bits - 1
     expected = np.abs(1 - white - samples[..., 0] / (2**bits - 1))
     try:
-        image = load(tiff(samples, bits, order, t262=white))
+        image = images.load(io.BytesIO(tiff(samples, bits, order, t262=white)))
     except CourseError:
-        assert (bits, white, order) not in READ
+        assert bits not in (1, 2, 4, 8) and (bits, white) != (16, 1)
     else:
         assert image.shape == (1, 7, 9) and np.abs(image[0].numpy() - expected).max() < 1e-5
         assert ((image == 1).sum(), (image == 0).sum()) == ((expected == 1).sum(), (expected == 0).sum())
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_alpha_of_a_tiff_lies_on_white(channels):
-    pixels = RGB[..., :channels]
-    data = tiff(np.dstack([pixels, np.where(LEFT, 255, 0)]), t262=1 if channels == 1 else 2, t338=2)
-    assert torch.equal(load(data), over_white(pixels, LEFT))
-
-
-OF_GRAY, OF_RGB = (bytes(16) + space + bytes(100) for space in (b"GRAY", b"RGB "))
-
-
 @pytest.mark.parametrize(
     ("mode", "profile", "suffix", "kept"),
     [
-        *(("RGBA", OF_RGB, "png", True), ("P", OF_RGB, "jpg", True), ("I;16", OF_GRAY, "tif", True)),
-        *(("L", OF_RGB, "webp", True), ("L", OF_GRAY, "webp", False), ("RGB", OF_GRAY, "png", False)),
-    ],  # WebP knows no gray
+        *(("RGBA", OF_RGB, "jpg", True), ("L", OF_GRAY, "tif", True), ("RGB", OF_GRAY, "png", False)),
+        *(("L", OF_RGB, "webp", True), ("L", OF_GRAY, "webp", False)),  # which knows no gray
+    ],
 )
 def test_a_profile_goes_with_its_pixels_or_is_dropped(tmp_path, mode, profile, suffix, kept):
-    picture = Image.fromarray(GRAY.astype(np.uint16)) if mode == "I;16" else Image.fromarray(RGB)
-    picture = picture if mode == "I;16" else picture.quantize(9) if mode == "P" else picture.convert(mode)
-    picture.save(tmp_path / "in.png", icc_profile=profile)
+    Image.fromarray(RGB).convert(mode).save(tmp_path / "in.png", icc_profile=profile)
     found = images.attributes(tmp_path / "in.png").get("icc_profile")
     images.save(tmp_path / f"out.{suffix}", images.load_uint8(tmp_path / "in.png"), icc_profile=found)
     with Image.open(tmp_path / f"out.{suffix}") as written:
@@ -215,22 +155,19 @@ def test_a_profile_goes_with_its_pixels_or_is_dropped(tmp_path, mode, profile, s
 
 # --------------------------------------------------------------------------------------- bad pictures
 
-LARGE = {kind: encoded(np.tile(RGB, (8, 8, 1)), kind) for kind in ("PNG", "JPEG")}
-PLANES = {"t262": 2, "t277": 3, "t258": [16] * 3, "t284": 2}
+LARGE = encoded(np.tile(RGB, (8, 8, 1)))
 BAD = {
     "empty.png": (b"", "empty"),
     "text.png": (b"this is no picture\n" * 20, "not a picture"),
-    "half.png": (LARGE["PNG"][: len(LARGE["PNG"]) // 2], "truncated"),
-    "half.jpg": (LARGE["JPEG"][: len(LARGE["JPEG"]) // 2], "truncated"),
+    "half.png": (LARGE[: len(LARGE) // 2], "truncated"),
     "wide.png": (png_header(40_000, 10), "40000x10"),
-    "tall.png": (png_header(10, 40_000), "10x40000"),
     "bomb.png": (png_header(100_000, 100_000), "more pixels or memory than"),
     "large.png": (png_header(13_000, 13_000, 0), "truncated"),  # within the limits, above the size that Pillow warns of
     "program.png": (encoded(RGB, "EPS"), "programs that draw.*not read"),  # Pillow would give it to Ghostscript
     "palette.png": (png_header(4, 4, 3), "not a picture"),
     "float.tif": (encoded(GRAY.astype(np.float32), "TIFF"), "floats.*not read"),
     "signed.tif": (tiff(GRAY[..., None], 16, t339=2), "signed pixels.*not read"),
-    "planes.tif": (tiff(GRAY[..., None], 16, **PLANES), "16 in planes.*not read"),
+    "planes.tif": (tiff(GRAY[..., None], 16, t262=2, t277=3, t258=[16] * 3, t284=2), "16 in planes.*not read"),
     "negative.tif": (encoded(np.array([[0, -1]], np.int32), "TIFF"), "beyond 16 bits"),
     "deep.tif": (encoded(np.array([[0, 65_536]], np.int32), "TIFF"), "beyond 16 bits"),
     "none.png": (None, "no such file"),
@@ -238,10 +175,10 @@ BAD = {
 }
 
 
-def refused(path: Path, hint: str, function, *arguments, **options) -> None:
+def refused(path: Path, hint: str, function, *arguments) -> None:
     """One sentence that begins with the file's name."""
     with pytest.raises(CourseError, match=hint) as caught:
-        function(path, *arguments, **options)
+        function(path, *arguments)
     message = str(caught.value)
     assert message.startswith(str(path)) and message.endswith(".") and "\n" not in message
 
@@ -251,8 +188,7 @@ def test_bad_pictures_get_one_sentence(tmp_path, name):
     content, hint = BAD[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    for read in (images.load, images.load_uint8):
-        refused(tmp_path / name, hint, read)
+    refused(tmp_path / name, hint, images.load)
 
 
 # ----------------------------------------------------------------------------------------------- save
@@ -261,44 +197,41 @@ def test_bad_pictures_get_one_sentence(tmp_path, name):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".tiff"])
 def test_save_and_load_is_exact_in_8_bits(tmp_path, channels, suffix):
-    pixels = images.to_uint8(photograph(13, 17, channels))
-    for given_pixels in (pixels, images.to_float(pixels), images.to_float(pixels).double().requires_grad_()):
-        path = images.save(tmp_path / f"there{suffix}", given_pixels)
+    pixels = torch.stack([torch.arange(256, dtype=torch.uint8).roll(9 * c).view(16, 16) for c in range(channels)])
+    for picture in (pixels, images.to_float(pixels), images.to_float(pixels).double().requires_grad_()):
+        path = images.save(tmp_path / f"there{suffix}", picture)
         assert torch.equal(images.load_uint8(path), pixels)
     assert [p.name for p in tmp_path.iterdir()] == [f"there{suffix}"]
 
 
 def test_save_clips_and_rounds_as_quantize_does(tmp_path):
-    x, path = torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]]), tmp_path / "x.png"
-    assert images.load_uint8(images.save(path, x)).flatten().tolist() == [0, 0, 1, 255]
-    x = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
-    assert torch.equal(images.quantize(x), images.load(images.save(path, x)))
+    x = torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]])
+    path = images.save(tmp_path / "x.png", x)
+    assert images.load_uint8(path).flatten().tolist() == [0, 0, 1, 255]
+    assert torch.equal(images.quantize(x), images.load(path))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_lossy_formats_are_saved_at_quality_95_unless_the_caller_says_otherwise(tmp_path, channels):
     x = images.to_uint8(photograph(64, 64, channels))
+    array = np.ascontiguousarray(x.movedim(0, -1).numpy().squeeze())
     for name, options, kind, expected in (
-        ("x.jpg", {}, "JPEG", {"quality": 95, "subsampling": 0}),
-        ("x.jpeg", {"quality": 20}, "JPEG", {"quality": 20, "subsampling": 0}),
-        ("x.jpg", {"subsampling": "4:2:0", "optimize": True}, "JPEG", {"quality": 95, "subsampling": 2, "optimize": 1}),
+        ("x.jpg", {"optimize": True}, "JPEG", {"quality": 95, "subsampling": 0, "optimize": 1}),
+        ("x.jpeg", {"quality": 20, "subsampling": "4:2:0"}, "JPEG", {"quality": 20, "subsampling": 2}),
         ("x.webp", {}, "WEBP", {"quality": 95}),
-        ("x.webp", {"quality": 20}, "WEBP", {"quality": 20}),
     ):
-        array = np.ascontiguousarray(x.movedim(0, -1).numpy().squeeze())
         assert images.save(tmp_path / name, x, **options).read_bytes() == encoded(array, kind, **expected)
 
 
-SHAPES = [(1, 1, 4, 4), (4, 4), (2, 4, 4), (3, 0, 4)]
-UNSAVED = [("x.png", torch.zeros(shape), re.escape(f"{shape}"), {}) for shape in SHAPES]
-UNSAVED += [
+UNSAVED = [
+    *(
+        ("x.png", torch.zeros(shape), re.escape(f"{shape}"), {})
+        for shape in [(1, 1, 4, 4), (4, 4), (2, 4, 4), (3, 0, 4)]
+    ),
     *((name, photograph(), "unknown picture format", {}) for name in ("x.xyz", "x")),
-    ("x.png", photograph(), r"no quality 90; .* \.jpg", {"quality": 90}),
     ("x.png", torch.zeros(1, 4, 4, dtype=torch.uint16), "uint16", {}),
-    ("x.png", torch.zeros(3, 4, 4, dtype=torch.int64), "int64", {}),
-    ("x.png", torch.full((1, 4, 4), torch.nan), "NaN", {}),
-    ("x.png", np.zeros((4, 4, 3), np.uint8), "not ndarray; of .H, W, C., torch.from_numpy", {}),
     ("nowhere/x.png", photograph(), "nowhere does not exist", {}),
+    ("x.png", photograph(), r"no quality 90; .* \.jpg", {"quality": 90}),
     ("x.jpg", photograph(), r"no quality 101; .* 1 to 100", {"quality": 101}),
     ("x.webp", torch.zeros(1, 16_384, 1), r"(16383 pixels|error 5).* a .png file", {}),
 ]
@@ -313,22 +246,18 @@ def test_what_cannot_be_saved_is_one_sentence_and_no_file(tmp_path, name, pictur
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_a_full_or_closed_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, code):
-    path = images.save(tmp_path / "x.png", torch.zeros(1, 4, 4))
-
     def fail(_, path, **__):
         path.write_bytes(b"half a pict")
         raise OSError(code, os.strerror(code))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "save", fail)
-        refused(path, "disk is full" if code == errno.ENOSPC else "denied", images.save, torch.ones(1, 4, 4))
-    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
-    assert images.load(path).max() == 0
+    path = images.save(tmp_path / "x.png", torch.zeros(1, 4, 4))
+    monkeypatch.setattr(Image.Image, "save", fail)
+    refused(path, "disk is full" if code == errno.ENOSPC else "denied", images.save, torch.ones(1, 4, 4))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"] and images.load(path).max() == 0
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_saved_files_have_ordinary_permissions(tmp_path, mask):
-    before = os.umask(mask)
+def test_saved_files_have_ordinary_permissions(tmp_path):
+    before = os.umask(0o027)
     try:
         (tmp_path / "plain").touch()
         path = images.save(tmp_path / "x.png", photograph())
@@ -357,13 +286,6 @@ def test_listing(tmp_path):
 # -------------------------------------------------------------------------------------- numbers, colour
 
 
-def test_8_bits_survive_float_and_pillow():
-    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    assert torch.equal(images.to_uint8(images.to_float(every)), every)
-    for x in (every, every.expand(3, -1, -1)):
-        assert torch.equal(images.from_pillow(images.to_pillow(x)), x)
-
-
 def test_crop_to_multiple_and_shave():
     x = torch.arange(7 * 11.0).view(1, 7, 11)
     assert torch.equal(images.crop_to_multiple(x, 3), x[:, :6, :9])
@@ -386,17 +308,16 @@ def test_ycbcr_is_scikit_images_and_has_its_inverse():
 def test_luma_in_8_bits_of_any_type(channels):
     x = images.to_uint8(photograph(channels=channels))
     expected = images.to_uint8(images.luma(x / 255))
-    for some in (x, x / 255, x[None], (x.int() * 257).to(torch.uint16)):
-        y = images.luma_uint8(some)
-        assert y.dtype == torch.uint8
-        assert torch.equal(y.squeeze(0) if some.dim() == 4 else y, expected)
+    for some in (x, x / 255, (x.int() * 257).to(torch.uint16)):
+        assert torch.equal(images.luma_uint8(some), expected)
+    assert torch.equal(images.luma_uint8(x[None]), expected[None])
 
 
-def test_luma_and_gray_of_black_and_white():
-    for level, y in ((0, 16), (1, 235)):
-        assert images.luma(torch.full((3, 1, 1), float(level))).item() == pytest.approx(y / 255)
-        assert images.gray(torch.full((3, 1, 1), float(level))).item() == pytest.approx(level, abs=1e-6)
-    gray = photograph(channels=1)
+@pytest.mark.parametrize(("level", "y"), [(0, 16), (1, 235)])
+def test_luma_and_gray_of_black_and_white(level, y):
+    assert images.luma(torch.full((3, 1, 1), float(level))).item() == pytest.approx(y / 255)
+    assert images.gray(torch.full((3, 1, 1), float(level))).item() == pytest.approx(level, abs=1e-6)
+    gray = torch.full((1, 1, 1), float(level))
     assert images.luma(gray) is gray and images.gray(gray) is gray
 
 
@@ -409,19 +330,15 @@ def box(x: torch.Tensor) -> torch.Tensor:
     return flat.reshape(x.shape).repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-SIDES = st.integers(1, 30)
-
-
-@given(SIDES, SIDES, st.integers(1, 12), st.integers(2, 5), st.integers(0, 2))
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 12), st.integers(2, 5), st.integers(0, 2))
 def test_tiles_with_a_halo_equal_the_whole(height, width, tile, halo, batch):
     x = torch.randint(256, (batch, 3, height, width)[batch == 0 :]).float()
     assert torch.equal(images.map_tiles(box, x, tile, halo, scale=2), box(x))
 
 
-@pytest.mark.parametrize("shape", [(3, 0, 5), (3, 5, 0)])
-def test_a_picture_without_pixels_has_no_tiles(shape):
-    with pytest.raises(CourseError, match=f"{shape[-1]}x{shape[-2]}"):
-        images.map_tiles(box, torch.zeros(shape), tile=10, halo=3)
+def test_a_picture_without_pixels_has_no_tiles():
+    with pytest.raises(CourseError, match="5x0"):
+        images.map_tiles(box, torch.zeros(3, 0, 5), tile=10, halo=3)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))

@@ -158,7 +158,7 @@ def test_the_second_stage_s_loss_is_the_documented_one():
     x, y = torch.rand(2, 3, 1, 40, 40)
     relative = (2 * x - 2 * y).square().sum().sqrt() / (2 * y - 1).square().sum().sqrt()
     expected = 0.8 * relative + 0.2 * (1 - wavelets.dw_ssim(x, y, joint=True))
-    assert losses.LOSSES["frobenius-dw-ssim-82"]()(x, y).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.FrobeniusDWSSIMLoss(0.8, 0.2)(x, y).item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses.FrobeniusDWSSIMLoss()(y, y).item() == pytest.approx(0, abs=1e-6)
 
 

