@@ -40,20 +40,9 @@ import pretended  # noqa: E402
 import torch  # noqa: E402
 from scripts import QUICK_STEPS, compiled, without_jupyter  # noqa: E402
 
-from helpers import (  # noqa: E402  # noqa: E402, I001
-    codec,
-    datasets,
-    degradations,
-    evaluation,
-    images,
-    losses,
-    metrics,
-    models,
-    recipes,
-    sensing,
-    training,
-    zoo,
-)
+from helpers import codec, datasets, degradations, evaluation, images, losses, metrics  # noqa: E402
+
+from helpers import models, recipes, sensing, training, zoo  # noqa: E402  # isort: skip
 from helpers.service import devices  # noqa: E402
 
 TABLE = ROOT / "data" / "results" / "gpu.csv"
@@ -233,13 +222,6 @@ def outputs(model, there, task: str, picture: torch.Tensor) -> list[tuple[torch.
 # ------------------------------------------------------------------------------------------- training
 
 
-@contextmanager
-def float16() -> Iterator[None]:
-    """Within it the card says that it is of Turing's kind, a T4: training is in float16, with its scaler."""
-    with mock.patch.object(torch.cuda, "get_device_capability", lambda device=None: (7, 5)):
-        yield
-
-
 def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     """A recipe on the bundled pictures."""
     recipe = recipes.find(name)
@@ -248,15 +230,10 @@ def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     return recipes.changed(recipe, sets=("bundled",), **changes)
 
 
-def chosen(quick: bool) -> list[str]:
-    """The names of all recipes, or of one for each kind of network."""
-    kinds = {recipe.network["kind"]: name for name, recipe in reversed(recipes.RECIPES.items())}
-    return sorted(kinds.values()) if quick else list(recipes.RECIPES)
-
-
 def trained(report: Report) -> None:
-    """Each recipe for some steps on one batch, which it must learn; then on from its checkpoint, here and there."""
-    for name in chosen(report.quick):
+    """Each recipe, or one of each kind of network, on one batch, which it must learn; then on from its checkpoint."""
+    kinds = {recipe.network["kind"]: name for name, recipe in reversed(recipes.RECIPES.items())}
+    for name in sorted(kinds.values()) if report.quick else recipes.RECIPES:
         with report.check(name), tempfile.TemporaryDirectory() as folder:
             learns(report, name, Path(folder))
 
@@ -286,7 +263,7 @@ def learns(report: Report, name: str, folder: Path) -> None:
     run(steps + 1, "cpu", folder / "run")
     if not report.quick:
         run(steps + 2, "cuda", folder / "run")
-    with float16():
+    with mock.patch.object(torch.cuda, "get_device_capability", lambda device=None: (7, 5)):  # a T4: float16
         run(steps + 3, "cuda", folder / "run")  # whose scaler is new
         if not report.quick:
             run(steps, "cuda", folder / "float16", falls=True)
