@@ -1,6 +1,6 @@
-"""Speed and peak memory, each against the plain way (make speed). All parts by default; wants a quiet machine.
+"""Speed, each against the plain way (make speed). All parts by default; wants a quiet machine.
 
-python tests/benchmark.py [training] [processes] [memory] [restoring] [codec] [dw-ssim]
+python tests/benchmark.py [training] [processes] [restoring] [codec] [dw-ssim]
 """
 
 import argparse
@@ -167,19 +167,7 @@ def train(name: str, steps: int = 30) -> None:
         print((steps - steps // 5) * recipe.batch * devices.world() / seconds)
 
 
-# ----------------------------------------------------------------------- memory, restoring, codec, DW-SSIM
-
-
-def measure_memory(side: int = 8000) -> None:
-    """Peak memory of `restore` where 1 and 64 megapixels are given (deblocking) or come out (super-resolution)."""
-    for task, scale in (("deblock-q20", 1), ("sr-x2", 2)):
-        peaks = []
-        for length in (1000, side):
-            with tempfile.TemporaryDirectory() as folder:
-                given = Path(folder, "given.bmp")
-                Image.effect_noise((length // scale,) * 2, 50).convert("RGB").save(given)
-                peaks.append(command("restore", given, Path(folder, "out.bmp"), "--task", task)[1])
-        print(f"{task:<12} 1 MP: {peaks[0]} MiB, {side**2 / 1e6:.0f} MP: {peaks[1]} MiB", flush=True)
+# ------------------------------------------------------------------------------- restoring, codec, DW-SSIM
 
 
 ONE_WAY = """
@@ -263,7 +251,7 @@ def measure_dw_ssim(batch: int = 8, side: int = 100) -> None:
 
 
 PARTS = {
-    "training": measure_training, "processes": measure_processes, "memory": measure_memory,
+    "training": measure_training, "processes": measure_processes,
     "restoring": measure_restoring, "codec": measure_codec, "dw-ssim": measure_dw_ssim,
 }  # fmt: skip
 
