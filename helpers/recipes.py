@@ -15,7 +15,7 @@ from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
 from .service import devices
 from .service.errors import CourseError
-from .service.files import DATA, atomic, plain_numbers, sha256
+from .service.files import DATA, plain_numbers, sha256
 from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
@@ -83,8 +83,8 @@ def prepare(
     patchwise = drawn and not recipe.tiles  # and so are reduced and gray ones
     kept, held, small = _split(recipe, patchwise, side or 11 + 2 * recipe.scale, tell)
     names, clean = _copies(recipe, kept, model.channels, patchwise)
-    held = [images.crop_to_multiple(y, recipe.scale) for y in datasets.load_all(held, model.channels)]
-    held = [y[:, :side, :side] for y in held]
+    held = datasets.load_all(held, model.channels)
+    held = [images.crop_to_multiple(y, recipe.scale)[:, :side, :side] for y in held]
     how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
     if patchwise:
         how |= {"rescale": recipe.rescale, "gray": recipe.gray}
@@ -115,8 +115,8 @@ def _split(
         spare = sorted(measurable, key=lambda path: sides[path] >= trained)  # rather one that is too small to train on
         held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if path in measurable] or spare[:1]
     if not (held and large):
-        fault = f"none of the {len(unique)} pictures" + (" holds a patch" if held else " is large enough to measure")
-        raise CourseError(f"{fault}; {trained if held else measured:g} pixels a side are wanted.")
+        wanted = f"{max(trained, measured):g} pixels a side are wanted"
+        raise CourseError(f"none of the {len(unique)} pictures is large enough; {wanted}.")
     unseen = {sha256(path) for path in held}
     kept = [path for path in large if digests[path] not in unseen]
     small = [path for path in unique if sides[path] < trained and digests[path] not in unseen]
@@ -346,18 +346,16 @@ def changed(
     numbers = {"learning_rate": learning_rate, "seed": None if seed is None else abs(seed)}
     plan = dataclasses.replace(plan, **{name: value for name, value in numbers.items() if value is not None})
     border = f"the loss of {recipe.name} leaves out {plan.shave} output pixels on each side"
-    for wrong, why in (
-        (
-            recipe.quality is None and (quality or new.tiles),
-            f"{recipe.name} codes no JPEG, so it has no quality or tiles",
-        ),
-        (ratio is not None and network["kind"] != "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
-        (ratio is not None and not 0.0001 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0001 and 1"),
-        (not 0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
-        (plan.seed >= 2**63, "a seed is a whole number below 2^63 = 9.2e18; take a smaller one"),
-        (new.patch * new.scale <= 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),
+    coded = recipe.quality is not None
+    for right, why in (
+        (coded or not (quality or new.tiles), f"{recipe.name} codes no JPEG, so it has no quality or tiles"),
+        (ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
+        (ratio is None or 0.0001 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0001 and 1"),
+        (0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
+        (plan.seed < 2**63, "a seed is a whole number below 2^63 = 9.2e18; take a smaller one"),
+        (new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),
     ):
-        if wrong:
+        if not right:
             raise CourseError(f"{why}.")
     return dataclasses.replace(new, plan=plan)
 
@@ -385,11 +383,12 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
 
 def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
     """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
-    folder = Path(folder)
-    weights = training.save_weights(model, folder / f"{recipe.name}.safetensors")
-    free = {*recipe.sets} <= {"bundled"}
-    offered = "MIT; trained on sets offered for research and education"
-    offered += ", and on CID22 (CC BY-SA 4.0)" * ("CID22" in recipe.sets)
+    weights = training.save_weights(model, Path(folder) / f"{recipe.name}.safetensors")
+    licence = "MIT"
+    if set(recipe.sets) != {"bundled"}:
+        licence += "; trained on sets offered for research and education"
+    if "CID22" in recipe.sets:
+        licence += ", and on CID22 (CC BY-SA 4.0)"
     about = {
         "name": recipe.name,
         "task": recipe.task,
@@ -398,14 +397,11 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
         "sha256": sha256(weights),
-        "licence": "MIT" if free else offered,
+        "licence": licence,
         "recipe": recipe.plain(),
         "commit": commit(),
-        **facts,
     }
-    with atomic(folder / f"{recipe.name}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return folder / f"{recipe.name}.json"
+    return zoo.write_card(weights.with_suffix(".json"), about | facts)
 
 
 def finished(recipe: Recipe, folder: str | os.PathLike) -> bool:
@@ -420,12 +416,13 @@ def commit() -> str:
     """The commit that the code is at, "+" if code has changed since; a pack for a GPU notes it; else empty."""
     if (noted := DATA / "COMMIT").exists():
         return noted.read_text(encoding="utf-8").strip()
-    code = ["--", "helpers", "requirements.txt", "data/weights"]  # tables change while they are measured
-    said = []
-    for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *code]):
-        try:
-            done = subprocess.run(["git", "-C", DATA.parent, *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-        said.append(done.stdout.strip())
-    return f"{said[0]}+" if said[1] else said[0]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", DATA.parent, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:  # tables change while they are measured, so they do not count
+        changed = git("status", "--porcelain", "--", "helpers", "requirements.txt", "data/weights")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -11,11 +11,10 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import safetensors.torch
@@ -96,7 +95,7 @@ def train(
     start = run.begin(resume, overwrite)
     shown = progress and not run.rank
     bar = tqdm(initial=start, total=plan.steps, unit="step", disable=None if shown else True)  # None: on a terminal
-    with run.closing(), run.stoppable(), bar:
+    with run.stoppable(), bar:
         for step, x, y in run.batches(batch, start):
             torch.manual_seed(hash((plan.seed, step, run.rank)))  # noise inside a network must resume exactly, too
             with run.autocast(step):
@@ -111,7 +110,9 @@ def train(
                     print(f"{step + 1}/{plan.steps}", *(f"{key} {row[key]:.4g}" for key in list(row)[1:]), flush=True)
             if last:
                 break
-    return run.finish()
+    model.load_state_dict(run.average.module.state_dict())
+    model.eval()
+    return run.log
 
 
 def _loss(loss: Callable, prediction, target: torch.Tensor, shave: int) -> torch.Tensor:
@@ -291,22 +292,6 @@ class Run:
         except Exception:  # whatever a damaged or foreign file makes torch raise, which may advise to run its code
             raise CourseError(f"{path}: not a checkpoint of this model, or damaged; name another --out.") from None
 
-    def finish(self) -> list[dict]:
-        """Put the averaged weights into the model."""
-        self.model.load_state_dict(self.average.module.state_dict())
-        self.model.eval()
-        return self.log
-
-    @contextmanager
-    def closing(self):
-        """In the end, also a bad one, TensorBoard's file is closed."""
-        try:
-            yield
-        finally:
-            if self._writer:
-                with writing(self.out / "tensorboard"):
-                    self._writer.close()
-
     def _events(self, row: dict, validation: Sequence[Pair]) -> None:
         """TensorBoard's curves, and of four validation pictures input, output and target side by side."""
         from torch.utils.tensorboard import SummaryWriter
@@ -336,22 +321,25 @@ class Run:
 
     @contextmanager
     def stoppable(self):
-        """While this lasts, the first Ctrl-C asks for a saved end; the second one is as usual."""
-        before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
+        """Within it, the first Ctrl-C asks for a saved end, a second is as usual; after it, all is tidied up."""
+        before = signal.getsignal(signal.SIGINT)
 
         def ask(*_):
             self._stop = True
             signal.signal(signal.SIGINT, before)
 
         try:
-            if main:  # only there Python lets us hear of signals
+            with suppress(ValueError):  # of a thread that is not the main one: no other hears of signals
                 signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            if main:
+            with suppress(ValueError):
                 signal.signal(signal.SIGINT, before)
             if self.out:
                 (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
+            if self._writer:
+                with writing(self.out / "tensorboard"):
+                    self._writer.close()
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ import torch
 
 from . import degradations, models
 from .service.errors import CourseError
-from .service.files import DATA, sha256
+from .service.files import DATA, atomic, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,13 @@ def card(name: str | os.PathLike) -> dict:
     if lacks:
         raise CourseError(f"{path}: not the card of a network ({lacks[0]} is not on it); get it again, or remove it.")
     return found | {"weights": path.with_suffix(".safetensors")}
+
+
+def write_card(path: Path, about: dict) -> Path:
+    """Write a card, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 def load(name: str | os.PathLike) -> models.Restorer:

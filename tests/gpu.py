@@ -40,20 +40,9 @@ import pretended  # noqa: E402
 import torch  # noqa: E402
 from scripts import QUICK_STEPS, compiled, without_jupyter  # noqa: E402
 
-from helpers import (  # noqa: E402  # noqa: E402, I001
-    codec,
-    datasets,
-    degradations,
-    evaluation,
-    images,
-    losses,
-    metrics,
-    models,
-    recipes,
-    sensing,
-    training,
-    zoo,
-)
+from helpers import codec, datasets, degradations, evaluation, images, losses, metrics  # noqa: E402
+
+from helpers import models, recipes, sensing, training, zoo  # noqa: E402  # isort: skip
 from helpers.service import devices  # noqa: E402
 
 TABLE = ROOT / "data" / "results" / "gpu.csv"
@@ -164,29 +153,27 @@ def full_float32() -> Iterator[None]:
 
 
 def restoring(report: Report) -> None:
-    """Each shipped network on the device against the CPU."""
+    """Each shipped network on the device against the CPU; those of codecs are tried by their files, in `files`."""
     side = 96 if report.quick else 192
     picture = images.load(datasets.bundled("chelsea"))[:, 60 : 60 + side, 120 : 120 + side + 24]
     for name in zoo.available().index:
-        with report.check(name):
-            model = zoo.load(name)
-            agree(report, name, model, copy.deepcopy(model).to(DEVICE), zoo.card(name)["task"], picture)
+        task = zoo.card(name)["task"]
+        if not task.startswith("codec"):
+            with report.check(name):
+                model = zoo.load(name)
+                agree(report, name, model, copy.deepcopy(model).to(DEVICE), task, picture)
 
 
 def agree(report: Report, name: str, model, there, task: str, picture: torch.Tensor) -> None:
     """Compare a network with its copy on the device, and measure how far they differ. Raises Fault."""
-    found = {}
-    with torch.inference_mode():
-        with full_float32():
-            pairs = outputs(model, there, task, picture)
-        found["float32"] = (max(difference(*pair) for pair in pairs), EXACT)
-        if not report.quick:  # a pretended card has no TF32
-            pairs = outputs(model, there, task, picture)
-            found["TF32 as PyTorch has it"] = (max(difference(*pair) for pair in pairs), ROUNDED)
-        if isinstance(model, models.Restorer) and model.adds_to_input:
-            given = degraded(task, picture)
-            pair = there.restore(given.to(DEVICE), half=True), model.restore(given)
-            found["half precision"] = (difference(*pair), HALF)
+    given, found = picture if task == "cs" else degraded(task, picture), {}
+    with full_float32():
+        found["float32"] = (outputs(model, there, given), EXACT)
+    if not report.quick:  # a pretended card has no TF32
+        found["TF32 as PyTorch has it"] = (outputs(model, there, given), ROUNDED)
+    if getattr(model, "adds_to_input", False):
+        pair = there.restore(given.to(DEVICE), half=True), model.restore(given)
+        found["half precision"] = (difference(*pair), HALF)
     for way, (value, _) in found.items():
         report.measured(name, f"largest difference, {way}", value)
     for way, (value, most) in found.items():
@@ -200,44 +187,20 @@ def degraded(task: str, picture: torch.Tensor) -> torch.Tensor:
     return images.to_float(degradations.for_task(task)(clean))
 
 
-def outputs(model, there, task: str, picture: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What a network makes on the device, and here: colour and gray, whole and in tiles, or a codec's two halves."""
-    if isinstance(model, models.Restorer):
-        color, pairs = degraded(task, picture), []
-        for given, tile in itertools.product((color, images.luma(color)), (None, 48 * model.scale)):
-            pairs.append((there.restore(given.to(DEVICE), tile), model.restore(given, tile)))
-        return [*pairs, (there.restore(color), pairs[0][1])]  # a picture of the CPU's, too
+@torch.no_grad()
+def outputs(model, there, given: torch.Tensor) -> float:
+    """How far a network and its copy differ: on colour and gray, whole and in tiles, or at two ratios."""
+    gray, tile = images.luma(given), 48 * getattr(model, "scale", 1)
     if isinstance(model, models.ResCSNetAny):
-        gray = images.luma(picture)
-        return [(there.reconstruct(gray.to(DEVICE), r), model.reconstruct(gray, r)) for r in (0.01, 0.1)]
-    x = images.crop_to_multiple(picture, 16)[None]  # halves: a number on the edge of a bit may fall to either side
-    if isinstance(model, models.NPEG):
-        logits, code = model.encoder(x - 0.5), model(x).code
-        scale = logits.abs().max()
-        decoded = torch.sigmoid(there.decoder(code.to(DEVICE))), torch.sigmoid(model.decoder(code))
-        return [(there.encoder(x.to(DEVICE) - 0.5).cpu() / scale, logits / scale), decoded]
-    if isinstance(model, models.DetailLayer):
-        coefficients, rate = 10 * model.levels(255 * (x - 0.5), 10.0), torch.tensor([3.0])
-        known = torch.nn.functional.pad(coefficients, (0, 0, 0, 0, len(model.spent), 0))
-        means, pixels = model.context(known, rate)[0], model.pixels(coefficients)
-        scale, also = means.abs().max(), there.context(known.to(DEVICE), rate.to(DEVICE))[0].cpu()
-        return [(also / scale, means / scale), (there.pixels(coefficients.to(DEVICE)) / 255, pixels / 255)]
-    steps = model.steps(torch.tensor([3.0]))
-    levels = model.encode(x, steps)
-    scale, rounded = levels.abs().max(), levels.round()
-    restored = there.restorer(there.decode(rounded.to(DEVICE), steps.to(DEVICE)))
-    pair = there.encode(x.to(DEVICE), steps.to(DEVICE)).cpu() / scale, levels / scale
-    return [pair, (restored, model.restorer(model.decode(rounded, steps)))]
+        pairs = [(there.reconstruct(gray.to(DEVICE), r), model.reconstruct(gray, r)) for r in (0.01, 0.1)]
+    else:
+        ways = itertools.product((given, gray), (None, tile))
+        pairs = [(there.restore(x.to(DEVICE), side), model.restore(x, side)) for x, side in ways]
+        pairs.append((there.restore(given), pairs[0][1]))  # a picture of the CPU's, too
+    return max(difference(*pair) for pair in pairs)
 
 
 # ------------------------------------------------------------------------------------------- training
-
-
-@contextmanager
-def float16() -> Iterator[None]:
-    """Within it the card says that it is of Turing's kind, a T4: training is in float16, with its scaler."""
-    with mock.patch.object(torch.cuda, "get_device_capability", lambda device=None: (7, 5)):
-        yield
 
 
 def small(name: str, quick: bool, **changes) -> recipes.Recipe:
@@ -248,15 +211,10 @@ def small(name: str, quick: bool, **changes) -> recipes.Recipe:
     return recipes.changed(recipe, sets=("bundled",), **changes)
 
 
-def chosen(quick: bool) -> list[str]:
-    """The names of all recipes, or of one for each kind of network."""
-    kinds = {recipe.network["kind"]: name for name, recipe in reversed(recipes.RECIPES.items())}
-    return sorted(kinds.values()) if quick else list(recipes.RECIPES)
-
-
 def trained(report: Report) -> None:
-    """Each recipe for some steps on one batch, which it must learn; then on from its checkpoint, here and there."""
-    for name in chosen(report.quick):
+    """Each recipe, or one of each kind of network, on one batch, which it must learn; then on from its checkpoint."""
+    kinds = {recipe.network["kind"]: name for name, recipe in reversed(recipes.RECIPES.items())}
+    for name in sorted(kinds.values()) if report.quick else recipes.RECIPES:
         with report.check(name), tempfile.TemporaryDirectory() as folder:
             learns(report, name, Path(folder))
 
@@ -286,7 +244,7 @@ def learns(report: Report, name: str, folder: Path) -> None:
     run(steps + 1, "cpu", folder / "run")
     if not report.quick:
         run(steps + 2, "cuda", folder / "run")
-    with float16():
+    with mock.patch.object(torch.cuda, "get_device_capability", lambda device=None: (7, 5)):  # a T4: float16
         run(steps + 3, "cuda", folder / "run")  # whose scaler is new
         if not report.quick:
             run(steps, "cuda", folder / "float16", falls=True)
@@ -396,10 +354,10 @@ def step_times(report: Report, name: str) -> dict[str, float]:
 def megapixel(report: Report, name: str) -> None:
     """The seconds of `restore`, or of sensing and recovery, for a megapixel of output, 8 bits, from CPU to CPU."""
     model, task, side = zoo.load(name).to(DEVICE), zoo.card(name)["task"], 96 if report.quick else 1008
-    picture = images.load_uint8(datasets.bundled("chelsea")).repeat(1, 4, 3)[:, :side, :side]
-    given = picture[: model.channels, : side // getattr(model, "scale", 1), : side // getattr(model, "scale", 1)]
     if task.startswith("codec"):
         return  # files are made on the CPU
+    small = side // getattr(model, "scale", 1)
+    given = images.load_uint8(datasets.bundled("chelsea")).repeat(1, 4, 3)[: model.channels, :small, :small]
     work = partial(model.reconstruct, given, 0.1) if task == "cs" else partial(model.restore, given)
     seconds = []
     for _ in range(2 if report.quick else 5):

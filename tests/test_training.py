@@ -11,11 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from builders import photograph, pictures
-from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -131,28 +129,25 @@ def test_plateau_lowers_the_rate_after_patience(scores):
 
 
 def test_the_average_is_exponential_and_zero_keeps_the_last(tmp_path):
-    model, seen = network(), []
-    batches = patches()
+    model, batches, seen = network(), patches(), []
 
     def batch(step, rank):
         seen.append(model.state_dict()["tail.weight"].clone())
         return batches(step, rank)
 
     fit(model, batch, Plan(8, 1e-2, averaging=0.5, every=8), out=tmp_path)
-    seen.append(last(tmp_path)["model"]["tail.weight"])
-    average = seen[1]
-    for count, weight in enumerate(seen[2:], 1):
-        decay = min(0.5, (1 + count) / (10 + count))
-        average = decay * average + (1 - decay) * weight
+    average, *others = [*seen[1:], last(tmp_path)["model"]["tail.weight"]]
+    for count, weight in enumerate(others, 1):
+        average = average.lerp(weight, 1 - min(0.5, (1 + count) / (10 + count)))
     assert torch.allclose(model.tail.weight, average, atol=1e-6)
-    assert not torch.allclose(model.tail.weight, seen[-1], atol=1e-6)
+    assert not torch.allclose(model.tail.weight, others[-1], atol=1e-6)
     model, _ = fit(plan=Plan(8, 1e-2, averaging=0, every=8), out=tmp_path / "zero")
     assert same(model.state_dict(), last(tmp_path / "zero")["model"])
 
 
 def test_network_and_loss_are_given_float32_channels_last_and_the_loss_no_border():
-    targets = [images.to_uint8(photograph(32, 40, 3, seed)) for seed in range(3)]
-    inputs = [degradations.for_task("sr-x2")(y) for y in targets]
+    targets = [torch.cat([y] * 3) for y in TARGETS]
+    inputs = [torch.cat([x] * 3) for x in INPUTS]
     model, seen = models.EDSR(2, 4, 1, channels=3), []
     model.head.register_forward_hook(lambda layer, given, _: seen.extend([*given, layer.weight]))
 
@@ -162,8 +157,7 @@ def test_network_and_loss_are_given_float32_channels_last_and_the_loss_no_border
         return (prediction - y).square().mean()
 
     fit(model, datasets.Patches(targets, inputs, size=8, batch=4, scale=2), Plan(1, shave=3), loss)
-    assert len(seen) == 3  # input, weight, target
-    assert all(t.stride(1) == 1 for t in seen)
+    assert [t.stride(1) for t in seen] == [1, 1, 1]  # input, weight, target
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
@@ -198,79 +192,60 @@ def test_validation_rounds_crops_and_keeps_the_mode():
 
 # --------------------------------------------------------------------------------------------- resume
 
-PLANS = {
-    "cosine": Plan(20, 1e-2, warmup=3, averaging=0.9, every=5),
-    "plateau": Plan(20, 1e-2, "plateau", patience=0, averaging=0.9, every=5),
-    "constant": Plan(20, 1e-2, "constant", averaging=0, every=5, clip=0.1),
-}
+PLANS = [
+    (WithNoise, Plan(12, 1e-2, warmup=3, averaging=0.9, every=3), 6),  # stopped at a validation, or between two
+    (None, Plan(12, 1e-2, "plateau", patience=0, averaging=0.9, every=3), 6),
+    (WithNoise, Plan(12, 1e-2, "constant", averaging=0, every=3, clip=0.1), 7),
+]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "stop"),  # at a validation, and between two
-    [(WithNoise, "cosine", 10), (None, "plateau", 10), (WithNoise, "constant", 8)],
-)
-def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, scores, kind, name, stop):
+@pytest.mark.parametrize(("kind", "plan", "stop"), PLANS, ids=["cosine", "plateau", "constant"])
+def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, scores, kind, plan, stop):
     """Bit for bit: weights, average, optimizer, schedule."""
-    if name == "plateau":  # a validation that never gets better, so that the rate falls
-        scores(30.0)
-    plan, out = PLANS[name], tmp_path / "broken"
-    whole, log = fit(network(kind), plan=plan, validation=VALIDATION, out=tmp_path / "whole")
-    if name == "plateau":
-        assert log[-1]["learning_rate"] < plan.learning_rate  # else there is nothing to get wrong
-    drawn, batches = [], patches()
-
-    def batch(step, rank):
-        drawn.append(step)
-        if drawn == list(range(stop)):
-            (out / "stop").touch()
-        return batches(step, rank)
-
-    _, first = fit(network(kind), batch, plan, validation=VALIDATION, out=out)
+    scores(30.0)  # a validation that never gets better, so that a plateau's rate falls
+    out, how = tmp_path / "broken", {"plan": plan, "validation": VALIDATION}
+    whole, log = fit(network(kind), out=tmp_path / "whole", **how)
+    assert (log[-1]["learning_rate"] < plan.learning_rate) == (plan.schedule != "constant")
+    _, first = fit(network(kind), until(stop - 1, (out / "stop").touch), out=out, **how)
     assert first[-1]["step"] == stop and not (out / "stop").exists()
     torch.rand(7)  # the state of the global generator must not matter
-    resumed, second = fit(network(kind, seed=5), batch, plan, validation=VALIDATION, out=out, resume=True)
-    assert drawn == list(range(20))  # none twice
-    assert second[-1]["step"] == 20
+    resumed, second = fit(network(kind, seed=5), until(0, pytest.fail), out=out, resume=True, **how)
     assert same(whole.state_dict(), resumed.state_dict())
     one, two = last(tmp_path / "whole"), last(out)
     assert same(one["model"], two["model"]) and same(one["average"], two["average"])
     assert str(one["optimizer"]) == str(two["optimizer"])
     if stop % plan.every == 0:
         assert without_time(log) == without_time(second) and one["schedule"] == two["schedule"]
-    again, third = fit(network(kind, 3), until(20, pytest.fail), plan, out=out, resume=True)
+    again, third = fit(network(kind, 3), pytest.fail, out=out, resume=True, **how)
     assert same(again.state_dict(), resumed.state_dict()) and third == second  # it is finished
 
 
-def test_a_run_is_overwritten_only_when_asked_and_nothing_else_is(tmp_path):
+def test_a_run_that_is_overwritten_leaves_nothing_behind_and_takes_nothing_else_away(tmp_path):
+    """That it is overwritten only when that is asked for, test_command_line shows."""
     fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path)
-    before = files(tmp_path)
-    with pytest.raises(CourseError, match=r"last\.pt: a run is there already; .*--resume.*--overwrite.*--out\.$"):
-        fit(batch=until(0, pytest.fail), out=tmp_path)
-    assert files(tmp_path) == before
     (tmp_path / "notes.txt").write_text("mine")
     model, log = fit(network(seed=5), plan=Plan(2, every=2), out=tmp_path, overwrite=True)
     assert [row["step"] for row in log] == [2]
     assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "step-0000002.safetensors", "tensorboard", "notes.txt"}
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1  # that of the new run
     assert same(load_file(tmp_path / "step-0000002.safetensors"), model.state_dict())
 
 
-ORIGIN = {"loss": "mse", "batch": 4, "sets": ["T91"], "SHA-256 of T91": "15ee"}
-OTHERS = {  # what is another when the run is resumed, and what the sentence says of it
-    "loss": ({"origin": ORIGIN | {"loss": "l1"}}, "this run began with loss mse; go on"),
-    "data": ({"origin": ORIGIN | {"SHA-256 of T91": "0"}}, "began with SHA-256 of T91 15ee; go on"),
-    "rate": ({"plan": Plan(4, 1e-5)}, "began with learning_rate 0.001; go on"),
-    "network": ({"model": models.FSRCNN(2)}, "began with network EDSR; go on"),
-    "width": ({"model": models.EDSR(2, 8, 1)}, "not a checkpoint of this model"),
-}
+ORIGIN = {"loss": "mse", "sets": ["T91"]}
+OTHERS = [  # what is another when the run is resumed, and what the sentence says of it
+    ({"origin": ORIGIN | {"loss": "l1"}}, "this run began with loss mse; go on"),
+    ({"plan": Plan(4, 1e-5)}, "began with learning_rate 0.001; go on"),
+    ({"model": models.FSRCNN(2)}, "began with network EDSR; go on"),
+    ({"model": models.EDSR(2, 8, 1)}, "not a checkpoint of this model"),
+]
 
 
-@pytest.mark.parametrize("what", OTHERS)
-def test_a_checkpoint_of_another_run_is_an_error(tmp_path, what):
+@pytest.mark.parametrize(("options", "hint"), OTHERS)
+def test_a_checkpoint_of_another_run_is_an_error(tmp_path, options, hint):
     fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
-    before, (options, hint) = files(tmp_path), OTHERS[what]
+    before = files(tmp_path)
     with pytest.raises(CourseError, match=rf"last\.pt: .*{hint}"):
-        fit(**{"batch": until(2, pytest.fail), "plan": Plan(4), "origin": ORIGIN} | options, out=tmp_path, resume=True)
+        fit(**{"batch": pytest.fail, "plan": Plan(4), "origin": ORIGIN} | options, out=tmp_path, resume=True)
     assert files(tmp_path) == before
 
 
@@ -281,19 +256,13 @@ def test_a_resumed_run_may_be_longer_validate_more_often_and_say_more_of_its_ori
     assert ORIGIN.items() <= last(tmp_path)["origin"].items()
 
 
-DAMAGE = {  # what last.pt holds instead, by what it held
-    "text": lambda state, data: b"hello",
-    "half": lambda state, data: data[: len(data) // 2],
-    "parts": lambda state, data: {key: value for key, value in state.items() if key != "log"},
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ["text", "half", "parts"])
 def test_a_damaged_checkpoint_is_an_error(tmp_path, damage):
-    fit(out=tmp_path)
-    path = tmp_path / "last.pt"
-    other = DAMAGE[damage](last(tmp_path), path.read_bytes())
-    path.write_bytes(other) if isinstance(other, bytes) else torch.save(other, path)
+    fit(plan=Plan(1), out=tmp_path)
+    path, state = tmp_path / "last.pt", last(tmp_path)
+    path.write_bytes(b"hello" if damage == "text" else path.read_bytes()[:2000])
+    if damage == "parts":
+        torch.save({key: state[key] for key in state if key != "log"}, path)
     with pytest.raises(CourseError, match=r"last\.pt: not a checkpoint of this model, or damaged; .*\.$"):
         fit(out=tmp_path, resume=True)
 
@@ -319,8 +288,7 @@ def test_a_run_that_is_stopped_is_saved(tmp_path, monkeypatch, how):
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        twice = until(4, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
-        fit(batch=twice, plan=Plan(50, every=20), out=tmp_path)
+        fit(batch=until(4, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)]), out=tmp_path)
     assert signal.getsignal(signal.SIGINT) == before
 
 
@@ -347,18 +315,16 @@ def test_tensorboard_has_scalars_and_panels_of_input_output_target(tmp_path):
     nn.init.normal_(model.tail.weight, std=0.3)  # an output that is neither input nor target
     fit(model, until(3, (tmp_path / "stop").touch), plan, validation=VALIDATION, out=tmp_path)
     model, log = fit(plan=plan, validation=VALIDATION, out=tmp_path, resume=True)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     for key in ("loss", "psnr", "ssim", "learning_rate"):
         assert [e.step for e in events.Scalars(key)] == [2, 4, 6]
         assert [e.value for e in events.Scalars(key)] == pytest.approx([row[key] for row in log], rel=1e-5)
     for index, (x, y) in enumerate(VALIDATION):
         coded = events.Images(f"input, output, target/{index}")[-1].encoded_image_string
-        strip = torch.from_numpy(np.array(Image.open(io.BytesIO(coded)).convert("L"))) / 255
+        strip = images.load(io.BytesIO(coded))[:1]
         with torch.no_grad():
-            wanted = [nn.functional.interpolate(x[None], (32, 40))[0, 0], model(x[None])[0, 0].clamp(0, 1), y[0]]
-        for panel, picture in zip(strip.split(40, dim=1), wanted, strict=True):
-            assert torch.allclose(panel, picture, atol=1.1 / 255)
+            wanted = [nn.functional.interpolate(x[None], (32, 40))[0], model(x[None])[0].clamp(0, 1), y]
+        assert torch.allclose(strip, torch.cat(wanted, dim=-1), atol=1.1 / 255)
         assert min((wanted[1] - other).abs().max() for other in (wanted[0], wanted[2])) > 0.05
 
 
@@ -398,31 +364,31 @@ def test_what_is_no_number_ends_the_run_and_the_last_good_weights_are_named(tmp_
 @pytest.mark.parametrize("name", ["last.pt", "best.safetensors", "step-0000004.safetensors"])
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, monkeypatch, scores, name):
     scores(30.0, 31.0)
-    fit(plan=Plan(2, every=2), validation=VALIDATION, out=tmp_path)
+    how = {"validation": VALIDATION, "out": tmp_path, "resume": True}
+    fit(plan=Plan(2), **how)
     before, write = files(tmp_path), Path.write_bytes
-    resumed = {"plan": Plan(4, every=2), "validation": VALIDATION, "out": tmp_path, "resume": True}
 
     def refuse(path, data):
-        write(path, bytes(data)[:100])
         if path.name.startswith(f".{name}"):
+            write(path, bytes(data)[:100])
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", refuse)
         with pytest.raises(CourseError, match=f"^{tmp_path / name}: the disk is full; free some space, .*--resume"):
-            fit(**resumed)
+            fit(plan=Plan(4), **how)
     after = files(tmp_path)
     assert before["last.pt"] == after["last.pt"] and after.get(name) == before.get(name)
     assert not list(tmp_path.glob(".*"))
-    assert fit(**resumed)[1][-1]["step"] == 4
+    assert fit(plan=Plan(4), **how)[1][-1]["step"] == 4
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path, resume):
+def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(CourseError, match=r"file/out: cannot be written \(Not a directory\); mend that"):
-        fit(batch=until(0, pytest.fail), out=tmp_path / "file" / "out", resume=resume)
+    for out, said in (("file/out", r"cannot be written \(Not a directory\); mend that"), ("file", "that is a file")):
+        with pytest.raises(CourseError, match=f"{out}: {said}"):
+            fit(batch=pytest.fail, out=tmp_path / out)
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path):
@@ -496,12 +462,7 @@ torch.set_num_threads(1)
 out, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 leave, torch.distributed.destroy_process_group = torch.distributed.destroy_process_group, lambda: None  # until the end
-replace, inner = os.replace, t.patches()
-def noted(source, target):
-    with open(out / "written.txt", "a") as file:
-        file.write(f"{rank} {Path(target).name}\\n")
-    replace(source, target)
-os.replace = noted
+inner = t.patches()
 
 def keep(name, **facts):
     torch.save(facts, out / f"{name}-{rank}.pt")
@@ -527,11 +488,10 @@ except CourseError as why:
 own = out / f"machine-{rank}"  # machines without a common disk: the first alone has the run's files
 plan = Plan(6, 1e-2, every=2)
 fit(plan, touching(own / "stop", (1, 0)), validation=t.VALIDATION, out=own)
-there = (own / "last.pt").exists()
-keep("apart", **fit(plan, seed=5, validation=t.VALIDATION, out=own, resume=True), there=there)
+keep("apart", **fit(plan, seed=5, validation=t.VALIDATION, out=own, resume=True))
 
 recipes.RECIPES["tiny-x2"] = recipe(sets=(sys.argv[2],))
-code = command.main(["train", "tiny-x2", "--out", str(out / "command"), "--quiet", "--device", "cpu"])
+code = command.main(["train", "tiny-x2", "--out", str(out / f"command-{rank}"), "--quiet", "--device", "cpu"])
 leave()
 sys.exit(code)
 """
@@ -545,8 +505,8 @@ def two_processes(tmp_path_factory):
     (out / "script.py").write_text(SCRIPT)
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               str(out / "script.py"), str(out), str(photographs)]  # fmt: skip
+    command = [sys.executable, *"-m torch.distributed.run --standalone --nproc_per_node 2".split()]
+    command += map(str, (out / "script.py", out, photographs))
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-3000:]
     names = ("cosine", "plateau", "stopped", "shared-float32", "shared-bfloat16", "broken", "apart")
@@ -594,17 +554,14 @@ def test_a_loss_that_breaks_or_a_stop_file_in_one_process_ends_both(two_processe
 
 @pytest.mark.slow
 def test_only_the_first_process_writes(two_processes):
-    written = [line.split() for line in (two_processes["folder"] / "written.txt").read_text().splitlines()]
-    assert {rank for rank, _ in written} == {"0"}
-    assert [name for _, name in written].count("tiny-x2.json") == 1
-    assert (two_processes["folder"] / "command" / "tiny-x2.safetensors").is_file()
+    for name, file in (("machine", "last.pt"), ("command", "tiny-x2.safetensors"), ("command", "tiny-x2.json")):
+        assert (two_processes["folder"] / f"{name}-0" / file).is_file()
+        assert not (two_processes["folder"] / f"{name}-1").exists()
 
 
 @pytest.mark.slow
 def test_processes_without_a_common_disk_resume_as_one(two_processes):
     """What the first process has counts for all; the end is that of the unbroken run."""
-    apart = two_processes["apart"]
-    assert [part["there"] for part in apart] == [True, False]
-    for part in apart:
+    for part in two_processes["apart"]:
         assert [row["step"] for row in part["log"]] == [2, 4, 6]
         assert same(part["model"], two_processes["cosine"][0]["model"])

@@ -75,15 +75,14 @@ def run(
             yield task, name, "", None  # a set that is not here
             continue
         for method in evaluation.methods_here(task):
-            if _is_current(folder, task, name, method):
-                continue
-            if spot_check and _agrees(folder, task, name, method, files):
+            where = folder, task, name, method
+            if _is_current(*where) or (spot_check and _agrees(*where, files)):
                 continue
             start = time.perf_counter()
             measured, failures = evaluation.evaluate(task, files, [method], name, progress=False)
             if failures:
                 raise CourseError(failures[0])
-            _keep(folder, task, name, method, measured, [file.name for file in files])
+            _keep(*where, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
     if "costs" in (tasks or ()) or not (tasks or spot_check):  # seconds cannot be spot-checked
         keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_here(task)}
@@ -226,9 +225,11 @@ def _write(folder: Path, name: str, rows: pd.DataFrame, measured: dict[str, tupl
     kind = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"  # in words that name no one's machine
     about = {"date": datetime.date.today().isoformat(), "commit": recipes.commit()}
     about["machine"] = f"{kind}, PyTorch {torch.__version__.partition('+')[0]}"
-    prints = {key: {"fingerprint": fingerprint(*which)} for key, which in measured.items()}
-    weights = {key: {"weights": (_card(method) or {}).get("sha256")} for key, (_, method) in measured.items()}
-    _note(folder, {key: prints[key] | weights[key] | about for key in measured})
+    entries = {}
+    for key, (task, method) in measured.items():
+        weights = (_card(method) or {}).get("sha256")
+        entries[key] = {"fingerprint": fingerprint(task, method), "weights": weights, **about}
+    _note(folder, entries)
 
 
 def _note(folder: Path, entries: dict[str, dict]) -> None:

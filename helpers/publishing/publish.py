@@ -1,6 +1,5 @@
 """A finished run is measured, and its weights and card are put into the zoo."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -24,7 +23,7 @@ def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False)
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     if len(cards) != 1:
         raise CourseError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
-    _check_finished(cards[0], zoo.card(cards[0]))
+    _check_finished(cards[0])
     target = zoo.WEIGHTS / cards[0].name
     if target.exists() and not overwrite:
         how = "--overwrite replaces it, or give the recipe another name"
@@ -43,31 +42,29 @@ def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False)
     about["multiply_adds"] = models.multiply_adds(zoo.load(card))
     with atomic(target.with_suffix(".safetensors")) as temporary:
         shutil.copyfile(about.pop("weights"), temporary)
-    with atomic(target) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return target
+    return zoo.write_card(target, about)
 
 
 def _in_half(card: Path) -> Path:
     """The card of the same run with weights of 16 bits each, both in a folder within the run."""
     about, folder = zoo.card(card), card.parent / "half"
     weights = safetensors.torch.load_file(about.pop("weights"))
-    (target := folder / f"{card.stem}.safetensors").parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{card.stem}.safetensors"
     halves = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
     target.write_bytes(safetensors.torch.save(halves))  # its own save_file makes a private file
     about |= {"bytes": target.stat().st_size, "sha256": sha256(target)}
-    (folder / card.name).write_text(json.dumps(about), encoding="utf-8")
-    return folder / card.name
+    return zoo.write_card(folder / card.name, about)
 
 
-def _check_finished(card: Path, about: dict) -> None:
+def _check_finished(card: Path) -> None:
     """Raises CourseError where a card does not say that its training came to the end of its plan."""
+    about = zoo.card(card)
     try:
-        done, wanted = about["steps"], about["recipe"]["plan"]["steps"]
-        finished = done >= wanted
-    except (KeyError, TypeError):
+        done, wanted = int(about["steps"]), int(about["recipe"]["plan"]["steps"])
+    except (KeyError, TypeError, ValueError):
         raise CourseError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
-    if not finished:
+    if done < wanted:
         raise CourseError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
