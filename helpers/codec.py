@@ -10,6 +10,7 @@ number of channels, and then what `fitted.pack` made.
 
 import bisect
 import functools
+import itertools
 import math
 import os
 import re
@@ -71,13 +72,12 @@ def compress(
     """
     codec = None if str(model) == FITTED else load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
-    images.check_size("the picture", *pixels.shape[:0:-1])
+    height, width = pixels.shape[-2:]
+    images.check_size("the picture", width, height)
     if not 0 <= quality <= 100:
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     if sum((rate is not None, psnr is not None, codec is None)) > 1:
         raise CourseError("ask for a rate or for a PSNR, not for both, and of a fitted codec for a quality alone.")
-    if psnr is not None and psnr <= 0:
-        raise CourseError(f"a picture has more than 0 dB, not {psnr:g}.")
     if minutes is not None and not (codec is None and 0 < minutes <= fitted.MOST_MINUTES):
         limits = f"more than 0 and at most {fitted.MOST_MINUTES:,}"
         raise CourseError(f"minutes, {limits}, are for the model 'fitted' alone; not {minutes:g} for {str(model)!r}.")
@@ -87,16 +87,11 @@ def compress(
         return _compress_for(codec, pixels, psnr, progress)
     if codec is not None:
         return codec.encode(pixels, codec.place(quality), progress)
-    height, width = pixels.shape[-2:]
     if height * width > fitted.MOST_PIXELS:
         more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
         raise CourseError(f"{more}; make the picture smaller, or take another model.")
-    return fitted_file(pixels, quality, minutes=minutes or fitted.default_minutes(height, width), progress=progress)
-
-
-def fitted_file(pixels: torch.Tensor, quality: float, **how) -> bytes:
-    """The .bic file of uint8 (1 or 3, H, W) by a codec that is trained on it; `how` is given to `fitted.fit`."""
-    return fitted_bytes(*fitted.fit(pixels, quality, **how), pixels, quality)
+    minutes = minutes or fitted.default_minutes(height, width)
+    return fitted_bytes(*fitted.fit(pixels, quality, minutes, progress=progress), pixels, quality)
 
 
 def fitted_bytes(model: fitted.FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
@@ -150,7 +145,7 @@ def read_header(data: bytes) -> Header:
         header = Header(name.decode("latin1"), weights, place, dial >= 128, height, width, begin + length)
         images.check_size("the picture in the file", width, height)
         plain = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
-        enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= _blocks(height, width)
+        enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= math.prod(_blocks(height, width))
         least, most = (DIAL + 1, DETAILED) if version == DETAILED_VERSION else (0, DIAL)
         sound = plain and enough and least <= place <= most
     if not sound or not height * width:
@@ -208,7 +203,8 @@ class Codec:
         encoder, rate, fine = LevelEncoder(), dial_rate(place), place > DIAL
         if fine and first is None:
             first = self.first_layer(pixels, progress)
-        corners = corners or _corners(*pixels.shape[-2:])
+        height, width = pixels.shape[-2:]
+        corners = corners or _corners(height, width)
         for corner in tqdm(corners[::-1], unit="tile", disable=None if progress else True):
             levels = self.levels(pixels, place, corner)
             self.context.walk(levels, self.model.exact_steps(rate), rate, encoder.put)
@@ -217,8 +213,8 @@ class Codec:
                 self.second.put(levels, lacking, place, encoder)
             encoder.end_tile()
         name, dial = self.name.encode(), place - DIAL * fine + 128 * (len(pixels) == 1)
-        rest = _HEADER.pack(self.signature(place), dial, *pixels.shape[-2:], len(name)) + name
-        rest += encoder.finish().ljust(-(-_blocks(*pixels.shape[-2:]) // BLOCKS_PER_BYTE), b"\0")
+        rest = _HEADER.pack(self.signature(place), dial, height, width, len(name)) + name
+        rest += encoder.finish().ljust(-(-math.prod(_blocks(height, width)) // BLOCKS_PER_BYTE), b"\0")
         return _START.pack(b"BIC", DETAILED_VERSION if fine else VERSION, zlib.crc32(rest)) + rest
 
     def decode(
@@ -226,11 +222,11 @@ class Codec:
     ) -> torch.Tensor:
         """uint8 (1 or 3, H, W) of what follows the header; `first` as in `encode`. Raises ValueError."""
         height, width, rate = header.height, header.width, dial_rate(header.dial)
-        levels = torch.zeros(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
+        levels = torch.zeros(self.context.codes, *_blocks(height, width), dtype=torch.int16)
         decoder, steps, details = LevelDecoder(payload), self.model.exact_steps(rate), []
         corners = _corners(height, width)
-        for top, left in tqdm(corners, unit="tile", disable=None if progress else True):
-            part = levels[:, top : top + TILE, left : left + TILE]
+        for corner in tqdm(corners, unit="tile", disable=None if progress else True):
+            part = _tile(levels, corner, 1)
             self.context.walk(part, steps, rate, lambda _, means, scales: decoder.get(means, scales))
             if header.dial > DIAL:
                 details.append(self.second.get(part, header.dial, decoder))
@@ -256,9 +252,9 @@ class Codec:
     def first_layer(self, pixels: torch.Tensor, progress: bool = False) -> torch.Tensor:
         """The picture, in whole blocks, to which a second layer of uint8 (1 or 3, H, W) is added; of the same type."""
         height, width = pixels.shape[-2:]
-        levels = torch.empty(self.context.codes, -(-height // BLOCK), -(-width // BLOCK), dtype=torch.int16)
-        for top, left in _corners(height, width):
-            levels[:, top : top + TILE, left : left + TILE] = self.levels(pixels, DIAL, (top, left))
+        levels = torch.empty(self.context.codes, *_blocks(height, width), dtype=torch.int16)
+        for corner in _corners(height, width):
+            _tile(levels, corner, 1).copy_(self.levels(pixels, DIAL, corner))
         return self.picture(levels, DIAL, len(pixels) == 1, progress)
 
 
@@ -336,26 +332,24 @@ def _whole_blocks(picture: torch.Tensor) -> torch.Tensor:
     return picture[:, rows][:, :, columns]
 
 
-def _tile(picture: torch.Tensor, corner: Corner) -> torch.Tensor:
-    """The pixels of one tile, (…, H, W)."""
-    top, left = (BLOCK * side for side in corner)
-    return picture[..., top : top + BLOCK * TILE, left : left + BLOCK * TILE]
+def _tile(x: torch.Tensor, corner: Corner, block: int = BLOCK) -> torch.Tensor:
+    """One tile of a picture, (…, H, W); of levels, whose `block` is 1."""
+    rows, columns = (slice(block * begin, block * (begin + TILE)) for begin in corner)
+    return x[..., rows, columns]
 
 
-def _blocks(height: int, width: int) -> int:
-    return -(-height // BLOCK) * -(-width // BLOCK)
+def _blocks(height: int, width: int) -> tuple[int, int]:
+    """How many rows and columns of blocks hold a picture."""
+    return -(-height // BLOCK), -(-width // BLOCK)
 
 
 def _corners(height: int, width: int) -> list[Corner]:
     """Where the tiles of a picture begin."""
-    rows, columns = (range(0, -(-side // BLOCK), TILE) for side in (height, width))
-    return [(top, left) for top in rows for left in columns]
+    return list(itertools.product(*(range(0, side, TILE) for side in _blocks(height, width))))
 
 
 def _compress_to(codec: Codec, pixels: torch.Tensor, rate: float, progress: bool) -> bytes:
     """The file of about the highest quality that takes at most `rate` bits per pixel. Raises CourseError."""
-    if not 0 < rate < math.inf:
-        raise CourseError(f"a file takes more than 0 bits per pixel, not {rate:g}.")
     limit = rate * pixels[0].numel() / 8  # bytes
     corners, first = _corners(*pixels.shape[-2:]), None
     sample = corners[:: -(-len(corners) // 4)]  # of a large picture, four tiles tell nearly where to look

@@ -44,25 +44,19 @@ class ContextModel(nn.Module):
 
     def forward(self, codes: torch.Tensor, rate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and scales of all codes, (N, codes, h, w) in gray levels, from channels that are all known."""
-        white = checkerboard(codes)
-        means, scales = [], []
-        for index in range(len(self.groups)):
-            first, second = (self.group(index, codes, rate, which) for which in (0, 1))
-            means.append(torch.where(white, first[0], second[0]))
-            scales.append(torch.where(white, first[1], second[1]))
+        white, means, scales = checkerboard(codes), [], []
+        known = codes / UNIT
+        for (start, end), network in zip(self.groups, self.networks, strict=True):
+            passes = []
+            for second in (0, 1):  # of its own codes a group sees the white ones, and those in the second pass
+                planes = torch.stack([rate / TOP_RATE - 0.5, torch.full_like(rate, second)], 1)
+                planes = planes[..., None, None].expand(-1, -1, *codes.shape[-2:])
+                own = known[:, start:end] * white * second
+                passes.append(network(torch.cat([known[:, :start], own, planes], 1)))
+            mean, log_scale = torch.where(white, *passes).chunk(2, 1)
+            means.append(mean * UNIT)
+            scales.append(log_scale.clamp(-7, 4).exp() * UNIT)
         return torch.cat(means, 1), torch.cat(scales, 1)
-
-    def group(
-        self, index: int, codes: torch.Tensor, rate: torch.Tensor, second: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means and scales of one group's codes in one pass; of its own codes only the white ones are looked at."""
-        start, end = self.groups[index]
-        known = codes[:, :end] / UNIT
-        own = known[:, start:] * checkerboard(codes) * second
-        planes = torch.stack([rate / TOP_RATE - 0.5, torch.full_like(rate, second)], 1)
-        planes = planes[..., None, None].expand(-1, -1, *codes.shape[-2:])
-        mean, log_scale = self.networks[index](torch.cat([known[:, :start], own, planes], 1)).chunk(2, 1)
-        return mean * UNIT, log_scale.clamp(-7, 4).exp() * UNIT
 
 
 class ExactContext:
@@ -74,8 +68,7 @@ class ExactContext:
     """
 
     def __init__(self, context: ContextModel):
-        self.groups = context.groups
-        self.given, self.codes = context.groups[0][0], context.groups[-1][1]
+        self.groups, self.codes = context.groups, context.groups[-1][1]
         self.layers = [
             [(fixed(layer.weight, 16).flatten(1), fixed(layer.bias, 16)[:, None]) for layer in network[::2]]
             for network in context.networks
@@ -90,48 +83,39 @@ class ExactContext:
         reads. Of codes not decoded yet nothing is looked at.
         """
         white = checkerboard(levels)
-        around = [_Neighbourhoods(squares) for squares in (white, ~white)]
-        known = [levels.new_empty(9 * self.codes, where.count, dtype=torch.float64) for where in around]
-        inside = [where.of(torch.ones(1, *white.shape, dtype=torch.float64)) for where in around]
-        for where, rows in zip(around, known, strict=True):
-            rows[: 9 * self.given] = where.of(self._values(levels, steps, 0, self.given))
+        passes = [(squares, squares.flatten().nonzero()[:, 0]) for squares in (white, ~white)]
+        around = [torch.empty(9 * self.groups[-1][0], len(index), dtype=torch.float64) for _, index in passes]
+        inside = _neighbours(torch.ones_like(levels[:1], dtype=torch.float64))  # 0 beyond the edge
         planes = torch.tensor([[fixed(rate / TOP_RATE - 0.5, 8), second] for second in (0.0, 1.0)]).double()
+
+        def values(start: int, end: int) -> torch.Tensor:
+            return levels[start:end].double() * steps[start:end] / UNIT  # steps are multiples of 2⁻⁶: exact, too
+
+        known = 0
         for (start, end), ((first, bias), *rest) in zip(self.groups, self.layers, strict=True):
+            if start > known:
+                found = _neighbours(values(known, start))
+                for (_, index), rows in zip(passes, around, strict=True):
+                    rows[9 * known : 9 * start] = found.index_select(1, index)
+                known = start
             of_known, of_own, of_planes = first.split([9 * start, 9 * (end - start), 18], dim=1)
-            for second, (squares, where) in enumerate(zip((white, ~white), around, strict=True)):
-                if not where.count:  # a grid of one square
+            for second, (squares, index) in enumerate(passes):
+                if not len(index):  # a grid of one square
                     continue
-                x = of_known @ known[second][: 9 * start] + bias
-                x += torch.einsum("hpk,p->hk", of_planes.unflatten(1, (2, 9)), planes[second]) @ inside[second]
+                x = of_known @ around[second][: 9 * start] + bias
+                x += torch.einsum("hpk,p->hk", of_planes.unflatten(1, (2, 9)), planes[second]) @ inside[:, index]
                 if second:
-                    x += of_own @ where.of(self._values(levels, steps, start, end) * white)
+                    x += of_own @ _neighbours(values(start, end) * white).index_select(1, index)
                 for weight, bias_ in rest:
                     x = weight @ fixed(x.relu(), 8) + bias_
                 given = levels[start:end, squares]
                 found = code(*(t.flatten().numpy() for t in (given, *_in_steps(x, steps[start:end, 0]))))
                 levels[start:end, squares] = torch.from_numpy(found).view_as(given).to(given.dtype)
-            for where, rows in zip(around, known, strict=True):
-                rows[9 * start : 9 * end] = where.of(self._values(levels, steps, start, end))
-
-    @staticmethod
-    def _values(levels: torch.Tensor, steps: torch.Tensor, start: int, end: int) -> torch.Tensor:
-        return levels[start:end].double() * steps[start:end] / UNIT  # steps are multiples of 2⁻⁶: these are exact, too
 
 
-class _Neighbourhoods:
-    """Where the 3×3 values around some squares of a grid lie; each code's are gathered once for all later groups."""
-
-    def __init__(self, squares: torch.Tensor):
-        height, width = squares.shape
-        rows, columns = squares.nonzero(as_tuple=True)
-        self.count = len(rows)
-        offsets = torch.arange(3)[:, None] * (width + 2) + torch.arange(3)
-        self.index = (offsets.view(9, 1) + rows * (width + 2) + columns).flatten()
-
-    def of(self, values: torch.Tensor) -> torch.Tensor:
-        """(9·n, squares) of values (n, h, w); zeros beyond the edge."""
-        padded = F.pad(values, (1, 1, 1, 1)).flatten(1)
-        return padded.index_select(1, self.index).view(9 * len(values), self.count)
+def _neighbours(values: torch.Tensor) -> torch.Tensor:
+    """(9·n, h·w): the 3×3 values around each square of (n, h, w); zeros beyond the edge."""
+    return F.unfold(values[None], 3, padding=1)[0]
 
 
 def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -78,9 +78,9 @@ class Encoder:
             end += len(symbols)
             while begin < end:
                 lanes = _lanes(self.count - begin, self.growth)
-                steps.append((lanes, slice(begin, min(begin + lanes, end))))
-                begin += lanes
-            begin = end
+                stop = min(begin + lanes, end)
+                steps.append((lanes, slice(begin, stop)))
+                begin = stop
         for lanes, where in reversed(steps):
             if lanes > len(self.lanes):
                 self._grow(lanes)

@@ -89,15 +89,23 @@ def read(data: bytes) -> tuple[About, np.ndarray, np.ndarray]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             if sum(part.file_size for part in archive.zip.infolist()) > images.MAX_PIXELS:
-                raise ValueError("it unpacks to more bytes than any picture has pixels")
-            about = _about(json.loads(archive["about"].tobytes()))
+                raise ValueError
+            found = json.loads(archive["about"].tobytes())
             scales, measurements = archive["scales"], archive["measurements"]
+        sound = found.pop("format") == FORMAT and found.pop("version") == VERSION
+        about = About(**found)
+        kinds = [type(value) for value in about]
+        sound = sound and kinds == list(About.__annotations__.values()) and min(about.height, about.width) > 0
+        sound = sound and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
+        if not (sound and about.bits in BITS and 0 < about.ratio <= models.rescsnet.TOP_RATIO):
+            raise ValueError
+        images.check_size("the picture in the file", about.width, about.height)
         counts = models.ResCSNetAny.geometry(about.height, about.width, about.ratio)[1]
         sizes = int(counts.max()), -(-int(counts.sum()) * about.bits // 8)
         fit = (scales.dtype, measurements.dtype) == (np.int8, np.uint8) and counts.any()
         fit = fit and (scales.shape, measurements.shape) == (sizes[:1], sizes[1:])
         if not fit or zlib.crc32(scales.tobytes() + measurements.tobytes()) != about.checksum:
-            raise ValueError("its arrays are not what it says of itself")
+            raise ValueError
     except Exception:  # whatever a damaged archive makes zipfile and NumPy raise, which may advise unsafe ways
         raise CourseError("not a whole file of measurements; recover what sense wrote.") from None
     return about, scales, measurements
@@ -139,18 +147,3 @@ def _pack(levels: np.ndarray, bits: int) -> np.ndarray:
 def _unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     planes = np.unpackbits(packed, count=count * bits).reshape(count, bits).astype(np.int32)
     return planes @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int32)) - 2 ** (bits - 1)
-
-
-def _about(found: dict) -> About:
-    """Raises ValueError where a value makes no sense."""
-    sound = found.pop("format") == FORMAT and found.pop("version") == VERSION
-    about = About(**found)
-    sound = sound and all(
-        type(value) is kind for value, kind in zip(about, About.__annotations__.values(), strict=True)
-    )
-    sound = sound and re.fullmatch(r"[\w-]{1,64}", about.model)  # a name; no path that a file could send us to
-    sound = sound and about.bits in BITS and 0 < about.ratio <= models.rescsnet.TOP_RATIO
-    if not sound or min(about.height, about.width) < 1:
-        raise ValueError(f"of format {FORMAT!r}, version {VERSION}, what it says of itself makes no sense")
-    images.check_size("the picture in the file", about.width, about.height)
-    return about

@@ -7,11 +7,10 @@ import torch
 from builders import photograph, pictures
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from helpers import losses, models, recipes, training
 from helpers.entropy import checkerboard, laplace_bits
-from helpers.models.binary_autoencoder import BLOCK, Coded, NoisyCode, dct_basis, nominal_step
+from helpers.models.binary_autoencoder import BLOCK, Coded, NoisyCode, dct_basis
 from helpers.training import Plan
 
 
@@ -34,21 +33,16 @@ def test_npeg_has_the_parameters_of_the_original_and_begins_with_a_variance_of_t
 
 
 def test_npeg_s_code_is_bits_in_evaluation_and_noisy_in_training():
-    x, shares = photograph(24, 24)[None], []
-    for threshold in (0.1, 0.5, 0.9):
-        torch.manual_seed(0)
-        model = models.build("npeg", noise=1.0, threshold=threshold)
-        quiet = model.eval()(x)
-        assert quiet.code.shape == (1, 128, 24, 24) and quiet.picture.shape == x.shape
-        assert set(quiet.code.unique().tolist()) <= {0.0, 1.0} and torch.equal(model(x).code, quiet.code)
-        shares.append(quiet.code.mean().item())
-    assert shares == sorted(shares, reverse=True) and len(set(shares)) == 3
+    x, model = photograph(24, 24)[None], models.build("npeg", noise=1.0)
+    quiet = model.eval()(x)
+    assert quiet.code.shape == (1, 128, 24, 24) and quiet.picture.shape == x.shape
+    assert set(quiet.code.unique().tolist()) == {0.0, 1.0} and torch.equal(model(x).code, quiet.code)
     loud = model.train()(x)
     assert ((loud.code > 0.01) & (loud.code < 0.99)).float().mean() > 0.5
     assert not torch.equal(model(x).code, loud.code)
-    hard = models.build("npeg", noise=1.0, hard=True).train()
+    hard = models.build("npeg", hard=True).train()
     coded = hard(x)  # which sees bits, and still learns
-    assert set(coded.code.unique().tolist()) <= {0.0, 1.0}
+    assert set(coded.code.unique().tolist()) == {0.0, 1.0}
     losses.SparseCodeLoss()(coded, torch.zeros_like(x)).backward()
     assert all(p.grad.abs().max() > 0 for p in hard.parameters() if p.dim() > 1)
 
@@ -71,8 +65,7 @@ def test_the_basis_and_back_are_inverse_errors_count_alike_in_rgb_and_groups_go_
 
 def test_steps_fall_by_a_factor_of_two_each_two_rates(codec):
     steps = codec.steps(torch.tensor([0.0, 1.0, 2.0, 2.5, 6.0]))[:, 0, 0, 0].detach()
-    assert torch.allclose(steps, nominal_step(torch.tensor([0.0, 1.0, 2.0, 2.5, 6.0])), rtol=0.01)
-    assert steps[0].item() == pytest.approx(160) and steps[-1].item() == pytest.approx(20)
+    assert steps.tolist() == pytest.approx([160, 160 / 2**0.5, 80, 80 / 2**0.25, 20], rel=0.01)
     assert (codec.exact_steps(2.5) * 64).frac().abs().max() == 0
     assert codec.exact_steps(2.5)[0].item() == pytest.approx(steps[3].item(), abs=0.02)
 
@@ -147,19 +140,17 @@ def test_a_few_steps_of_training_help_and_are_logged(name, tmp_path):
     recipe = recipes.find(name)
     torch.manual_seed(0)
     model = models.build(**recipe.network | ({"hidden": 4} if name != "npeg" else {"noise": 0.5}))
-    pairs = [(photograph(48, 48, seed=s),) * 2 for s in range(2)]
 
     def batch(step, rank):
-        return (torch.stack([photograph(32, 32, seed=10 * step + s) for s in range(4)]),) * 2
+        return (torch.stack([photograph(32, 32, seed=4 * step + s) for s in range(4)]),) * 2
 
-    how = {"validation": pairs, "out": tmp_path, "device": "cpu", "progress": False}
+    how = {"validation": [(photograph(48, 48),) * 2], "out": tmp_path, "device": "cpu", "progress": False}
     log = training.train(model, batch, losses.LOSSES[recipe.loss](), Plan(10, 2e-3, every=5, averaging=0), **how)
-    assert log[1]["loss"] < log[0]["loss"]
-    assert {"psnr", "ssim"} <= set(log[0])
+    assert log[1]["loss"] < log[0]["loss"] and {"psnr", "ssim"} <= set(log[0])
     assert ("bpp" in log[0]) == ("cost" in log[0]) == (name != "npeg")
     best = min(log, key=lambda row: row.get("cost", -row["psnr"]))
-    kept, same = (load_file(tmp_path / f"{part}.safetensors") for part in ("best", f"step-{best['step']:07d}"))
-    assert all(torch.equal(kept[key], same[key]) for key in kept)
+    kept, same = ((tmp_path / f"{part}.safetensors").read_bytes() for part in ("best", f"step-{best['step']:07d}"))
+    assert kept == same
 
 
 def test_the_codec_begins_with_the_restorer_s_weights(tmp_path):

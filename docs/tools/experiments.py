@@ -547,7 +547,7 @@ def fitted_table(steps: int, crops: list = CROPS, qualities: tuple = (20, 40, 60
             print(rows[-1], flush=True)
 
         for quality in qualities:
-            data = codec.fitted_file(square, quality, steps=steps)
+            data = codec.fitted_bytes(*models.fitted.fit(square, quality, steps=steps), square, quality)
             row("fitted", quality, data, codec.decompress_uint8(data))
         for quality in (*range(0, 91, 10), 93, 96):
             data = codec.compress(square, "integer-ae", quality=quality)

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -55,26 +55,25 @@ class Restorer(nn.Module):
         device = next(self.parameters()).device
         context = autocast(device, half_precision(device)) if half and self.adds_to_input else nullcontext()
 
-        def restore_tile(piece: torch.Tensor) -> torch.Tensor:
-            given = images.to_float(piece).to(device, torch.float32, memory_format=torch.channels_last)
-            result = self._restore_float(given, context).clamp(0, 1)
-            return images.to_uint8(result).cpu() if piece.dtype == torch.uint8 else result.to(piece.device)
-
-        result = images.map_tiles(restore_tile, whole, size, halo, self.scale, progress)
-        return result if image.dim() == 4 else result[0]
-
-    def _restore_float(self, y: torch.Tensor, context: AbstractContextManager) -> torch.Tensor:
         def network(x: torch.Tensor) -> torch.Tensor:
             with context:  # the network alone: colours are always converted in full precision
                 return self(x).float()
 
-        if y.shape[1] == self.channels:
-            return network(y)
-        if self.channels == 3:  # a colour network given a gray picture
-            return network(y.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
-        ycbcr = images.rgb_to_ycbcr(y)
-        chroma = degradations.upscale(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
-        return images.ycbcr_to_rgb(torch.cat([network(ycbcr[:, :1]), chroma], dim=1))
+        def restore_tile(piece: torch.Tensor) -> torch.Tensor:
+            y = images.to_float(piece).to(device, torch.float32, memory_format=torch.channels_last)
+            if y.shape[1] == self.channels:
+                result = network(y)
+            elif self.channels == 3:  # a colour network given a gray picture
+                result = network(y.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+            else:
+                ycbcr = images.rgb_to_ycbcr(y)
+                chroma = degradations.upscale(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
+                result = images.ycbcr_to_rgb(torch.cat([network(ycbcr[:, :1]), chroma], dim=1))
+            result = result.clamp(0, 1)
+            return images.to_uint8(result).cpu() if piece.dtype == torch.uint8 else result.to(piece.device)
+
+        result = images.map_tiles(restore_tile, whole, size, halo, self.scale, progress)
+        return result if image.dim() == 4 else result[0]
 
 
 class Ensemble(nn.Module):

@@ -41,16 +41,16 @@ class NPEG(nn.Module):
     """ctmakro's noisy binary autoencoder: 3×3 convolutions with ELU to 128 numbers per pixel, and as many back.
 
     Noise of standard deviation `noise` is added to the code before its sigmoid, in training; to be heard through it the
-    encoder must shout, and codes come out near 0 and 1. In evaluation they are exactly that: above `threshold` or not.
+    encoder must shout, and codes come out near 0 and 1. In evaluation they are exactly that.
     With `hard` it is trained as it is evaluated, without noise: bits for the decoder, for the encoder the gradient of
     the sigmoid.
     """
 
     channels = 3
 
-    def __init__(self, noise: float = 15.0, hard: bool = False, threshold: float = 0.5):
+    def __init__(self, noise: float = 15.0, hard: bool = False):
         super().__init__()
-        self.noise, self.hard, self.threshold = noise, hard, threshold
+        self.noise, self.hard = noise, hard
         self.encoder = _chain(3, 16, 32, 64, 128)
         self.decoder = _chain(128, 64, 32, 16, 3)
 
@@ -61,7 +61,7 @@ class NPEG(nn.Module):
             logits = logits + self.noise * torch.randn_like(logits)
         code = torch.sigmoid(logits)
         if self.hard or not self.training:
-            code = code + ((code > self.threshold).to(code.dtype) - code).detach()  # straight through
+            code = code + ((code > 0.5).to(code.dtype) - code).detach()  # straight through
         return NoisyCode(torch.sigmoid(self.decoder(code)), code)
 
 

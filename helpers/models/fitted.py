@@ -50,7 +50,8 @@ class FittedCodec(nn.Module):
     """Latents of one picture (channels, height, width), their price, and the picture made of them.
 
     `finest`: the level of the finest grid of Y; the finest of Cb and Cr is 1. All weights but `mend` begin at what a
-    decoder knows, so a file holds how they differ from that.
+    decoder knows, so a file holds how they differ from that. In double precision none of its sums is rounded, so all
+    machines decode the same picture.
     """
 
     def __init__(self, channels: int, height: int, width: int, finest: int = 1, hidden: int = 6):
@@ -74,29 +75,16 @@ class FittedCodec(nn.Module):
         for weight in (*self.mend.parameters(), *self.back.parameters()):
             nn.init.zeros_(weight)
 
-    @property
-    def exact(self) -> bool:
-        """In double precision it is what a decoder has, and none of its sums is rounded."""
-        return self.log_steps.dtype == torch.float64
-
-    def round(self, x: torch.Tensor) -> torch.Tensor:
-        """To 2⁻¹² in an exact decoder, so that all its sums are exact; else as it is."""
-        return fixed(x, GRAIN) if self.exact else x
-
-    def exp(self, x: torch.Tensor) -> torch.Tensor:
-        """eˣ: in an exact decoder by `decimal`, which rounds it correctly."""
-        return x.new_tensor([_exp(v) for v in x.tolist()]) if self.exact else x.exp()
-
     def planes(self, latents: torch.Tensor) -> torch.Tensor:
         """Y, Cb and Cr, (channels, height, width) in UNIT: enlarge what there is, add the next finer grid."""
-        steps, x = self.exp(self.log_steps) / UNIT, None
+        steps, x = _exp(self.log_steps) / UNIT, None
         for level in range(GRIDS - 1, -1, -1):
             size = [-(-side // 2**level) for side in self.size]
             x = latents.new_zeros(self.channels, *size) if x is None else self.enlarge(x, level, size)
             mine = [(g, step) for g, step in zip(self.grids, steps, strict=True) if g.level == level]
             if mine:
                 added = torch.stack([latents[g.first :][: g.height * g.width].view(size) * step for g, step in mine])
-                x = self.round(x + F.pad(added, (0, 0, 0, 0, 0, self.channels - len(mine))))
+                x = _round(x + F.pad(added, (0, 0, 0, 0, 0, self.channels - len(mine))))
         return x
 
     def enlarge(self, x: torch.Tensor, level: int, size: list[int]) -> torch.Tensor:
@@ -104,14 +92,14 @@ class FittedCodec(nn.Module):
         kernel = torch.stack([self.kernels[level], self.kernels[level].flip(0)])[:, None, :, None]
         for _ in range(2):  # columns are the rows of the transposed
             c, h, w = x.shape
-            x = self.round(F.conv2d(F.pad(x[:, None], (0, 0, 2, 2), mode="replicate"), kernel))  # (c, 2, h, w)
+            x = _round(F.conv2d(F.pad(x[:, None], (0, 0, 2, 2), mode="replicate"), kernel))  # (c, 2, h, w)
             x = x.transpose(1, 2).reshape(c, 2 * h, w).transpose(1, 2)
         return x[:, : size[0], : size[1]]
 
     def picture(self, latents: torch.Tensor) -> torch.Tensor:
         """(channels, height, width) in gray levels, not rounded."""
         x = self.planes(latents)
-        x = x + self.round(self.back(self.round(self.mend(x[None]).relu())))[0]
+        x = x + _round(self.back(_round(self.mend(x[None]).relu())))[0]
         if self.channels == 3:
             x = torch.einsum("oc,chw->ohw", fixed(RGB, GRAIN).to(x), x)
         return x * UNIT + 128
@@ -127,7 +115,7 @@ class FittedCodec(nn.Module):
     def bits(self, latents: torch.Tensor, rows: torch.Tensor, passes: torch.Tensor) -> torch.Tensor:
         """The price of each latent; `rows` and `passes` of all grids, end to end."""
         sizes = torch.tensor([grid.height * grid.width for grid in self.grids])
-        floors = self.exp(self.log_floors).repeat_interleave(sizes)
+        floors = _exp(self.log_floors).repeat_interleave(sizes)
         mean, scale = self.forecast(F.pad(latents, (0, 1)), rows, passes, floors)
         return laplace_bits(latents, mean, scale.clamp(0.05, 148))
 
@@ -137,7 +125,7 @@ class FittedCodec(nn.Module):
         Those that it does not know yet, or that are outside, are at the end, where a zero is. And the pass of each.
         """
         r, c = torch.meshgrid(*(torch.arange(n, dtype=torch.int32) for n in grid[2:4]), indexing="ij")
-        when, columns = self._pass(r, c), []
+        when, columns = _pass(r, c), []
         grids, nowhere = {(g.level, g.plane): g for g in self.grids}, Grid(-1, -1, 0, 0, 0)
         places = [(grid, r + dr, c + dc) for dr, dc in AROUND]
         above = grids.get((grid.level + 1, grid.plane), nowhere)
@@ -146,20 +134,14 @@ class FittedCodec(nn.Module):
         for other, r, c in places:
             known = (r >= 0) & (r < other.height) & (c >= 0) & (c < other.width)
             if other is grid:
-                known &= self._pass(r, c) < when
+                known &= _pass(r, c) < when
             columns.append(torch.where(known, other.first + r * other.width + c, self.count))
         return torch.stack(columns, -1).flatten(0, 1), when.flatten()
-
-    @staticmethod
-    def _pass(r: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        """When places are coded: 0 those of even row and column, 1 of odd ones, 2 of even rows, 3 of odd rows."""
-        r, c = r & 1, c & 1
-        return 3 * r + 2 * c - 4 * (r & c)
 
     def walk(self, latents: torch.Tensor, code: Callable) -> torch.Tensor:
         """Go through all latents, (n,), in the order of the file; `code` is as in entropy.ExactContext.walk."""
         known = F.pad(latents.double(), (0, 1))
-        for grid, floor in zip(self.grids, self.exp(self.log_floors), strict=True):
+        for grid, floor in zip(self.grids, _exp(self.log_floors), strict=True):
             rows, passes = self.neighbours(grid)
             for index in range(4):
                 here = (passes == index).nonzero()[:, 0]
@@ -180,6 +162,28 @@ class FittedCodec(nn.Module):
         enlarging = 1.5 * self.kernels.shape[1] * self.channels * sum(0.25**level for level in range(GRIDS - 1))
         mending = self.mend.weight.numel() + self.back.weight.numel() + (RGB.numel() if self.channels == 3 else 0)
         return enlarging + mending + 2 * INPUTS * self.count / math.prod(self.size)
+
+
+def _pass(r: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """When places are coded: 0 those of even row and column, 1 of odd ones, 2 of even rows, 3 of odd rows."""
+    r, c = r & 1, c & 1
+    return 3 * r + 2 * c - 4 * (r & c)
+
+
+def _round(x: torch.Tensor) -> torch.Tensor:
+    """To 2⁻¹² in double precision, so that sums are exact; else as it is."""
+    return fixed(x, GRAIN) if x.dtype == torch.float64 else x
+
+
+def _exp(x: torch.Tensor) -> torch.Tensor:
+    """eˣ: in double precision the same on every machine."""
+    return x.new_tensor([_exact_exp(v) for v in x.tolist()]) if x.dtype == torch.float64 else x.exp()
+
+
+@functools.lru_cache(maxsize=1024)
+def _exact_exp(x: float) -> float:
+    """eˣ to 16 bits after the point: `decimal` rounds it correctly."""
+    return float(round(Decimal(x).exp(Context(prec=30)) * 2**16)) / 2**16
 
 
 # ------------------------------------------------------------------------------------------------ fitting
@@ -347,13 +351,7 @@ def _fresh(model: FittedCodec) -> FittedCodec:
     return FittedCodec(model.channels, *model.size, model.finest, model.mend.out_channels)
 
 
-@functools.lru_cache(maxsize=1024)
-def _exp(x: float) -> float:
-    """eˣ to 16 bits after the point, the same on every machine."""
-    return float(round(Decimal(x).exp(Context(prec=30)) * 2**16)) / 2**16
-
-
 @functools.cache
 def _edges() -> torch.Tensor:
     """Between which scales the index of rangecoder.SCALES changes."""
-    return torch.tensor([_exp((k + 0.5) / 16) for k in SCALES[:-1]], dtype=torch.float64)
+    return torch.tensor([_exact_exp((k + 0.5) / 16) for k in SCALES[:-1]], dtype=torch.float64)
