@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from . import __version__
@@ -88,7 +88,7 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
     """A whole number within limits."""
 
     def parse(text: str) -> int:
-        if len(text) > 20 or not (text.isdecimal() and least <= int(text) <= most):
+        if not (text.isdecimal() and least <= int(text) <= most):
             raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number from {least} to {most} is wanted")
         return int(text)
 
@@ -97,14 +97,10 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
 
 def several(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
-    found = tuple(name.strip() for name in text.split(","))
-    if not all(found):
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; put one comma between two names")
-    return found
+    return tuple(name.strip() for name in text.split(","))
 
 
 QUIET = option("--quiet", action="store_true", help="no progress bar")
-RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
 FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
@@ -218,19 +214,18 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
     fields = ("steps", "epochs", "learning_rate", "seed", "patch", "quality", "tiles", "sets", "ratio")
     changes = {name: getattr(options, name) for name in fields} | {"batch": options.batch or options.global_batch}
     devices.check_device(options.device)
-    runs = []
-    for name in dict.fromkeys(options.recipes):
+    names, runs = dict.fromkeys(options.recipes), []
+    for name in names:
         recipe = recipes.changed(recipes.find(name), **changes)
         for each in recipe.sets:
             datasets.folder(each)
         source = options.start or recipe.start_from
-        out = (options.out or Path("runs")) / recipe.name
-        runs.append((recipe, out, zoo.weights(source) if source else (None, None)))
-    if options.out and len(runs) == 1:
-        runs = [(recipe, options.out, start) for recipe, _, start in runs]
-    for _, out, _ in runs:
+        out = options.out or Path("runs")
+        if len(names) > 1 or not options.out:
+            out = out / recipe.name
         if not options.resume and not options.overwrite:
             training.check_folder(out)
+        runs.append((recipe, out, zoo.weights(source) if source else (None, None)))
     return runs
 
 
@@ -244,8 +239,8 @@ def _train_one(recipe, out: Path, start: tuple, options: argparse.Namespace) -> 
         total, rate = options.global_batch or recipe.batch * processes, recipe.plan.learning_rate
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
-    how |= {"start": start[0], "started_from": start[1], "share": options.global_batch is not None}
-    model, log, facts = recipes.run(recipe, out, progress=not options.quiet, **how)
+    how |= {"share": options.global_batch is not None, "progress": not options.quiet}
+    model, log, facts = recipes.run(recipe, out, start=start[0], started_from=start[1], **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
         about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
@@ -288,14 +283,14 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.out:
         _check_output(options.out)
     device, files = devices.check_device(options.device), datasets.folder(options.images)
-    how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
-    methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
-    folders = {Path(folder).name: Path(folder) for folder in options.results or ()}
-    if len(folders) < len(options.results or ()) or not folders.keys().isdisjoint(methods):
+    results = options.results or ()
+    methods = options.methods or (() if results else evaluation.methods_here(options.task))
+    folders = {Path(folder).name: Path(folder) for folder in results}
+    if len(folders) < len(results) or not folders.keys().isdisjoint(methods):
         raise CourseError("two methods would have one name, that of their folder; rename a folder of results.")
-    methods = dict.fromkeys(methods) | folders
+    how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
     how |= {"device": device, "unrounded": options.unrounded}
-    table, failures = evaluation.evaluate(options.task, files, methods, **how)
+    table, failures = evaluation.evaluate(options.task, files, dict.fromkeys(methods) | folders, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
     if options.out and len(table):
@@ -303,17 +298,11 @@ def evaluate(options: argparse.Namespace) -> int:
             table.to_csv(temporary, index=False)
     if len(table):
         print(comparison.summary(table).to_string())
-        _tell_of_gaps(table)
+    every, counts = table["image"].nunique(), table.groupby("method")["image"].nunique()
+    for method, count in counts[counts < every].items():
+        what = f"{method} has {count} of {every} pictures of {how['dataset']}, {options.task}"
+        print(f"warning: {what}; compare on the same pictures alone.", file=sys.stderr)
     return 2 if failures else 0
-
-
-def _tell_of_gaps(table) -> None:
-    """Say which methods were not measured on all pictures, since their means are of other pictures."""
-    for (task, dataset), part in table.groupby(["task", "dataset"], sort=False):
-        every, counts = part["image"].nunique(), part.groupby("method")["image"].nunique()
-        for method, count in counts[counts < every].items():
-            what = f"{method} has {count} of {every} pictures of {dataset}, {task}"
-            print(f"warning: {what}; compare on the same pictures alone.", file=sys.stderr)
 
 
 @command(
@@ -323,8 +312,6 @@ def _tell_of_gaps(table) -> None:
 )
 def rank(options: argparse.Namespace) -> None:
     """Rank methods by paired differences; those that do not differ for sure share a rank."""
-    import pandas as pd
-
     from . import comparison
 
     if options.score not in comparison.SCORES:
@@ -333,15 +320,7 @@ def rank(options: argparse.Namespace) -> None:
         _check_output(options.figure)
         if options.figure.suffix not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
-    tables = {}
-    for path in expanded(options.tables):
-        try:
-            tables[str(path)] = pd.read_csv(path)
-        except ValueError:
-            raise CourseError(f"{path}: not a table; give files that `evaluate --out` wrote.") from None
-    table = comparison.joined(tables, options.score)
-    _tell_of_gaps(table)
-    ranked = comparison.ranks(table, options.score)
+    ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
     if ranked["pictures"].min() < 6:
@@ -351,14 +330,10 @@ def rank(options: argparse.Namespace) -> None:
 
 
 def numbers(text: str) -> tuple[Decimal, ...]:
-    """Finite numbers separated by commas, which keep their digits."""
-    try:
-        found = tuple(Decimal(part) for part in text.split(","))
-    except InvalidOperation:
-        found = (Decimal("nan"),)
-    if not all(map(math.isfinite, found)):
+    """Numbers separated by commas, which keep their digits."""
+    if not re.fullmatch(r"\d+(\.\d*)?(,\d+(\.\d*)?)*", text.replace(" ", "")):
         raise argparse.ArgumentTypeError(f"{text[:30]!r} where numbers with commas are wanted, such as 28.43,26.0")
-    return found
+    return tuple(map(Decimal, text.replace(" ", "").split(",")))
 
 
 @command(
@@ -375,16 +350,16 @@ def detect(options: argparse.Namespace) -> None:
     ssims = options.ssim or (None,) * len(options.sets)
     if not len(options.sets) == len(options.psnr) == len(ssims):
         raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
-    files = [datasets.folder(name) for name in options.sets]
-    names = [Path(name).name for name in options.sets]
-    claims = [detective.Claim(*each) for each in zip(names, files, options.psnr, ssims, strict=True)]
+    given = zip(options.sets, options.psnr, ssims, strict=True)
+    claims = [detective.Claim(Path(name).name, datasets.folder(name), *scores) for name, *scores in given]
     found = detective.detect(options.task, claims)
     print(found.head(max(8, len(detective.likely(found)))).round(3).to_string(index=False))
     print(detective.verdict(found))
     rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
     for psnr in options.also or ():
         for place, row in enumerate(rows.itertuples(index=False), start=1):
-            here, how = detective.convert(options.task, files[0], float(psnr), detective.Protocol(*row))
+            theirs = detective.Protocol(*row)
+            here, how = detective.convert(options.task, claims[0].files, float(psnr), theirs)
             print(f"{psnr:.2f} dB by candidate {place} is about {here:.2f} dB by this course's protocol: {how}.")
 
 
@@ -426,53 +401,39 @@ def restore(options: argparse.Namespace) -> int:
     from . import degradations, images, zoo
     from .service import devices
 
-    if options.task.startswith(("codec", "cs")):
-        degradations.for_task(options.task)  # which says what to do instead
-    if options.task not in RESTORED and not options.task.startswith("jpeg-"):
-        raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
-    scale, folder = degradations.scale_of(options.task), options.input.is_dir()
-
-    def check(given: Path, output: Path) -> None:  # what cannot end well is said before any work
-        size = tuple(scale * side for side in images.stored_size(given))
-        if folder:
-            output.parent.mkdir(parents=True, exist_ok=True)
-        _check_output(output, given)
-        images.check_writable(output, size, options.quality, options.bits)
-
+    if options.task != "jpeg":  # of any quality
+        degradations.for_task(options.task)  # which says what to do with a task that undoes nothing
+    folder = options.input.is_dir()
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
-    if not folder:
-        check(*pairs[0])
-    options.model = options.model or next(iter(zoo.for_task(options.task)), None)
-    if options.model and options.model.endswith("+"):  # the name of its ensemble
-        options.model, options.ensemble = options.model.removesuffix("+"), True
-    same = less = failed = 0
-    name = options.model and options.model + "+" * options.ensemble
+    name = options.model or next(iter(zoo.for_task(options.task)), "")
+    if options.ensemble:
+        name = f"{name.removesuffix('+')}+"
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
+    same = less = failed = 0
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
             if folder:
-                check(given, output)
-            said, unchanged, lost = _restore_one(model, given, output, options, not (options.quiet or folder))
-            same, less = same + unchanged, less + lost
+                output.parent.mkdir(parents=True, exist_ok=True)
+            made, unchanged, lost = _restore_one(model, given, output, options, not (options.quiet or folder))
+            same, less = same + unchanged, less + bool(lost)
+            if not folder:
+                by = "" if unchanged else f"by {name}"
+                print(f"{output}: {made}{by}{'; left out: ' * bool(lost)}{', '.join(lost)}")
         except Exception as why:  # of a folder, the others are restored all the same
             _tell(why)
             failed += 1
     if folder:
-        others = [p for p in options.input.rglob("*") if p.is_file() and p.suffix.lower() not in images.SUFFIXES]
-        others = [p.name for p in others if not p.name.startswith(".")]
+        files = [path for path in options.input.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        others = [path.name for path in files if path.suffix.lower() not in images.SUFFIXES]
         counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
         counts["with something left out (transparency, 16 bits, more pictures)"] = less
         counts[f"passed over, such as {next(iter(others), '')}"] = len(others)
-        said = f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}"
-    if folder or not failed:
-        print(said)
+        print(f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
     return 2 if failed else 0
 
 
-def _restore_one(
-    model, given: Path, output: Path, options: argparse.Namespace, progress: bool
-) -> tuple[str, bool, bool]:
-    """Restore a picture into a file: what is to be said, whether nothing has changed, and whether something is lost.
+def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, progress: bool) -> tuple:
+    """Restore a picture into a file: what is to be said of it, whether nothing has changed, and a list of what is lost.
 
     Alpha is enlarged as a gray picture, by the same network. The colours are those that come nearest to the restored
     picture on white when they are laid on white with it: so an edge takes no colour from pixels that nobody saw.
@@ -481,35 +442,39 @@ def _restore_one(
 
     from . import images
 
+    _check_output(output, given)
     pixels, alpha, lost = images.load_uint8(given, True), images.load_alpha(given), images.left_out(given)
+    height, width = (model.scale * side for side in pixels.shape[-2:])
+    images.check_writable(output, (width, height), options.quality, options.bits, len(pixels))
     about, short = images.attributes(given, options.strip), options.bits == 8
-    images.check_writable(output, bits=options.bits, channels=len(pixels))
-    lost += ["16 bits, which --bits 16 keeps"] * (short and pixels.dtype == torch.uint16)
-    lost += ["EXIF data"] * (not short and len(pixels) == 3 and "exif" in about)
+    if short and pixels.dtype == torch.uint16:
+        lost.append("16 bits, which --bits 16 keeps")
+    if not short and len(pixels) == 3 and "exif" in about:
+        lost.append("EXIF data")
     if alpha is not None and not (short and output.suffix.lower() in images.WITH_ALPHA):
-        alpha, lost = None, [*lost, "transparency, laid on white"]
+        alpha = None
+        lost.append("transparency, laid on white")
     exact = short and alpha is None and pixels.dtype == torch.uint8
     picture = pixels if exact else images.to_float(pixels)
     how = {"tile": options.tile or 0, "half": options.half, "progress": progress}
     restored = model.restore(picture, **how)
-    unchanged = restored.shape == picture.shape and bool((restored == picture).all())
+    unchanged = torch.equal(restored, picture)
     if alpha is not None:
         alpha = images.to_float(alpha)
         alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
         restored = images.off_white(restored, alpha)
-    as_it_is = unchanged and exact and not (lost or options.quality or options.strip)
-    as_it_is = as_it_is and given.suffix.lower() == output.suffix.lower()
-    if as_it_is:
+    copied = unchanged and exact and not (lost or options.quality or options.strip)
+    copied = copied and given.suffix.lower() == output.suffix.lower()
+    if copied:
         with atomic(output) as temporary:
             shutil.copyfile(given, temporary)
     else:
         images.save(output, restored, options.quality, alpha, options.bits, **about)
-    made = f"by {options.model}"
+    said = f"{width}x{height} pixels, "
     if unchanged:
-        again = not as_it_is and output.suffix.lower() in (".jpg", ".jpeg", ".webp")
-        made = f"{'coded again' if again else 'nothing changed'}: no trace of JPEG was found to mend"
-    made += "+" * (options.ensemble and not unchanged) + f"; left out: {', '.join(lost)}" * bool(lost)
-    return f"{output}: {restored.shape[-1]}x{restored.shape[-2]} pixels, {made}", unchanged, bool(lost)
+        again = not copied and output.suffix.lower() in (".jpg", ".jpeg", ".webp")
+        said += f"{'coded again' if again else 'nothing changed'}: no trace of JPEG was found to mend"
+    return said, unchanged, lost
 
 
 def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
@@ -517,9 +482,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     from . import images
 
     inside, out = options.input.resolve(), options.output.resolve()
-    if inside == out or inside in out.parents or out.is_file():
-        what = "a file" if out.is_file() else f"in {options.input}, so that what is restored would be restored again"
-        raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
+    if inside in (out, *out.parents) or out.is_file():
+        raise CourseError(f"{options.output}: that is a file, or in {options.input}; name a folder elsewhere.")
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
     left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]

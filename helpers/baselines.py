@@ -87,9 +87,7 @@ class Classical(NamedTuple):
         import skimage
 
         images.check_values(image)
-        given = images.to_float(image)
-        if self.scale > 1:
-            given = degradations.upscale(given, self.scale)
+        given = degradations.upscale(images.to_float(image), self.scale)
         path, stays, _ = METHODS[self.name]
         enhance = partial(attrgetter(path)(skimage), **stays, **self.settings)
         planes = np.stack([enhance(plane.double().numpy()) for plane in given])
@@ -131,9 +129,8 @@ def file_bytes(image: torch.Tensor, name: str, setting: float) -> bytes:
     kind, options = FILE_FORMATS[name][0], file_options(name, setting, len(image))
     picture, files = images.to_pillow(image), []
     for order in ({}, {"progressive": True}) if kind == "JPEG" else ({},):
-        buffer = io.BytesIO()
         try:
-            picture.save(buffer, kind, **options, **order)
+            picture.save(buffer := io.BytesIO(), kind, **options, **order)
         except (KeyError, OSError):
             remedy = "pillow-jxl-plugin" if kind == "JXL" else "a newer one"
             raise CourseError(f"this Pillow cannot write {kind}; install {remedy}, or leave {name} out.") from None

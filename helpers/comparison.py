@@ -4,6 +4,7 @@ A table has a row per task, dataset, picture and method, as `evaluation.evaluate
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pictures, a row per method, the best last; of codecs, `curves`."""
     if "setting" in table:
         return curves(table)
-    keys = ["task", "dataset", "method"]
-    table = table.reindex(columns=[*keys, *SCORES, "seconds", "parameters"])
-    means = table.groupby(keys, sort=False)[[*SCORES, "seconds", "parameters"]].mean()
+    columns = [*SCORES, "seconds", "parameters"]
+    table = table.reindex(columns=[*KEYS, *columns])
+    means = table.groupby(["task", "dataset", "method"], sort=False)[columns].mean()
     means = means.sort_values(["task", "dataset", "psnr"]).dropna(axis="columns", how="all")
     return means.astype({"parameters": int}).round(SCORES | {"seconds": 3})
 
@@ -50,8 +51,7 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
     from scipy.stats import bootstrap
 
     scores = table.pivot_table(index=["dataset", "image"], columns="method", values=score)
-    missing = {method, other} - set(scores.columns)
-    shared = scores[[method, other]].dropna() if not missing else []
+    shared = scores.reindex(columns=[method, other]).dropna()
     if len(shared) < 2:
         raise ValueError(f"{method!r} and {other!r} were not measured on two pictures or more that both share.")
     differences = (shared[method] - shared[other]).to_numpy()
@@ -63,20 +63,22 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
     return Paired(differences.mean(), low, high, int((differences > 0).sum()), len(differences))
 
 
-def joined(tables: dict[str, pd.DataFrame], score: str = "psnr") -> pd.DataFrame:
-    """Tables by file as one. A method of one name and several scores is called "file:method". Raises CourseError."""
-    for name, table in tables.items():
-        if lacks := {*KEYS, score} - set(table.columns):
-            raise CourseError(f"{name}: no table that `evaluate` wrote for this: it lacks {min(lacks)}.")
-        if not pd.api.types.is_numeric_dtype(table[score]):
-            raise CourseError(f"{name}: {score} holds what is no number.")
+def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFrame:
+    """Tables of files as one. A method of one name and several scores is called "file:method". Raises CourseError."""
+    stems = [Path(path).stem for path in paths]
+    labels = stems if len(set(stems)) == len(stems) else paths
+    tables = []
+    for path, label in zip(paths, labels, strict=True):
+        try:
+            table = pd.read_csv(path, dtype={"method": str, score: float}).assign(table=str(label))
+        except ValueError:
+            table = pd.DataFrame()
+        if not {*KEYS, score} <= set(table.columns):
+            raise CourseError(f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
         if "setting" in table:
-            raise CourseError(f"{name}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
-    stems = [Path(name).stem for name in tables]
-    labels = stems if len(set(stems)) == len(stems) else tables
-    every = pd.concat([table.assign(table=label) for label, table in zip(labels, tables.values(), strict=True)])
-    every["method"] = every["method"].astype(str)  # somebody may call it 1
-    every = every.drop_duplicates([*KEYS, score])
+            raise CourseError(f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
+        tables.append(table)
+    every = pd.concat(tables).drop_duplicates([*KEYS, score])
     several = every["method"].isin(every[every.duplicated(KEYS)]["method"])
     every["method"] = every["method"].mask(several, every["table"] + ":" + every["method"])
     return every
@@ -97,13 +99,13 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         means = shared.mean().sort_values(ascending=False)
         if len(shared) < 2:
             raise CourseError(f"{task}, {dataset}: the methods share {len(shared)} pictures; at least two are needed.")
-        lead, rank = means.index[0], 1
+        first = lead = means.index[0]
+        rank = 1
         for place, (method, mean) in enumerate(means.items(), start=1):
-            gap = Paired(0.0, 0.0, 0.0, 0, len(shared))
-            if place > 1:
-                gap = paired(part, method, means.index[0], score)
-                if _chance(shared[lead] - shared[method]) < 0.05 / (len(means) - 1):
-                    lead, rank = method, place
+            if _chance(shared[lead] - shared[method]) * (len(means) - 1) < 0.05:
+                lead, rank = method, place
+            nothing = Paired(0.0, 0.0, 0.0, 0, len(shared))
+            gap = nothing if method == first else paired(part, method, first, score)
             rows.append((task, dataset, rank, method, mean, *gap))
     columns = ["task", "dataset", "rank", "method", score, "to the first", *Paired._fields[1:]]
     return pd.DataFrame(rows, columns=columns).set_index(["task", "dataset", "rank"]).round(SCORES[score] + 1)
@@ -133,9 +135,8 @@ def draw_ranks(ranked: pd.DataFrame, path: str | os.PathLike) -> None:
         reach = gaps - part["low"], part["high"] - gaps
         place.errorbar(gaps, range(len(part)), xerr=reach, fmt="o", color="#0072b2", capsize=3)
         place.axvline(0, color="0.7", zorder=0)
-        place.set(
-            yticks=range(len(part)), yticklabels=names, title=f"{task}, {dataset}, {part['pictures'][0]} pictures"
-        )
+        place.set_yticks(range(len(part)), names)
+        place.set_title(f"{task}, {dataset}, {part['pictures'][0]} pictures")
         place.invert_yaxis()
     places[-1].set_xlabel(f"{ranked.columns[1]} minus that of the first, mean and 95 % interval")
     with atomic(path) as temporary:

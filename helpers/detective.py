@@ -260,8 +260,7 @@ def verdict(found: pd.DataFrame) -> str:
     if nearest > 5 * SPREAD:
         return f"None of these is it: the nearest is {nearest:.2f} dB away. Are the pictures the same?"
     if len(rivals) == 1:
-        doubt = "" if nearest <= 1.5 * SPREAD else f" It is {nearest:.2f} dB away, so it may be none of these."
-        return f"The first fits; the next fits clearly less well.{doubt}"
+        return f"The first fits, {nearest:.2f} dB away; the next fits clearly less well."
     fields = [name for name in (*Protocol._fields, "window") if name in found and rivals[name].nunique() > 1]
     more = "A second set, an SSIM or more digits may help."
     return f"The first {len(rivals)} cannot be told apart; they differ in: {', '.join(fields)}. {more}"
@@ -276,7 +275,7 @@ def convert(task: str, files: list[Path], also: float, theirs: Protocol) -> tupl
     if theirs == ours:
         return also, "the same protocol"
     names, known = zoo.for_task(task), []
-    for name in (None, *dict.fromkeys((names[0], names[len(names) // 2], names[-1]))):
+    for name in (None, *{names[0], names[len(names) // 2], names[-1]}):
         mse = errors(files, task, {theirs[:4], ours[:4]}, name and zoo.load_for(name, task).restore)
         there, here = (float(decibels(mse, *how[4:])[how[:4]]) for how in (theirs, ours))
         known.append((there, here, name or "the baseline"))

@@ -67,10 +67,9 @@ def methods_for(task: str) -> list[str]:
 
     Raises CourseError for a task that does not exist or leaves its quality or ratio open.
     """
-    if task == "codec":
-        return [*baselines.FILE_FORMATS, MENDED, *zoo.for_task(task)]
-    if task == "codec-gray":
-        return [*baselines.FILE_FORMATS, MENDED, *codec.names(), SENSED]
+    if task in ("codec", "codec-gray"):
+        learned = zoo.for_task(task) if task == "codec" else [*codec.names(), SENSED]
+        return [*baselines.FILE_FORMATS, MENDED, *learned]
     (degradations.ratio_of if task.startswith("cs") else degradations.for_task)(task)
     return [BASELINES[task.split("-")[0]], *baselines.for_task(task), *zoo.for_task(task)]
 
@@ -96,10 +95,9 @@ def evaluate(
     `methods` are "bicubic", "jpeg", classical ones, names of the zoo, paths of cards, or your own as "module:function"
     or "file.py:function"; by default all of the task. A mapping gives names to functions, pairs, networks, or
     folders of restored pictures; None stands for the method of that name. Into the folder `panels` goes a picture
-    for each row: input, restored, original, side by side. Networks run on `device`, by default the CPU.
-    `seconds` come after a warm-up. `unrounded` adds the column `psnr_unrounded` for
-    super-resolution, which restores each picture once more.
-    Raises CourseError.
+    for each row: input, restored, original, side by side. Networks run on `device`, by default the CPU. `seconds` come
+    after a warm-up. `unrounded` adds `psnr_unrounded` for super-resolution: each picture is restored once more. Raises
+    CourseError.
     """
     methods = methods_here(task) if methods is None else methods
     methods = methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
@@ -134,10 +132,9 @@ def evaluate(
                         place = Path(panels) / _free(f"{path.stem}-{stem}{label}", taken)
                         images.save(place, _strip(shown, luma_of_colour=len(picture) == 3))
                     rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})
-            except own.Fault as why:
-                failures.append(f"{path}: {name}: {why}")
             except ValueError as why:
-                failures.append(str(why) if str(path) in str(why) else f"{path}: {why}")
+                said = f"{name}: {why}" if isinstance(why, own.Fault) else str(why)
+                failures.append(said if str(path) in said else f"{path}: {said}")
     columns = COLUMNS + MORE_COLUMNS.get(task.split("-")[0], []) + ["psnr_unrounded"] * unrounded
     return pd.DataFrame(rows, columns=columns), list(dict.fromkeys(failures))
 
@@ -169,10 +166,12 @@ def _scored(task: str, picture: torch.Tensor, model) -> Iterator[tuple[dict, lis
 
 
 def score(task: str, picture: torch.Tensor, model: Method) -> tuple[dict, list[torch.Tensor]]:
-    """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original."""
+    """A row of the table for one method on one clean uint8 picture, and the panels input, restored, original.
+
+    Raises ValueError for a picture that is smaller than what SSIM looks at.
+    """
     scale = degradations.scale_of(task)
     border = scale if scale > 1 else 0
-    _check_size(picture, 11 + 3 * border, task)  # what SSIM's window wants after cropping and the border
     work, given, clean = trial(task, picture, model)
     restored, seconds = timed(work)
     measured = (restored, clean) if task.startswith("jpeg-color") else map(images.luma_uint8, (restored, clean))
@@ -223,8 +222,10 @@ def baseline(given: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def score_codec(picture: torch.Tensor, setting: float, coder: Coder) -> tuple[dict, list]:
-    """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original."""
-    _check_size(picture, 176, "a codec")  # what MS-SSIM wants
+    """A row of the table for one codec and setting on one clean uint8 picture, and the panels decoded, original.
+
+    Raises ValueError for a picture that is too small for MS-SSIM.
+    """
 
     def there_and_back() -> tuple[bytes, torch.Tensor]:
         data = coder.encode(picture, setting)
@@ -237,11 +238,6 @@ def score_codec(picture: torch.Tensor, setting: float, coder: Coder) -> tuple[di
     header = baselines.header_bytes(data)
     row |= {"bpp": metrics.bits_per_pixel(data, picture), "header_bpp": metrics.bits_per_pixel(header, picture)}
     return row, [decoded, picture]
-
-
-def _check_size(picture: torch.Tensor, least: int, what: str) -> None:
-    if min(picture.shape[-2:]) < least:
-        raise CourseError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {what}.")
 
 
 def timed(function: Callable) -> tuple:

@@ -1,33 +1,35 @@
+"""What tables of rows say: paired differences, the leaderboard of a class, curves of codecs."""
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from test_command_line import run
 
 from helpers import comparison
 
+RANDOM = np.random.default_rng(0)
+HARD = RANDOM.normal(30, 4, 30)  # pictures differ by decibels
 
-def rows(method: str, scores: list[float], dataset: str = "mine") -> pd.DataFrame:
+
+def rows(method: str, scores, dataset: str = "set") -> pd.DataFrame:
     names = [f"{index}.png" for index in range(len(scores))]
     return pd.DataFrame({"task": "sr-x3", "dataset": dataset, "image": names, "method": method, "psnr": scores})
 
 
-def curve_rows(method: str, shift: float, images: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
-    """A codec whose quality is 30 dB + 6·log₂ of its rate, at `shift` times the bits."""
-    settings = np.array([1, 2, 3, 4, 5])
-    rates = 0.1 * 1.7**settings
-    same = {"task": "codec", "dataset": "mine", "method": method, "setting": settings, "bpp": shift * rates}
-    same |= {"psnr": 30 + 6 * np.log2(rates), "ms_ssim": 0.9, "header_bpp": 0.0, "seconds": 0.1, "parameters": 0}
-    return pd.concat([pd.DataFrame(same | {"image": image}) for image in images])
+def noisy(gain: float) -> np.ndarray:
+    return HARD + gain + RANDOM.normal(0, 0.1, 30)
+
+
+TABLE = pd.concat([rows("low", HARD), rows("twin", noisy(1)), rows("other twin", noisy(1.001)), rows("best", noisy(2))])
 
 
 def test_paired_differences_are_far_surer_than_the_pictures_are_alike():
-    generator = np.random.default_rng(0)
-    hard = generator.normal(30, 4, 40)  # pictures differ by decibels
-    table = pd.concat([rows("old", list(hard)), rows("new", list(hard + generator.normal(0.2, 0.1, 40)))])
-    found = comparison.paired(table, "new", "old")
-    assert 0.1 < found.low < found.mean < found.high < 0.3
-    assert found.wins >= 35 and found.pictures == 40
-    back = comparison.paired(table, "old", "new")
-    assert back.mean == pytest.approx(-found.mean) and back.wins == 40 - found.wins
+    found = comparison.paired(TABLE, "twin", "low")
+    assert 0.9 < found.low < found.mean < found.high < 1.1
+    assert found.wins == found.pictures == 30
+    back = comparison.paired(TABLE, "low", "twin")
+    assert back.mean == pytest.approx(-found.mean) and back.wins == 0
 
 
 def test_an_interval_holds_zero_where_nothing_is_known_and_is_nothing_of_equal_scores():
@@ -42,6 +44,92 @@ def test_methods_without_pictures_in_common_are_not_compared(other):
     table = pd.concat([rows("new", [30, 31, 32]), rows("short", [30])])
     with pytest.raises(ValueError, match=f"'new' and '{other}'"):
         comparison.paired(table, "new", other)
+
+
+# --------------------------------------------------------------------------------------------- ranks
+
+
+def test_methods_that_do_not_differ_for_sure_share_a_rank_in_each_task_and_set():
+    found = comparison.ranks(pd.concat([TABLE, rows("low", HARD, "more"), rows("best", HARD - 1, "more")]))
+    assert list(found.xs("more", level="dataset")["method"]) == ["low", "best"]
+    found = found.xs("set", level="dataset").reset_index()
+    assert list(found["rank"]) == [1, 2, 2, 4] and found["method"][0] == "best" and found["method"][3] == "low"
+    assert list(found["psnr"]) == sorted(found["psnr"], reverse=True)
+    last, expected = found.iloc[3], comparison.paired(TABLE, "low", "best")
+    assert list(last[["to the first", "low", "high"]]) == pytest.approx(expected[:3], abs=1e-3)
+    assert last["wins"] == expected.wins and last["pictures"] == 30
+    assert list(found.iloc[0][["to the first", "low", "high"]]) == [0, 0, 0]
+
+
+def test_only_pictures_that_all_have_count():
+    """The one that left out the hardest picture gains nothing by it, nor by a perfect one."""
+    hardest = HARD.argmin()
+    short = rows("short", HARD + 0.1).drop(index=hardest)
+    perfect = rows("perfect", np.where(np.arange(30) == 5, np.inf, HARD + 0.2))
+    found = comparison.ranks(pd.concat([rows("low", HARD), short, perfect])).set_index("method")
+    assert set(found["pictures"]) == {28}
+    kept = np.delete(HARD, [hardest, 5]).mean()
+    assert found["psnr"].to_dict() == pytest.approx({"low": kept, "short": kept + 0.1, "perfect": kept + 0.2}, abs=1e-3)
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """A folder with tables of four methods, of one picture, of a codec, and files that are none."""
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("one.csv", index=False)
+    TABLE.assign(setting=1).to_csv("codec.csv", index=False)
+    TABLE[TABLE["image"] == "3.png"].to_csv("single.csv", index=False)
+    TABLE.assign(psnr="high").to_csv("words.csv", index=False)
+    for name, gain in (("anna", 1), ("bob", 3)):
+        pd.concat([rows("low", HARD), rows("mine", noisy(gain))]).to_csv(f"{name}.csv", index=False)
+    (tmp_path / "text.csv").write_text("hello,world\n1,2\n")
+    (tmp_path / "bytes.csv").write_bytes(bytes(range(128, 256)))
+    return tmp_path
+
+
+def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tables, capsys):
+    assert run(*"rank one.csv anna.csv bob.csv --figure out.png".split()) == 0
+    printed = capsys.readouterr().out
+    places = [printed.index(name) for name in ("bob:mine", "best", "anna:mine")]
+    assert places == sorted(places) and "low" in printed and ":low" not in printed
+    with Image.open("out.png") as figure:
+        assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("rank none.csv", "none.csv: no such file"),
+        ("rank text.csv", "text.csv: not a table of psnr"),
+        ("rank bytes.csv", "bytes.csv: not a table"),
+        ("rank words.csv", "words.csv: not a table"),
+        ("rank codec.csv", "codec.csv: codecs are compared by BD-rate"),
+        ("rank one.csv --score beauty", "--score beauty: rank by one of psnr, "),
+        ("rank one.csv --score ssim", "one.csv: not a table of ssim"),
+        ("rank single.csv", "sr-x3, set: the methods share 1 pictures; at least two"),
+        ("rank one.csv --figure out.xyz", "out.xyz: end the name in .png"),
+        ("rank one.csv --figure none/out.png", "none does not exist"),
+        ("rank", "FILE.csv"),
+    ],
+)
+def test_what_cannot_be_ranked_is_a_sentence(tables, capsys, line, hint):
+    before = sorted(tables.iterdir())
+    assert run(*line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and hint in said
+    assert sorted(tables.iterdir()) == before
+
+
+# -------------------------------------------------------------------------------------------- curves
+
+
+def curve_rows(method: str, shift: float, images: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
+    """A codec whose quality is 30 dB + 6·log₂ of its rate, at `shift` times the bits."""
+    settings = np.array([1, 2, 3, 4, 5])
+    rates = 0.1 * 1.7**settings
+    same = {"task": "codec", "dataset": "mine", "method": method, "setting": settings, "bpp": shift * rates}
+    same |= {"psnr": 30 + 6 * np.log2(rates), "ms_ssim": 0.9, "header_bpp": 0.0, "seconds": 0.1, "parameters": 0}
+    return pd.concat([pd.DataFrame(same | {"image": image}) for image in images])
 
 
 def test_bd_rates_of_curves_that_are_known():
@@ -59,5 +147,3 @@ def test_more_bits_for_no_more_quality_are_no_point_of_a_curve():
     table = curve_rows("jpeg", 1, images=("a",))
     worse = table.iloc[[0]].assign(setting=0, bpp=lambda row: 1.01 * row["bpp"], psnr=lambda row: row["psnr"] - 0.01)
     assert comparison.curve(pd.concat([worse, table])) == comparison.curve(table)
-    both = pd.concat([table, pd.concat([worse, table]).assign(method="avif")])
-    assert comparison.curves(both).loc[("codec", "mine", "avif"), "BD-rate %"] == 0
