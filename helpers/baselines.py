@@ -1,4 +1,4 @@
-"""What the networks are measured against: classical enhancement by scikit-image, file formats by Pillow, packed bits.
+"""What the networks are measured against: classical enhancement, file formats by Pillow, packed bits.
 
 The classical methods have no training, but a strength for each task, tuned on training pictures by
 `python docs/tools/experiments.py classical`; the whole search is kept in `data/experiments/classical.csv`, and the best
@@ -7,11 +7,13 @@ setting of a task in it is the one that is used.
 
 import contextlib
 import io
+import itertools
 import json
 import lzma
 import re
 import struct
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -28,26 +30,6 @@ with contextlib.suppress(ImportError):
     import pillow_jxl  # noqa: F401  where it is installed, Pillow knows JPEG XL
 
 SEARCH = DATA / "experiments" / "classical.csv"
-# Name: the function in scikit-image, options that stay, and the grid that was searched.
-METHODS = {
-    "total-variation": ("restoration.denoise_tv_chambolle", {}, {"weight": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)}),
-    "non-local-means": (
-        "restoration.denoise_nl_means",
-        {"patch_size": 5, "patch_distance": 6, "fast_mode": True},
-        {"h": (0.005, 0.01, 0.02, 0.03, 0.04, 0.06)},
-    ),
-    "wavelet": (
-        "restoration.denoise_wavelet",
-        {"wavelet": "sym4", "rescale_sigma": True},
-        {"sigma": (0.0025, 0.005, 0.01, 0.02, 0.03, 0.04)},
-    ),
-    "bilateral": (
-        "restoration.denoise_bilateral",
-        {},
-        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5)},
-    ),
-    "unsharp": ("filters.unsharp_mask", {}, {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)}),
-}
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
 # tried on clean pictures at 0.1 to 0.8 bits per pixel, data/experiments/rivals.csv, none saves more than 1.2 % beyond
 # these, but slower speeds of AVIF: 3 takes 13 times as long as its default, 6, and 0 saves 2 % more. By default its
@@ -74,6 +56,71 @@ _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp
 # ---------------------------------------------------------------------------------------------------- classical methods
 
 
+def _filter(path: str, **stays) -> Callable:
+    """A filter of scikit-image, by its name there, after bicubic interpolation: of each plane, colour as YCbCr."""
+
+    def restore(y: torch.Tensor, scale: int, **settings) -> torch.Tensor:
+        import skimage
+
+        given, enhance = degradations.upscale(y, scale), attrgetter(path)(skimage)
+        planes = images.rgb_to_ycbcr(given, studio=False) if len(given) == 3 else given
+        planes = np.stack([enhance(plane.double().numpy(), **stays, **settings) for plane in planes])
+        result = torch.from_numpy(planes).float()
+        return images.ycbcr_to_rgb(result, studio=False) if len(result) == 3 else result
+
+    return restore
+
+
+def back_projection(y: torch.Tensor, scale: int, steps: int) -> torch.Tensor:
+    """Bicubic interpolation, corrected until reducing it gives the small picture again (Irani and Peleg, 1991)."""
+    z = degradations.upscale(y, scale)
+    for _ in range(steps):
+        z = z + degradations.upscale(y - degradations.downscale(z, scale), scale)
+    return z
+
+
+def shifted_jpegs(y: torch.Tensor, scale: int, quality: int) -> torch.Tensor:
+    """The mean of what 64 places of JPEG's grid make of the picture, coded once more at each (Nosratinia, 2001)."""
+    padded = torch.nn.functional.pad(y[None], (8, 8, 8, 8), mode="replicate")[0].clamp(0, 1)
+    total = torch.zeros_like(padded)
+    for top, left in itertools.product(range(8), repeat=2):
+        total[:, top:, left:] += degradations.jpeg(padded[:, top:, left:], quality)
+    return total[:, 8:-8, 8:-8] / 64
+
+
+# Name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW); the grid of settings that was searched; and
+# what a task begins with for which it was.
+METHODS = {
+    "total-variation": (
+        _filter("restoration.denoise_tv_chambolle"),
+        {"weight": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)},
+        ("sr", "deblock", "jpeg"),
+    ),
+    "non-local-means": (
+        _filter("restoration.denoise_nl_means", patch_size=5, patch_distance=6, fast_mode=True),
+        {"h": (0.005, 0.01, 0.02, 0.03, 0.04, 0.06)},
+        ("sr", "deblock", "jpeg"),
+    ),
+    "wavelet": (
+        _filter("restoration.denoise_wavelet", wavelet="sym4", rescale_sigma=True),
+        {"sigma": (0.0025, 0.005, 0.01, 0.02, 0.03, 0.04)},
+        ("sr", "deblock", "jpeg-q"),
+    ),
+    "bilateral": (
+        _filter("restoration.denoise_bilateral"),
+        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5)},
+        ("sr", "deblock", "jpeg-q"),
+    ),
+    "unsharp": (
+        _filter("filters.unsharp_mask"),
+        {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)},
+        ("sr", "deblock", "jpeg-q"),
+    ),
+    "back-projection": (back_projection, {"steps": (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)}, ("sr",)),
+    "shifted-jpegs": (shifted_jpegs, {"quality": (5, 10, 15, 20, 25, 30, 40, 50, 60, 70)}, ("deblock", "jpeg")),
+}
+
+
 class Classical(NamedTuple):
     """One method with its settings for one task; `restore`s as a network does."""
 
@@ -83,15 +130,9 @@ class Classical(NamedTuple):
     channels: int = 1
 
     def restore(self, image: torch.Tensor) -> torch.Tensor:
-        """(C, H, W), uint8 or float in [0, 1], in the same type; enlarged by bicubic first where the task wants it."""
-        import skimage
-
+        """(C, H, W), uint8 or float in [0, 1], to the same type, enlarged where the task wants it."""
         images.check_values(image)
-        given = degradations.upscale(images.to_float(image), self.scale)
-        path, stays, _ = METHODS[self.name]
-        enhance = partial(attrgetter(path)(skimage), **stays, **self.settings)
-        planes = np.stack([enhance(plane.double().numpy()) for plane in given])
-        result = torch.from_numpy(planes).float().clamp(0, 1)
+        result = METHODS[self.name][0](images.to_float(image), self.scale, **self.settings).clamp(0, 1)
         return images.to_uint8(result) if image.dtype == torch.uint8 else result
 
 

@@ -242,9 +242,10 @@ def classical_table(_: int) -> pd.DataFrame:
     files = datasets.folder("BSDS300_train")[::12][:16]
     squares = [TF.center_crop(images.load_uint8(path), 180) for path in files]
     rows = []
-    for task in ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", *degradations.JPEG_TASKS):
+    for task in evaluation.TASKS:
         scale = degradations.scale_of(task)
-        for name, (_, _, grid) in baselines.METHODS.items():
+        fitting = {name: grid for name, (_, grid, kinds) in baselines.METHODS.items() if task.startswith(kinds)}
+        for name, grid in fitting.items():
             for values in itertools.product(*grid.values()):
                 settings = dict(zip(grid, values, strict=True))
                 method = baselines.Classical(name, settings, scale)
