@@ -6,7 +6,7 @@
     python docs/tools/experiments.py batch-norm    # ResCSNet with and without it, two seeds; 15 minutes
     python docs/tools/experiments.py batch-statistics  # do its running averages explain the difference? 3 minutes
     python docs/tools/experiments.py demos         # beside the original's own demo pictures; seconds
-    python docs/tools/experiments.py classical     # strengths of classical methods, tuned for each task; 10 minutes
+    python docs/tools/experiments.py classical     # strengths of classical methods, tuned for each task; 15 minutes
     python docs/tools/experiments.py no-harm       # which pictures jpeg-blind returns as they are; 3 minutes
     python docs/tools/experiments.py conv-units    # notebook 3's original network by two schedules; 7 minutes
     python docs/tools/experiments.py jpeg-loss     # training as in notebook 3, by L1 and by squared error; 3 minutes
