@@ -30,7 +30,7 @@ plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", alpha=0.3)
 plt.rc("figure", dpi=100)
 plt.rc("font", size=10)
-FINE = 1280  # pixels that a picture is repeated to before it is drawn: more than a panel has
+SMALL = 160  # pixels a side: a panel of a figure has at least twice as many
 
 
 def show(figure: Figure, alt: str, dpi: int = 100) -> None:
@@ -102,16 +102,16 @@ def compare(
 def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
     """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks; a thin frame, so that white ends somewhere.
 
-    Pixels stay squares of equal size. Each is repeated first, and the whole then reduced with a filter: nearest
-    neighbour alone would drop or double rows where a panel has no whole multiple of their number.
+    Nearest neighbour shows the pixels of a small one as they are. Where a panel has hardly more pixels than a picture,
+    or less, it would drop or double rows: there a large one is averaged over what each pixel of the panel covers.
     """
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
     height, width = pixels.shape[-2:]
-    times = max(1, math.ceil(FINE / width))
+    times = math.ceil(1280 / width) if width > SMALL else 1  # Matplotlib's filter needs more pixels than the panel has
     pixels = pixels.repeat_interleave(times, -2).repeat_interleave(times, -1)
     shown = pixels[0] if len(pixels) == 1 else pixels.movedim(0, -1)
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="hanning", extent=extent)
+    look = {"cmap": "gray", "vmin": 0, "vmax": 1, "extent": (-0.5, width - 0.5, height - 0.5, -0.5)}
+    axis.imshow(shown.numpy(), **look, interpolation="hanning" if width > SMALL else "nearest")
     axis.axis("on")
     axis.grid(False)
     axis.set(title=title, xticks=[], yticks=[])
