@@ -139,8 +139,9 @@ def test_a_second_number_is_converted_by_measuring(small):
     found, said = detective.convert("sr-x2", small, there, theirs)
     assert found == pytest.approx(here, abs=1e-3) and "edsr-x2" in said and abs(here - there) > 0.5
     between, said = detective.convert("sr-x2", small, there - 0.1, theirs)
-    assert between < found and said.startswith("between two: ")
-    assert detective.convert("sr-x2", small, there + 1, theirs)[0] == pytest.approx(found + 1)
+    assert between < found and said.startswith("the baseline has ")
+    above, said = detective.convert("sr-x2", small, there + 1, theirs)
+    assert above == pytest.approx(found + 1) and said.startswith("beyond all that was measured")
     ours = detective.course_protocol("sr-x2")
     assert detective.convert("sr-x2", small, 31.2, ours) == (31.2, "the same protocol")
 
