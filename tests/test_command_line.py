@@ -295,11 +295,8 @@ def test_restore_writes_the_networks_picture(place, capsys, more, out):
 def test_restore_keeps_the_colour_profile(place):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     images.save("profiled.png", photograph(20, 24), icc_profile=profile)
-    Image.new("CMYK", (20, 24)).save("ink.tif", icc_profile=profile)  # what comes out is RGB: not its profile
-    for name, kept in (("profiled.png", profile), ("ink.tif", None)):
-        assert run("restore", name, "out.jpg", "--task", "sr-x2", "--quiet") == 0
-        with Image.open("out.jpg") as written:
-            assert written.info.get("icc_profile") == kept
+    assert run(*"restore profiled.png out.jpg --task sr-x2 --quiet".split()) == 0
+    assert Image.open("out.jpg").info["icc_profile"] == profile
 
 
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):

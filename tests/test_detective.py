@@ -1,5 +1,6 @@
 """The protocol detective: numbers made by a protocol lead back to it, and so do those that papers print."""
 
+import functools
 import math
 import re
 from decimal import Decimal
@@ -149,17 +150,12 @@ def test_a_second_number_is_converted_by_measuring(small):
 @pytest.fixture(scope="module")
 def measured():
     """The errors of each task and set, measured once."""
-    known, errors = {}, detective.errors
-
-    def remembered(files, task, wanted=None, *more, **options):
-        if wanted is not None:
-            return errors(files, task, wanted, *more, **options)
-        key = task, files[0].parent
-        known[key] = errors(files, task) if key not in known else known[key]
-        return known[key]
-
+    measure = detective.errors
+    known = functools.cache(lambda task, *files: measure(files, task))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detective, "errors", remembered)
+        patch.setattr(
+            detective, "errors", lambda f, t, *rest, **how: measure(f, t, *rest, **how) if rest else known(t, *f)
+        )
         yield
 
 
