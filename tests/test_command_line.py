@@ -48,6 +48,7 @@ def home(tmp_path_factory) -> Path:
     fresh(place / "weights", FRESH)
     pictures(place / "set", count=24, height=32, width=36)
     pictures(place / "few", count=1)
+    pictures(place / "tiny", count=1, height=16, width=16)
     images.save(place / "in.png", photograph(20, 24))
     images.save(place / "long.png", torch.zeros(1, 1, 17_000))
     images.save(place / "line.png", torch.zeros(1, 1, 8_200))
@@ -63,6 +64,11 @@ def home(tmp_path_factory) -> Path:
         (place / f"good.{kind}").write_bytes(data)
         (place / f"half.{kind}").write_bytes(data[: len(data) // 2 + 20])
     (place / "text.jpg").write_bytes(b"hello world\n" * 10)
+    (place / "text.csv").write_text("hello,world\n1,2\n")
+    (place / "bytes.csv").write_bytes(bytes(range(128, 256)))
+    for name, more, score in (("one", "", "30"), ("words", "", "high"), ("codec", ",setting", "30,1")):
+        row = f"task,dataset,image,method,psnr{more}\nsr-x3,set,0.png,a,{score}\n"
+        (place / f"{name}.csv").write_text(row)
     return place
 
 
@@ -159,6 +165,22 @@ sense in.png out.png | end the name in .npz
 sense in.png out.npz --ratio 0.5 | at most 0.25
 recover in.png out.png | in.png: not a whole file of measurements
 recover half.npz out.png | half.npz: not a whole file of measurements
+rank text.csv | text.csv: not a table of psnr
+rank bytes.csv | bytes.csv: not a table of psnr
+rank words.csv | words.csv: not a table of psnr
+rank codec.csv | codec.csv: codecs are compared by BD-rate
+rank one.csv | sr-x3, set: the methods share 1 pictures; at least two
+rank one.csv --score beauty | --score beauty: rank by one of psnr,
+rank one.csv --score ssim | one.csv: not a table of ssim
+rank one.csv --figure out.xyz | out.xyz: end the name in .png
+rank one.csv --figure none/out.png | none does not exist
+detect sr-x9 --set set --psnr 30 | unknown task 'sr-x9'
+detect cs-10 --set set --psnr 30 | cs-10 has no baseline that could tell; ask about sr-x2
+detect sr-x2 --set set --psnr 30,31 | --set, --psnr and --ssim go together
+detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9 | --set, --psnr and --ssim go together
+detect sr-x2 --set set --psnr many | 'many' where numbers with commas
+detect sr-x2 --set set --psnr nan | 'nan' where numbers
+detect sr-x2 --set tiny --psnr 30 | 16x16 pixels are too few
 """
 ROWS = [[part.strip() for part in row.split(" | ")] for row in REFUSED.strip("\n").splitlines()]
 
