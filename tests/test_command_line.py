@@ -131,6 +131,11 @@ restore in.png out.png --task codec | `compress`
 restore in.png out.png --task codec-detail | it is part of a codec
 restore in.png out.png --task cs-10 | `sense` and `recover`
 restore in.png link.png --task sr-x2 | is the input itself
+evaluate sr-x9 --images set | 'sr-x9' | sr-x2
+evaluate sr-x2 --images few --methods vgg --panels new | 'vgg' is no method for sr-x2; there are bicubic | good-x2
+evaluate sr-x2 --images few --methods one-x3 --panels new | 'one-x3' solves sr-x3, not sr-x2 | good-x2
+evaluate codec --images few --methods sensed | 'sensed' is no method for codec; there are jpeg
+evaluate codec --images few --methods good-x2 | is no codec
 evaluate cs --images set | measures no ratio | cs-04
 evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it

@@ -21,7 +21,7 @@ from helpers.publishing import publish
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
     colour = {"kind": "edsr", "scale": 2, "width": 4, "blocks": 1, "channels": 3}
-    made = (recipe("good-x2"), recipe("colour-x2", network=colour), recipe("one-x3", 3), recipe("clean", 1))
+    made = recipe("good-x2"), recipe("colour-x2", network=colour), recipe("one-x3", 3)
     monkeypatch.setattr(zoo, "WEIGHTS", shipped(tmp_path / "weights", *made))
 
 
@@ -127,22 +127,6 @@ def test_no_panel_takes_the_name_of_another(tmp_path, shelf):
     made = set(images.listing(tmp_path)) - set(files)
     assert not failures and len({path.name.lower() for path in made}) == len(table) == 12
     assert {path: path.read_bytes() for path in files} == before
-
-
-UNKNOWN = [
-    ("sr-x9", "bicubic", r"'sr-x9'.*sr-x2"),
-    ("sr-x2", "vgg", r"'vgg' is no method for sr-x2; there are bicubic, .*good-x2"),
-    ("sr-x2", "one-x3", r"'one-x3' solves sr-x3, not sr-x2.*good-x2"),
-    ("codec", "sensed", r"'sensed' is no method for codec; there are jpeg"),
-    ("codec", "good-x2", "is no codec"),
-]
-
-
-@pytest.mark.parametrize(("task", "method", "message"), UNKNOWN)
-def test_unknown_tasks_and_methods_are_errors(shelf, files, tmp_path, task, method, message):
-    with pytest.raises(CourseError, match=message):
-        evaluate(task, files, [method], progress=False, panels=tmp_path / "panels")
-    assert not (tmp_path / "panels").exists()
 
 
 def test_seconds_are_not_of_what_the_machine_sets_up(files, monkeypatch):
