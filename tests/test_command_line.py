@@ -140,6 +140,7 @@ evaluate cs --images set | measures no ratio | cs-04
 evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods bicubic, | '' is no method for sr-x2
+evaluate sr-x2 --images few --methods few --results few | two methods would have one name
 evaluate sr-x2 --images few --out folder | folder: that is a folder
 evaluate sr-x2 --images few --panels in.png | in.png: file exists
 evaluate sr-x2 | --images

@@ -76,10 +76,11 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
     monkeypatch.chdir(tmp_path)
     TABLE.to_csv("one.csv", index=False)
     for name, gain in (("anna", 1), ("bob", 3)):
-        pd.concat([rows("low", HARD), rows("mine", noisy(gain))]).to_csv(f"{name}.csv", index=False)
-    assert run(*"rank *.csv --figure out.png".split()) == 0
+        (tmp_path / name).mkdir()
+        pd.concat([rows("low", HARD), rows("mine", noisy(gain))]).to_csv(f"{name}/own.csv", index=False)
+    assert run(*"rank one.csv */own.csv --figure out.png".split()) == 0
     printed = capsys.readouterr().out
-    places = [printed.index(name) for name in ("bob:mine", "best", "anna:mine")]
+    places = [printed.index(name) for name in ("bob/own:mine", "best", "anna/own:mine")]
     assert places == sorted(places) and "low" in printed and ":low" not in printed
     with Image.open("out.png") as figure:
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
