@@ -268,7 +268,7 @@ def publish(options: argparse.Namespace) -> None:
     option("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, cs-10, …, codec"),
     option("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')"),
     option("--methods", type=several, help="names, cards, file.py:function, … (by default all of the task)"),
-    option("--results", type=several, metavar="DIR,…", help="folders of pictures that other programs restored"),
+    option("--results", type=several, default=(), metavar="DIR,…", help="folders of pictures that others restored"),
     option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
     option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),
     option("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row"),
@@ -283,10 +283,9 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.out:
         _check_output(options.out)
     device, files = devices.check_device(options.device), datasets.folder(options.images)
-    results = options.results or ()
-    methods = options.methods or (() if results else evaluation.methods_here(options.task))
-    folders = {Path(folder).name: Path(folder) for folder in results}
-    if len(folders) < len(results) or not folders.keys().isdisjoint(methods):
+    methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
+    folders = {Path(folder).name: Path(folder) for folder in options.results}
+    if len(folders) < len(options.results) or not folders.keys().isdisjoint(methods):
         raise CourseError("two methods would have one name, that of their folder; rename a folder of results.")
     how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
     how |= {"device": device, "unrounded": options.unrounded}
@@ -320,7 +319,9 @@ def rank(options: argparse.Namespace) -> None:
         _check_output(options.figure)
         if options.figure.suffix not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
-    ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
+    table = comparison.joined(expanded(options.tables), options.score)
+    _tell_of_gaps(table)
+    ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
     if ranked["pictures"].min() < 6:

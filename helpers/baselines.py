@@ -37,10 +37,7 @@ SEARCH = DATA / "experiments" / "classical.csv"
 # lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
-    "jpeg2000": (
-        *("JPEG2000", {"quality_mode": "rates", "irreversible": True}),
-        *("bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.2, 2, 3)),
-    ),
+    "jpeg2000": ("JPEG2000", {"irreversible": True}, "bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.2, 2, 3)),
     "webp": ("WEBP", {"method": 6}, "quality", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 98)),
     "avif": ("AVIF", {}, "quality", (0, 10, 20, 25, 30, 35, 40, 45, 50, 60, 75, 85, 92)),
     "avif-slow": ("AVIF", {"speed": 3}, "quality", (0, 10, 20, 30, 40, 50, 60, 75, 85)),
@@ -207,8 +204,8 @@ def header_bytes(data: bytes) -> int:
     if data[:2] != b"\xff\xd8":
         return 0
     first = data.index(b"\xff\xda")  # where the first scan begins; a progressive file has further tables and scans
-    later = (first + match.end() for match in re.finditer(rb"\xff[\xc4\xda]", data[first:]))
-    return first + sum(2 + int.from_bytes(data[end : end + 2], "big") for end in later)
+    later = re.finditer(rb"\xff[\xc4\xda](..)", data[first:], re.DOTALL)
+    return first + sum(2 + int.from_bytes(match[1], "big") for match in later)
 
 
 class PackedBits:

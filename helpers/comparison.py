@@ -65,12 +65,11 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
 
 def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFrame:
     """Tables of files as one. A method of one name and several scores is called "file:method". Raises CourseError."""
-    stems = [Path(path).stem for path in paths]
-    labels = stems if len(set(stems)) == len(stems) else paths
     tables = []
-    for path, label in zip(paths, labels, strict=True):
+    for path in paths:
         try:
-            table = pd.read_csv(path, dtype={"method": str, score: float}).assign(table=str(label))
+            table = pd.read_csv(path, dtype={"method": str, score: float})
+            table["table"] = str(Path(path).with_suffix(""))
         except ValueError:
             table = pd.DataFrame()
         if not {*KEYS, score} <= set(table.columns):

@@ -267,7 +267,7 @@ def verdict(found: pd.DataFrame) -> str:
 
 
 def convert(task: str, files: list[Path], also: float, theirs: Protocol) -> tuple[float, str]:
-    """A method's PSNR by another protocol as it would be by the course's, and one line on how that was found.
+    """A method's PSNR by another protocol as it would be by the course's, and one line on what was measured for that.
 
     The baseline and up to three networks of the course are measured in both ways; between them it is interpolated.
     """
@@ -280,10 +280,7 @@ def convert(task: str, files: list[Path], also: float, theirs: Protocol) -> tupl
         there, here = (float(decibels(mse, *how[4:])[how[:4]]) for how in (theirs, ours))
         known.append((there, here, name or "the baseline"))
     known.sort()
-    low, here, name = max((k for k in known if k[0] <= also), default=known[0])
-    said = f"{name} has {low:.2f} there and {here:.2f} here"
-    high = min((k for k in known if k[0] > also), default=None)
-    if high is None or also < low:
-        return also + here - low, f"beyond all that was measured, so as far off as the nearest: {said}"
-    share = (also - low) / (high[0] - low)
-    return here + share * (high[1] - here), f"between two: {said}, {high[2]} {high[0]:.2f} and {high[1]:.2f}"
+    there, here, _ = zip(*known, strict=True)
+    found = also + float(np.interp(also, there, np.subtract(here, there)))  # beyond them, as far off as the nearest
+    beyond = "" if there[0] <= also <= there[-1] else "beyond all that was measured, so as far off as the nearest; "
+    return found, beyond + ", ".join(f"{name} has {t:.2f} there and {h:.2f} here" for t, h, name in known)

@@ -42,8 +42,7 @@ def test_each_tuned_setting_is_the_best_of_its_search():
     for (task, name), rows in table.groupby(["task", "method"]):
         found = baselines.find(name, task)
         chosen = rows[rows["settings"] == json.dumps(found.settings)]["psnr"].item()
-        assert chosen == rows["psnr"].max()
-        assert len(rows) > 5
+        assert chosen == rows["psnr"].max() and len(rows) > 5
     assert {"sr-x3", "deblock-q20", "jpeg-q10"} <= set(table["task"])
 
 
@@ -54,18 +53,12 @@ def test_a_task_without_a_strength_is_an_error():
     assert baselines.for_task("cs-10") == []
 
 
-def test_classical_methods_stand_in_the_table_of_their_task(tmp_path):
+def test_classical_methods_stand_in_the_table_of_their_task_enlarged_and_in_bytes(tmp_path):
     path = images.save(tmp_path / "one.png", photograph(60, 64))
-    table, failures = evaluation.evaluate("sr-x2", [path], ["bicubic", "unsharp", "wavelet"], progress=False)
-    assert not failures
-    assert set(table["parameters"]) == {0}
-    clean = images.luma_uint8(images.crop_to_multiple(images.load_uint8(path), 2))
+    table, failures = evaluation.evaluate("sr-x2", [path], ["unsharp"], progress=False)
+    assert not failures and table["parameters"][0] == 0
+    clean = images.luma_uint8(images.load_uint8(path))
     restored = baselines.find("unsharp", "sr-x2").restore(degradations.for_task("sr-x2")(clean))
+    assert restored.shape == clean.shape and restored.dtype == torch.uint8
     pair = [images.shave(t, 2).float() for t in (restored, clean)]
-    assert table.set_index("method").loc["unsharp", "psnr"] == pytest.approx(metrics.psnr(*pair, 255), abs=1e-6)
-
-
-def test_colour_and_bytes_come_back_as_they_came():
-    photo = images.to_uint8(photograph(20, 30, 3))
-    restored = baselines.Classical("total-variation", {"weight": 0.01}).restore(photo)
-    assert restored.shape == photo.shape and restored.dtype == torch.uint8
+    assert table["psnr"][0] == pytest.approx(metrics.psnr(*pair, 255), abs=1e-6)

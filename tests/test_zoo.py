@@ -189,7 +189,7 @@ def test_the_demos_of_the_original_are_beaten_as_the_table_says(course_data):
     import experiments
 
     stored = pd.read_csv(DATA / "experiments" / "demos.csv")
-    again = experiments.demos_table(0)
+    again = experiments.table("demos")
     assert list(again["psnr"]) == pytest.approx(list(stored["psnr"]), abs=0.02)
     assert (again["ours measured"] <= again["original measured"]).all()
     means = again.pivot_table(index="ratio", columns="method", values="psnr")

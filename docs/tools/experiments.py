@@ -26,9 +26,9 @@ import dataclasses
 import io
 import itertools
 import json
-import math
 import random
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -96,9 +96,8 @@ def measure(model, name: str, ratio: float) -> dict[str, float]:
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def losses_table(steps: int) -> pd.DataFrame:
+def losses_table(steps: int) -> Iterator[dict]:
     """A row per loss, seed, set and ratio: means over the pictures of the set."""
-    rows = []
     for seed in SEEDS:
         recipe = small(seed, steps)
         batches, _ = recipes.prepare(recipe)
@@ -107,12 +106,10 @@ def losses_table(steps: int) -> pd.DataFrame:
             training.train(model, batches, loss(), recipe.plan, progress=False)
             for dataset, ratio in itertools.product(SETS, RATIOS):
                 about = {"loss": name, "seed": seed, "dataset": dataset, "ratio": ratio}
-                rows.append(about | measure(model, dataset, ratio))
-            print(pd.DataFrame(rows[-len(RATIOS) :]).to_string(index=False, header=False), flush=True)
-    return pd.DataFrame(rows).round(5)
+                yield about | measure(model, dataset, ratio)
 
 
-def edges_table(steps: int) -> pd.DataFrame:
+def edges_table(steps: int) -> Iterator[dict]:
     """A row per network, seed, set and ratio: how well edges are recovered, means over the pictures of the set.
 
     The networks are the shipped ones, and rescsnet-any after `steps` more steps on the same batches, with DW-SSIM in
@@ -125,8 +122,6 @@ def edges_table(steps: int) -> pd.DataFrame:
         model, there = zoo.load("rescsnet-any"), partial(later, batches, 1000 * seed)
         training.train(model, there, LOSSES[name](), dataclasses.replace(plan, seed=seed), progress=False)
         networks.append((f"trained on, {name}", seed, model.eval()))
-        print(networks[-1][:2], flush=True)
-    rows = []
     for (name, seed, model), dataset, ratio in itertools.product(networks, SETS, RATIOS[:2]):
         found = []
         for y in datasets.load_all(datasets.folder(dataset)):
@@ -134,9 +129,7 @@ def edges_table(steps: int) -> pd.DataFrame:
             pair = [images.to_float(t) for t in (model.reconstruct(y, ratio), y)]
             found.append(edge_scores(*pair) | {"dw_ssim": wavelets.dw_ssim(*(t[None] for t in pair)).item()})
         about = {"network": name, "seed": seed, "dataset": dataset, "ratio": ratio}
-        rows.append(about | pd.DataFrame(found).mean().to_dict())
-        print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(5)
+        yield about | pd.DataFrame(found).mean().to_dict()
 
 
 def edge_scores(found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
@@ -153,9 +146,8 @@ def edge_scores(found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
     return scores | {"gradient": 255 * off.item()}
 
 
-def rows_table(steps: int) -> pd.DataFrame:
+def rows_table(steps: int) -> Iterator[dict]:
     """A row per choice of patterns, seed, set and ratio, all with the same small recovery: means over the pictures."""
-    rows = []
     for seed in SEEDS[:2]:
         recipe = small(seed, steps)
         batches, _ = recipes.prepare(recipe)
@@ -168,15 +160,12 @@ def rows_table(steps: int) -> pd.DataFrame:
             model.raw_rows.requires_grad_(name == "learned")
             training.train(model, batches, losses.PSNRLoss(1e-4), recipe.plan, progress=False)
             for dataset, ratio in itertools.product(SETS, RATIOS):
-                rows.append({"rows": name, "seed": seed, "dataset": dataset, "ratio": ratio})
-                rows[-1] |= measure(model, dataset, ratio)
-            print(pd.DataFrame(rows[-len(RATIOS) :]).to_string(index=False, header=False), flush=True)
-    return pd.DataFrame(rows).round(5)
+                about = {"rows": name, "seed": seed, "dataset": dataset, "ratio": ratio}
+                yield about | measure(model, dataset, ratio)
 
 
-def batch_norm_table(steps: int) -> pd.DataFrame:
+def batch_norm_table(steps: int) -> Iterator[dict]:
     """A row per seed and network, the original at a ratio of 0.1: PSNR on held-out squares of 100×100 pixels."""
-    rows = []
     for seed in SEEDS[:2]:
         recipe = recipes.changed(recipes.find("rescsnet"), steps=steps, batch=8, seed=seed)
         plan = dataclasses.replace(recipe.plan, schedule="cosine")  # no average: it does not suit running statistics
@@ -185,12 +174,11 @@ def batch_norm_table(steps: int) -> pd.DataFrame:
             batches, validation = recipes.prepare(recipe)
             model = recipes.network(recipe)
             log = training.train(model, batches, torch.nn.MSELoss(), plan, validation=validation, progress=False)
-            rows += [{"seed": seed, "batch norm": normalise, "step": r["step"], "psnr": r["psnr"]} for r in log]
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+            for row in log:
+                yield {"seed": seed, "batch norm": normalise, "step": row["step"], "psnr": row["psnr"]}
 
 
-def batch_statistics_table(steps: int) -> pd.DataFrame:
+def batch_statistics_table(steps: int) -> Iterator[dict]:
     """A row per 20 steps of the original with batch norm, at a ratio of 0.1: PSNR on the same squares, in two ways.
 
     "running averages": one by one, as `eval()` has it. "own statistics": all squares as one batch, as in training.
@@ -198,7 +186,7 @@ def batch_statistics_table(steps: int) -> pd.DataFrame:
     recipe = recipes.changed(recipes.find("rescsnet"), batch=4)
     batches, validation = recipes.prepare(recipe)
     model, squares = recipes.network(recipe), torch.stack([x for x, _ in validation])
-    optimizer, rows = torch.optim.Adam(model.parameters(), recipe.plan.learning_rate), []
+    optimizer = torch.optim.Adam(model.parameters(), recipe.plan.learning_rate)
     for step in range(steps):
         x, y = batches(step)
         loss = torch.nn.functional.mse_loss(model.train()(x), y)
@@ -209,19 +197,16 @@ def batch_statistics_table(steps: int) -> pd.DataFrame:
             with torch.no_grad():  # a copy, whose averages this batch may move
                 found = images.quantize(copy.deepcopy(model)(squares))
             psnr = [metrics.psnr(x, y) for x, (_, y) in zip(found, validation, strict=True)]
-            rows.append({"step": step + 1, "running averages": training.validate(model, validation)["psnr"]})
-            rows[-1]["own statistics"] = sum(psnr) / len(psnr)
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+            averages = training.validate(model, validation)["psnr"]
+            yield {"step": step + 1, "running averages": averages, "own statistics": sum(psnr) / len(psnr)}
 
 
-def demos_table(_: int) -> pd.DataFrame:
+def demos_table(_: int) -> Iterator[dict]:
     """A row per demo picture and ratio: the original's reconstruction, as its JPEG has it, ours, and the zonal one.
 
     Ours measures no more numbers than the original, int(10,000 · ratio).
     """
     folder = course_data() / "test" / "ResCSNet_demo"
-    rows = []
     network = zoo.load("rescsnet-any")
     for name, ratio in itertools.product(("house", "parrot", "barbara"), (0.25, 0.2, 0.15, 0.1, 0.04, 0.01)):
         truth = images.luma_uint8(images.load_uint8(folder / f"{name}.jpg"))
@@ -233,15 +218,13 @@ def demos_table(_: int) -> pd.DataFrame:
         ours = network.reconstruct(truth, asked)
         zonal = degradations.keep_low_frequencies(truth, asked)
         for method, picture in (("original", theirs), ("rescsnet-any", ours), ("dct-zonal", zonal)):
-            rows.append(row | {"method": method} | scores(picture, truth))
-    return pd.DataFrame(rows).round(5)
+            yield row | {"method": method} | scores(picture, truth)
 
 
-def classical_table(_: int) -> pd.DataFrame:
+def classical_table(_: int) -> Iterator[dict]:
     """A row per task, method and setting: mean PSNR over squares from the middle of 16 training pictures."""
     files = datasets.folder("BSDS300_train")[::12][:16]
     squares = [TF.center_crop(images.load_uint8(path), 180) for path in files]
-    rows = []
     for task in evaluation.TASKS:
         scale = degradations.scale_of(task)
         fitting = {name: grid for name, (_, grid, kinds) in baselines.METHODS.items() if task.startswith(kinds)}
@@ -250,11 +233,8 @@ def classical_table(_: int) -> pd.DataFrame:
                 settings = dict(zip(grid, values, strict=True))
                 method = baselines.Classical(name, settings, scale)
                 psnr = [evaluation.score(task, square, method)[0]["psnr"] for square in squares]
-                rows.append(
-                    {"task": task, "method": name, "settings": json.dumps(settings), "psnr": sum(psnr) / len(psnr)}
-                )
-            print(max(rows[-math.prod(map(len, grid.values())) :], key=lambda row: row["psnr"]), flush=True)
-    return pd.DataFrame(rows).round(4)
+                about = {"task": task, "method": name, "settings": json.dumps(settings)}
+                yield about | {"psnr": sum(psnr) / len(psnr)}
 
 
 def notebook_3():
@@ -269,24 +249,22 @@ def later(batches: datasets.Patches, first: int, step: int, rank: int) -> traini
     return batches(first + step, rank)
 
 
-def jpeg_loss_table(steps: int) -> pd.DataFrame:
+def jpeg_loss_table(steps: int) -> Iterator[dict]:
     """A row per loss: mean luma PSNR of the held-out photographs after a training as in notebook 3, section 3.7."""
     clean, degrade, held_out = notebook_3()
     sharp = [images.quantize(images.luma(picture)) for picture in held_out]
     pairs = [(degradations.jpeg(picture, 10), picture) for picture in sharp]
-    batches, rows = datasets.Patches(clean, size=64, batch=16, gray=1.0, degrade=degrade), []
+    batches = datasets.Patches(clean, size=64, batch=16, gray=1.0, degrade=degrade)
     for name, loss in (("L1", torch.nn.L1Loss()), ("MSE", torch.nn.MSELoss())):
         torch.manual_seed(0)
         network = models.build("drunet", widths=(24, 48), blocks=(1, 2, 1))
         plan = training.Plan(steps, 2e-3, warmup=steps // 20, averaging=0.99, clip=0.2, every=steps)
         training.train(network, batches, loss, plan, progress=False)
         psnr = [metrics.psnr(images.quantize(network.restore(x)), y) for x, y in pairs]
-        rows.append({"loss": name, "psnr": sum(psnr) / len(psnr)})
-        print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+        yield {"loss": name, "psnr": sum(psnr) / len(psnr)}
 
 
-def conv_units_table(steps: int) -> pd.DataFrame:
+def conv_units_table(steps: int) -> Iterator[dict]:
     """A row per schedule and epoch of notebook 3's original network: training loss, PSNR on what it does not see.
 
     At a constant rate for all steps; as coded, for five epochs: what follows is worth a sixteenth of one.
@@ -297,7 +275,7 @@ def conv_units_table(steps: int) -> pd.DataFrame:
     clean, degrade, held_out = notebook_3()
     parts = [images.quantize(picture)[:, 100:260, 160:400] for picture in held_out]
     pairs = [(degradations.jpeg(part, 10), part) for part in parts]
-    batches, epoch, rows = datasets.Patches(clean, size=32, batch=4, degrade=degrade), 162, []
+    batches, epoch = datasets.Patches(clean, size=32, batch=4, degrade=degrade), 162
     for rate, factor, epochs in (("constant", 1.0, steps // epoch), ("as coded", 0.5, 5)):
         torch.manual_seed(0)
         network = models.build("conv-units")
@@ -305,15 +283,13 @@ def conv_units_table(steps: int) -> pd.DataFrame:
             plan = training.Plan(epoch, 5e-4 * factor**done, schedule="constant", averaging=0, every=epoch, seed=done)
             there = partial(later, batches, done * epoch)
             log = training.train(network, there, torch.nn.MSELoss(), plan, validation=pairs, progress=False)
-            rows.append({"rate": rate, "step": (done + 1) * epoch, "loss": log[-1]["loss"], "psnr": log[-1]["psnr"]})
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(5)
+            yield {"rate": rate, "step": (done + 1) * epoch, "loss": log[-1]["loss"], "psnr": log[-1]["psnr"]}
 
 
-def noise_table(steps: int) -> pd.DataFrame:
+def noise_table(steps: int) -> Iterator[dict]:
     """A row per seed and way to train NPEG, with equal steps: PSNR from bits, undecided codes (notebook 4, 4.1)."""
     pictures, _, held_out = notebook_3()
-    test, schedule, rows = held_out[1][:, 60:188, 200:328], (0.1, 0.3, 1.0, 5.0, 15.0), []
+    test, schedule = held_out[1][:, 60:188, 200:328], (0.1, 0.3, 1.0, 5.0, 15.0)
     ways = {"the schedule": schedule, "weak noise alone": (0.1,) * 5, "strong noise alone": (15.0,) * 5}
     for seed, (name, noises) in itertools.product(range(5), (ways | {"straight-through": (0.0,) * 5}).items()):
         torch.manual_seed(seed)
@@ -327,19 +303,17 @@ def noise_table(steps: int) -> pd.DataFrame:
             code = torch.sigmoid(network.eval().encoder(test[None] - 0.5))
             made = images.quantize(torch.sigmoid(network.decoder((code > 0.5).float()))[0])
         undecided = ((code > 0.05) & (code < 0.95)).float().mean().item()
-        rows.append({"way": name, "seed": seed, "psnr": metrics.psnr(made, test), "undecided": undecided})
-        print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+        yield {"way": name, "seed": seed, "psnr": metrics.psnr(made, test), "undecided": undecided}
 
 
-def no_harm_table(_: int) -> pd.DataFrame:
+def no_harm_table(_: int) -> Iterator[dict]:
     """A row per picture and kind of damage: whether jpeg-blind returned it as it is, and what the network alone gains.
 
     Squares of 256 pixels from sets without traces of JPEG, none of them among those by which the rule was chosen.
     """
     sets = (("validation/DIV2K_valid_256", 2, 12), ("train/CID22", 5, 28), ("train/DIV2K_test_LR_x4", 4, 20))
     files = [path for name, first, each in sets for path in images.listing(course_data() / name)[first::each]]
-    network, rng, rows = zoo.load("jpeg-blind"), random.Random(0), []
+    network, rng = zoo.load("jpeg-blind"), random.Random(0)
     for path in files:
         clean = images.to_pillow(TF.center_crop(images.load_uint8(path), 256))
         factor = rng.choice((0.5, 0.6, 0.75, 0.8, 1.25, 1.5, 2.0))
@@ -363,12 +337,10 @@ def no_harm_table(_: int) -> pd.DataFrame:
             row["as it is"] = torch.equal(network.restore(given), given)
             alone = models.Restorer.restore(network, given)
             before, after = (metrics.psnr(*map(images.to_float, (x, truth))) for x in (given, alone))
-            rows.append(row | ({"gain": after - before} if quality else {"psnr": after}))
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+            yield row | ({"gain": after - before} if quality else {"psnr": after})
 
 
-def perceptual_table(steps: int) -> pd.DataFrame:
+def perceptual_table(steps: int) -> Iterator[dict]:
     """A row per loss and seed: SRCNN 9-1-5 at ×3 on the held-out photographs, luma; the first row is bicubic.
 
     The patches leave 180 pixels a side, which MS-SSIM wants for its five scales.
@@ -385,21 +357,19 @@ def perceptual_table(steps: int) -> pd.DataFrame:
         cut = [(images.shave(images.quantize(x), 3), images.shave(y, 3)) for x, y in zip(restored, sharp, strict=True)]
         rulers = (metrics.psnr, metrics.ssim, metrics.ms_ssim)
         scores = {ruler.__name__: sum(ruler(*pair) for pair in cut) / len(cut) for ruler in rulers}
-        print({"loss": name, "seed": seed} | scores, flush=True)
         return {"loss": name, "seed": seed} | scores
 
-    rows = [row("none: bicubic", 0, [degradations.upscale(x, 3) for x, _ in pairs])]
+    yield row("none: bicubic", 0, [degradations.upscale(x, 3) for x, _ in pairs])
     for seed, name in itertools.product((0, 1), ("mse", "ssim", "ms-ssim")):
         torch.manual_seed(seed)
         network = models.build("srcnn", scale=3, kernels=(9, 1, 5))
         network.start_from_interpolation()
         batches = datasets.Patches(clean, small, size=64, batch=2, scale=3, seed=seed)
         training.train(network, batches, losses.LOSSES[name](), plan, progress=False)
-        rows.append(row(name, seed, [network.restore(x) for x, _ in pairs]))
-    return pd.DataFrame(rows).round(4)
+        yield row(name, seed, [network.restore(x) for x, _ in pairs])
 
 
-def rivals_table(_: int) -> pd.DataFrame:
+def rivals_table(_: int) -> Iterator[dict]:
     """A row per file format and option: BD-rate (RGB, 0.1 to 0.8 bits per pixel) against the options in use."""
     pictures = [images.load_uint8(path) for path in datasets.folder("DIV2K_valid_256")[::6]]  # never a JPEG before
     options = {
@@ -417,7 +387,6 @@ def rivals_table(_: int) -> pd.DataFrame:
         ),
         "jpegxl": ({}, {"effort": 7}, {"effort": 5}),
     }
-    rows = []
     for name, tried in options.items():
         kind, _, _, settings = baselines.FILE_FORMATS[name]
         curves = {}
@@ -425,12 +394,10 @@ def rivals_table(_: int) -> pd.DataFrame:
             used = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
             curves[json.dumps(more)] = [_point(pictures, kind, each) for each in used]
             bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
-            rows.append({"format": name, "options": json.dumps(more), "BD-rate %": bits})
-            print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(1)
+            yield {"format": name, "options": json.dumps(more), "BD-rate %": bits}
 
 
-def plug_and_play_table(steps: int) -> pd.DataFrame:
+def plug_and_play_table(steps: int) -> Iterator[dict]:
     """A row per pictures, patterns, ratio, method and setting: mean PSNR of squares of 128 pixels (notebook 5, 5.4).
 
     A setting is the first and the last strength of a denoiser. Each is tried on four validation pictures, and the best
@@ -465,7 +432,7 @@ def plug_and_play_table(steps: int) -> pd.DataFrame:
         "restorer": (lambda z, _: restored(z), [(1, 1)], steps // 2),
         "JPEG, restorer": (lambda z, quality: restored(coded(z, quality)), qualities, steps),
     }
-    rows = []
+    tried = []
     for kind, ratio in itertools.product(("random", "learned"), RATIOS):
         m = round(1024 * ratio)
         patterns = torch.linalg.qr(random_rows[:, :m])[0].T.reshape(m, 32, 32).contiguous()
@@ -481,15 +448,15 @@ def plug_and_play_table(steps: int) -> pd.DataFrame:
             found = {n: degradations.block_adjoint(y, t.reshape(-1, 32, 32)) + 0.5 for n, t in once.items()}
             if kind == "learned":
                 found["rescsnet-any"] = network(x, ratio).detach()
-            rows += [about | {"method": n, "setting": "", "psnr": _mean_psnr(z, x)} for n, z in found.items()]
+            for method, z in found.items():
+                yield about | {"method": method, "setting": "", "psnr": _mean_psnr(z, x)}
             for method, (denoise, settings, count) in methods.items():
-                tried = [r for r in rows if (r["rows"], r["ratio"], r["method"]) == (kind, ratio, method)]
-                best = max(tried, key=lambda row: row["psnr"])["setting"] if name == "bundled" else None
+                same = [r for r in tried if (r["rows"], r["ratio"], r["method"]) == (kind, ratio, method)]
+                best = max(same, key=lambda row: row["psnr"])["setting"] if name == "bundled" else None
                 for setting in [json.loads(best)] if best else settings:
                     z = plug_and_play(y, patterns, denoise, setting, count)
-                    rows.append(about | {"method": method, "setting": json.dumps(setting), "psnr": _mean_psnr(z, x)})
-                    print(rows[-1], flush=True)
-    return pd.DataFrame(rows).round(3)
+                    tried.append(about | {"method": method, "setting": json.dumps(setting), "psnr": _mean_psnr(z, x)})
+                    yield tried[-1]
 
 
 @torch.inference_mode()
@@ -531,53 +498,59 @@ def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[floa
 CROPS = [("astronaut", 128), ("pavilion", 128), ("flower", 128), ("astronaut", 256)]  # no setting was chosen on them
 
 
-def fitted_table(steps: int, crops: list = CROPS, qualities: tuple = (20, 40, 60)) -> pd.DataFrame:
+def fitted_table(steps: int, crops: list = CROPS, qualities: tuple = (20, 40, 60)) -> Iterator[dict]:
     """Codecs fitted to a square of a picture, beside files of the same square by codecs that were there before."""
-    rows = []
     for name, side in crops:
         square = images.load_uint8(datasets.bundled(name))[:, 60 : 60 + side, 200 : 200 + side]
 
-        def row(method: str, setting: float, data: bytes, decoded: torch.Tensor, square=square, name=name) -> None:
-            psnr = metrics.psnr(decoded.float(), square.float(), 255)
+        def row(method: str, setting: float, data: bytes, decoded: torch.Tensor, square=square, name=name) -> dict:
             header = baselines.header_bytes(data)
             if method == "avif-psnr":  # all but its box of coded pixels
                 start = data.index(b"mdat")
                 header = len(data) - int.from_bytes(data[start - 4 : start], "big") + 8
-            point = *(metrics.bits_per_pixel(size, square) for size in (data, header)), psnr
-            rows.append((name, square.shape[-1], method, setting, *point))
-            print(rows[-1], flush=True)
+            about = {"picture": name, "side": square.shape[-1], "codec": method, "setting": setting}
+            about |= {"bpp": metrics.bits_per_pixel(data, square), "header_bpp": metrics.bits_per_pixel(header, square)}
+            return about | {"psnr": metrics.psnr(decoded.float(), square.float(), 255)}
 
         for quality in qualities:
             data = codec.fitted_bytes(*models.fitted.fit(square, quality, steps=steps), square, quality)
-            row("fitted", quality, data, codec.decompress_uint8(data))
+            yield row("fitted", quality, data, codec.decompress_uint8(data))
         for quality in (*range(0, 91, 10), 93, 96):
             data = codec.compress(square, "integer-ae", quality=quality)
-            row("integer-ae", quality, data, codec.decompress_uint8(data))
+            yield row("integer-ae", quality, data, codec.decompress_uint8(data))
         for method in ("jpeg", "webp", "avif-psnr", "jpegxl"):
             for setting in sorted({*baselines.FILE_FORMATS[method][-1], 70, 80, 90}):
                 data = baselines.file_bytes(square, method, setting)
-                row(method, setting, data, degradations.decode(data))
-    columns = ["picture", "side", "codec", "setting", "bpp", "header_bpp", "psnr"]
-    return pd.DataFrame(rows, columns=columns).round({"bpp": 4, "header_bpp": 4, "psnr": 3})
+                yield row(method, setting, data, degradations.decode(data))
 
 
-EXPERIMENTS = {
-    "rows": (rows_table, 1000),
-    "losses": (losses_table, 1000),
-    "edges": (edges_table, 20),
-    "batch-norm": (batch_norm_table, 200),
-    "batch-statistics": (batch_statistics_table, 80),
-    "demos": (demos_table, 0),
-    "classical": (classical_table, 0),
-    "conv-units": (conv_units_table, 11 * 162),
-    "no-harm": (no_harm_table, 0),
-    "jpeg-loss": (jpeg_loss_table, 700),
-    "noise": (noise_table, 40),
-    "perceptual": (perceptual_table, 120),
-    "rivals": (rivals_table, 0),
-    "plug-and-play": (plug_and_play_table, 20),
-    "fitted": (fitted_table, 1000),
+EXPERIMENTS = {  # what yields the rows, steps of each training, digits
+    "rows": (rows_table, 1000, 5),
+    "losses": (losses_table, 1000, 5),
+    "edges": (edges_table, 20, 5),
+    "batch-norm": (batch_norm_table, 200, 3),
+    "batch-statistics": (batch_statistics_table, 80, 3),
+    "demos": (demos_table, 0, 5),
+    "classical": (classical_table, 0, 4),
+    "conv-units": (conv_units_table, 11 * 162, 5),
+    "no-harm": (no_harm_table, 0, 3),
+    "jpeg-loss": (jpeg_loss_table, 700, 3),
+    "noise": (noise_table, 40, 3),
+    "perceptual": (perceptual_table, 120, 4),
+    "rivals": (rivals_table, 0, 1),
+    "plug-and-play": (plug_and_play_table, 20, 3),
+    "fitted": (fitted_table, 1000, {"bpp": 4, "header_bpp": 4, "psnr": 3}),
 }
+
+
+def table(name: str, steps: int | None = None) -> pd.DataFrame:
+    """The table of an experiment; each row is printed as soon as it is there."""
+    experiment, usual, digits = EXPERIMENTS[name]
+    rows = []
+    for row in experiment(steps or usual):
+        print(row, flush=True)
+        rows.append(row)
+    return pd.DataFrame(rows).round(digits)
 
 
 def main() -> None:
@@ -586,8 +559,7 @@ def main() -> None:
     options.add_argument("name", choices=EXPERIMENTS)
     options.add_argument("--steps", type=int, help="of each training")
     given = options.parse_args()
-    table, steps = EXPERIMENTS[given.name]
-    found = table(given.steps or steps)
+    found = table(given.name, given.steps)
     OUT.mkdir(exist_ok=True)
     with atomic(OUT / f"{given.name}.csv") as temporary:
         found.to_csv(temporary, index=False)
