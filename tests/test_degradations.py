@@ -51,6 +51,7 @@ def test_noise_has_its_strength_and_its_seed():
     clean = torch.full((3, 100, 100), 0.5)
     noise = degradations.gaussian_noise(clean, 0.1, seed=3) - clean
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
+    assert abs(torch.corrcoef(noise.flatten(1))[0, 1]) < 0.05  # channels differ
     assert torch.equal(degradations.gaussian_noise(clean, 0.1, seed=3) - clean, noise)
     assert not torch.equal(degradations.gaussian_noise(clean, 0.1, seed=4) - clean, noise)
 
