@@ -354,7 +354,7 @@ def full_range(luma: torch.Tensor) -> torch.Tensor:
 
 
 def gray(image: torch.Tensor) -> torch.Tensor:
-    """Y of BT.601 in full range, (…, 1, H, W), for files and the eye, as tables have `luma`; gray is its own."""
+    """Y of BT.601 in full range, (…, 1, H, W): for the eye, as `luma` is for measuring. A gray image is its own."""
     return image if image.shape[-3] == 1 else full_range(luma(image))
 
 
