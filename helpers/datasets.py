@@ -129,9 +129,7 @@ Crop = namedtuple("Crop", "picture top left side turns mirrored gray")
 
 
 class Patches:
-    """Random aligned patches of pictures held in memory as uint8; calling it with a step number gives a batch.
-
-    Each patch is turned and mirrored into one of its eight orientations.
+    """Random aligned patches, in eight orientations, of pictures held in memory as uint8; called with a step, a batch.
 
     The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
 

@@ -204,9 +204,8 @@ def measurement_counts(height: int, width: int, ratio: float, block: int = SENSE
 
     Of a block that hangs over the picture's edge as much less as it holds fewer pixels, rounded down.
     """
-    rows, columns = (
-        (side - block * torch.arange(-(-side // block), device=device)).clamp(max=block) for side in (height, width)
-    )
+    rows = (height - torch.arange(0, height, block, device=device)).clamp(max=block)
+    columns = (width - torch.arange(0, width, block, device=device)).clamp(max=block)
     pixels = torch.outer(rows, columns)
     return torch.where(pixels == block**2, (ratio * pixels).round(), (ratio * pixels).floor()).long()
 
@@ -214,7 +213,7 @@ def measurement_counts(height: int, width: int, ratio: float, block: int = SENSE
 def keep_low_frequencies(picture: torch.Tensor, ratio: float) -> torch.Tensor:
     """What the low frequencies of its blocks alone give back of a uint8 picture (1, H, W), uint8: dct-zonal."""
     height, width = picture.shape[-2:]
-    counts = measurement_counts(height, width, ratio, SENSED_BLOCK)
+    counts = measurement_counts(height, width, ratio)
     rows = zonal_rows(SENSED_BLOCK, int(counts.max()))
     mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
     kept = mask * block_sense(images.to_float(picture)[None] - 0.5, rows)

@@ -220,10 +220,7 @@ def _misread(tags: dict) -> bool:
 
 
 def _pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a picture shows, upright, on white where it is transparent; and its alpha, uint8 (H, W), where it has one.
-
-    uint8 (H, W, 1) or (H, W, 3), or uint16 (H, W, 1).
-    """
+    """Upright, on white where clear: uint8 (H, W, 1 or 3) or uint16 (H, W, 1); and any alpha, uint8 (H, W)."""
     picture.load()
     with suppress(Exception):  # whatever damaged EXIF or XMP makes Pillow raise
         ImageOps.exif_transpose(picture, in_place=True)
@@ -357,10 +354,7 @@ def full_range(luma: torch.Tensor) -> torch.Tensor:
 
 
 def gray(image: torch.Tensor) -> torch.Tensor:
-    """What a viewer shows of a picture without its colours: Y of BT.601 in full range, (…, 1, H, W), black 0, white 1.
-
-    A gray image is its own. Tables measure `luma`, in studio range; this is for files and for the eye.
-    """
+    """Y of BT.601 in full range, (…, 1, H, W): for the eye, as `luma` is for measuring. A gray image is its own."""
     return image if image.shape[-3] == 1 else full_range(luma(image))
 
 

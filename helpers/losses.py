@@ -59,8 +59,8 @@ class MSSSIMLoss(nn.Module):
 class WeightedLoss(nn.Module):
     """0.4·MSE + 0.5·(100 − PSNR)/100 + 0.1·(1 − SSIM), the mixed loss of the Holopix50k SRCNN.
 
-    Its PSNR is that of the whole batch's error, as the original's. That one is computed by `math.log10`, which cuts the
-    graph: the term moved no weight. Here all do. The original's peak of 255 on [0, 1] adds a constant, left out here.
+    Its PSNR is that of the whole batch's error, as the original's; there `math.log10` cuts the graph, so that the term
+    moves no weight. The original's peak of 255 on [0, 1] adds a constant, left out here.
     """
 
     def __init__(self, mse: float = 0.4, psnr: float = 0.5, ssim: float = 0.1):

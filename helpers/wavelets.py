@@ -17,9 +17,13 @@ K = 0.01  # keeps the quotient of two empty bands at 1
 def dwt2(image: torch.Tensor, wavelet: str = "haar", levels: int = 1) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The low band of (N, C, H, W), and of each level, the finest first, the details (N, C, 3, h, w).
 
-    Details are horizontal, vertical, diagonal, as `pywt.wavedec2(…, mode="zero")` orders them. Differentiable.
+    Details are horizontal, vertical, diagonal, as `pywt.wavedec2(…, mode="zero")` orders them. Differentiable. Raises
+    ValueError for an unknown wavelet.
     """
-    kernels = _kernels(wavelet).to(image, non_blocking=True)
+    filters = pywt.Wavelet(wavelet)
+    smooth, rough = (torch.tensor(taps[::-1]) for taps in (filters.dec_lo, filters.dec_hi))
+    down, across = torch.stack([smooth, rough, smooth, rough]), torch.stack([smooth, smooth, rough, rough])
+    kernels = torch.einsum("ki,kj->kij", down, across)[:, None].to(image, non_blocking=True)
     length = kernels.shape[-1]
     low, details = image, []
     for _ in range(levels):
@@ -31,14 +35,6 @@ def dwt2(image: torch.Tensor, wavelet: str = "haar", levels: int = 1) -> tuple[t
         low = bands[:, :, 0]
         details.append(bands[:, :, 1:])
     return low, details
-
-
-def _kernels(wavelet: str) -> torch.Tensor:
-    """(4, 1, L, L): low, horizontal, vertical, diagonal. Raises ValueError for an unknown wavelet."""
-    filters = pywt.Wavelet(wavelet)
-    low, high = (torch.tensor(taps[::-1]) for taps in (filters.dec_lo, filters.dec_hi))
-    down, across = torch.stack([low, high, low, high]), torch.stack([low, low, high, high])
-    return torch.einsum("ki,kj->kij", down, across)[:, None].float()
 
 
 def dw_ssim(

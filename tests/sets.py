@@ -64,42 +64,41 @@ def stand_in(server: Server, source: Path, catalog: Path) -> list[str]:
     others = []
     for path in sorted(catalog.glob("*.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
-        if not entry["groups"]:
-            continue
-        same = archive(server, source, entry) if "url" in entry else pictures(server, source, entry)
-        others += [] if same else [path.stem]
-        path.write_text(json.dumps(entry), encoding="utf-8")
+        if entry["groups"]:
+            before = sums(entry)
+            (archive if "url" in entry else pictures)(server, source, entry)
+            others += [] if sums(entry) == before else [path.stem]
+            path.write_text(json.dumps(entry), encoding="utf-8")
     return others
 
 
-def pictures(server: Server, source: Path, entry: dict) -> bool:
-    """Serve the files of an entry one by one; whether all have their public sums."""
-    same = True
+def sums(entry: dict) -> str:
+    """Every SHA-256 of an entry."""
+    return json.dumps([entry.get("sha256"), *(about.get("files") for about in entry["folders"].values())])
+
+
+def pictures(server: Server, source: Path, entry: dict) -> None:
+    """Serve the files of an entry one by one."""
     for folder, about in entry["folders"].items():
         address = "/" + about["url"].split("://")[1]
         about["url"] = server.url(address)
-        for name, sha256 in about["files"].items():
+        for name in about["files"]:
             file = source / folder / Path(name).name
-            body = file if file.is_file() else as_png(file.with_suffix(".webp"))
+            body = file.read_bytes() if file.is_file() else as_png(file.with_suffix(".webp"))
             server.files[address.format(name)] = body
-            about["files"][name] = digest(body)
-            same &= about["files"][name] == sha256
-    return same
+            about["files"][name] = hashlib.sha256(body).hexdigest()
 
 
-def archive(server: Server, source: Path, entry: dict) -> bool:
-    """Serve an archive of the pictures of an entry, which breaks off once; whether it is the public one."""
-    file = io.BytesIO()
+def archive(server: Server, source: Path, entry: dict) -> None:
+    """Serve an archive of the pictures of an entry, which breaks off once."""
+    file, address = io.BytesIO(), "/" + entry["url"].split("://")[1]
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
         for folder, about in entry["folders"].items():
             places = [source / part / Path(folder).name for part in PARTS]
             for path in sorted(path for place in places for path in place.glob("*.jpg")):
                 tar.add(path, f"{about['inside']}/{path.name}")
-    body, address = file.getvalue(), "/" + entry["url"].split("://")[1]
-    server.files[address] = body
-    server.plan[address] = [{"after": 1 << 20}]
-    same, entry["url"], entry["sha256"] = digest(body) == entry["sha256"], server.url(address), digest(body)
-    return same
+    server.files[address], server.plan[address] = file.getvalue(), [{"after": 1 << 20}]
+    entry |= {"url": server.url(address), "sha256": hashlib.sha256(file.getvalue()).hexdigest()}
 
 
 def as_png(path: Path) -> bytes:
@@ -109,10 +108,6 @@ def as_png(path: Path) -> bytes:
     with Image.open(path) as image:
         image.save(file, "png", compress_level=1)
     return file.getvalue()
-
-
-def digest(body: bytes | Path) -> str:
-    return hashlib.sha256(body.read_bytes() if isinstance(body, Path) else body).hexdigest()
 
 
 if __name__ == "__main__":

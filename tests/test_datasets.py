@@ -54,10 +54,10 @@ def test_load_all_as_luma_and_as_colour_names_the_bad_file(tmp_path):
     made = photograph(), photograph(channels=1)
     files = [images.save(tmp_path / f"{index}.png", picture) for index, picture in enumerate(made)]
     luma, colour = datasets.load_all(files), datasets.load_all(files, channels=3)
-    assert torch.equal(luma[0], images.to_uint8(images.luma(made[0]))) and torch.equal(
-        luma[1], images.to_uint8(made[1])
-    )
-    assert torch.equal(colour[0], images.to_uint8(made[0])) and torch.equal(colour[1], luma[1].expand(3, -1, -1))
+    assert torch.equal(luma[0], images.to_uint8(images.luma(made[0])))
+    assert torch.equal(luma[1], images.to_uint8(made[1]))
+    assert torch.equal(colour[0], images.to_uint8(made[0]))
+    assert torch.equal(colour[1], luma[1].expand(3, -1, -1))
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(CourseError, match=r"bad\.png"):
         datasets.load_all(images.listing(tmp_path))

@@ -67,6 +67,7 @@ def test_what_fails_has_a_remedy_and_versions_are_compared_as_numbers(monkeypatc
     assert all(one.ok or one.remedy for one in about.values())
     assert ("torch" in failing) != reaches and about["torch"].remedy == f"pip install 'torch>={floor}'"
     assert ("not installed" in about["torch"].found) == (not found)
+    assert str(about["torch"]).startswith("ok  " if reaches else "FAIL")
 
 
 @pytest.mark.parametrize("place", ["file", "none", "~no-such-user/sets", "", "sets"])

@@ -29,11 +29,12 @@ def test_psnr_and_ssim_are_those_of_the_libraries(channels, peak):
     assert metrics.ssim(noisy, clean, peak) == pytest.approx(inside, abs=1e-9)
 
 
-def test_psnr_by_hand():
+def test_psnr_and_bits_per_pixel_by_hand():
     ones, zeros = torch.ones(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2, dtype=torch.uint8)
     assert metrics.psnr(0.1 * ones, 0.1 * zeros) == pytest.approx(20)
     assert metrics.psnr(ones, zeros, 255) == pytest.approx(48.1308, abs=1e-4)
-    assert metrics.psnr(photograph(), photograph()) == math.inf
+    assert metrics.psnr(zeros, zeros, 255) == math.inf
+    assert all(metrics.bits_per_pixel(size, zeros) == 100 for size in (50, bytes(50)))
 
 
 def test_a_batch_has_the_mean_of_its_ssims_and_the_psnr_of_the_joint_error():
@@ -78,10 +79,6 @@ def test_ms_ssim_falls_with_noise_and_forgives_it_when_fine():
     assert scores[2] > metrics.ssim(noisy[1], clean) + 0.05
     with pytest.raises(ValueError, match="176"):
         metrics.ms_ssim(clean[:, 1:], clean[:, 1:])
-
-
-def test_bits_per_pixel_of_a_size_and_of_bytes():
-    assert all(metrics.bits_per_pixel(size, torch.zeros(3, 10, 20)) == 2.0 for size in (50, bytes(50)))
 
 
 # --------------------------------------------------------------------------------------------- PSNR-B

@@ -2,7 +2,6 @@
 
 import http.server
 import threading
-from pathlib import Path
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -15,7 +14,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.server.files.get(self.path)
         if "status" in plan or body is None:
             return self.send_error(plan.get("status", 404))
-        body = body.read_bytes() if isinstance(body, Path) else body
         start = int(asked[6:-1]) if asked and not plan.get("no range") else 0
         if start >= len(body):
             return self.send_error(416)
@@ -29,7 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """`files`: bytes or a Path by the path of its address. `log`: what was asked for. A `with` block closes it."""
+    """`files`: bytes by the path of their address. `log`: what was asked for. A `with` block closes it."""
 
     daemon_threads = True
 
