@@ -114,7 +114,7 @@ def told(one: recipes.Recipe, **changes) -> tuple[datasets.Patches, list, list[s
     return *recipes.prepare(dataclasses.replace(one, **changes), lines.append), lines
 
 
-@pytest.mark.parametrize(("channels", "scale"), [(1, 1), (1, 2), (3, 1), (3, 3)])
+@pytest.mark.parametrize(("channels", "scale"), [(1, 2), (3, 1), (3, 3)])
 def test_prepare_keeps_held_out_pictures_apart(tmp_path, channels, scale):
     """A copy of one, too: T91 has one picture under two names."""
     folder = pictures(tmp_path / "set", count=45)
@@ -122,11 +122,10 @@ def test_prepare_keeps_held_out_pictures_apart(tmp_path, channels, scale):
     network = {"kind": "edsr", "scale": scale, "width": 4, "blocks": 1, "channels": channels}
     batches, [(x, y)], lines = told(recipe("r", scale, network=network, sets=(str(folder),)))
     assert len(batches.pairs) == 43 and not lines
-    assert y.shape == (channels, 48 - 48 % scale, 56 - 56 % scale)
-    assert x.shape == (channels, y.shape[1] // scale, y.shape[2] // scale)
     assert not any(torch.equal(images.to_uint8(y), target) for _, target in batches.pairs)
-    x, y = batches(0)
-    assert x.shape[1:] == (channels, 8, 8) and y.shape[1:] == (channels, 8 * scale, 8 * scale)
+    for (given, wanted), sides in (((x, y), (48 // scale, 56 // scale)), (batches(0), (8, 8))):
+        assert given.shape[-3:] == (channels, *sides)
+        assert wanted.shape[-3:] == (channels, scale * sides[0], scale * sides[1])
 
 
 def test_a_set_of_its_own_may_be_chosen_on(tmp_path):
