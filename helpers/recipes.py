@@ -419,7 +419,7 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:  # tables change while they are measured, so they do not count
-        changed = git("status", "--porcelain", "--", "helpers", "requirements.txt", "data/weights")
-        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+        touched = git("status", "--porcelain", "--", "helpers", "requirements.txt", "data/weights")
+        return git("rev-parse", "--short", "HEAD") + ("+" if touched else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
