@@ -319,9 +319,7 @@ def rank(options: argparse.Namespace) -> None:
         _check_output(options.figure)
         if options.figure.suffix not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
-    table = comparison.joined(expanded(options.tables), options.score)
-    _tell_of_gaps(table)
-    ranked = comparison.ranks(table, options.score)
+    ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
     if ranked["pictures"].min() < 6:

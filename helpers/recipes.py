@@ -15,7 +15,7 @@ from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
 from .service import devices
 from .service.errors import CourseError
-from .service.files import DATA, plain_numbers, sha256
+from .service.files import DATA, sha256
 from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
@@ -52,9 +52,6 @@ class Recipe:
     tiles: bool = False
     validation: str | None = None
     origin: str = ""
-
-    def __post_init__(self):
-        plain_numbers(self)
 
     @property
     def scale(self) -> int:
@@ -422,7 +419,7 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:  # tables change while they are measured, so they do not count
-        changed = git("status", "--porcelain", "--", "helpers", "requirements.txt", "data/weights")
-        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+        touched = git("status", "--porcelain", "--", "helpers", "requirements.txt", "data/weights")
+        return git("rev-parse", "--short", "HEAD") + ("+" if touched else "")
     except (OSError, subprocess.CalledProcessError):
         return ""

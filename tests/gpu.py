@@ -10,7 +10,6 @@ Exit code 1 where something failed. `--device cpu` has a pretended GPU (tests/pr
 """
 
 import argparse
-import collections
 import copy
 import csv
 import datetime
@@ -300,13 +299,9 @@ def alike(report: Report, name: str, original: torch.Tensor, here, there, again)
 
 def timing(report: Report) -> None:
     """What a training step is spent on, by recipe; then the seconds that each network takes for a megapixel."""
-    slowest = collections.Counter()
     for name in ("fsrcnn-x3", "jpeg-blind") if report.quick else recipes.RECIPES:
         with report.check(name):
-            spent = step_times(report, name)
-            slowest[max(spent, key=spent.get)] += 1
-            print(f"       {name}: {max(spent, key=spent.get)} takes {max(spent.values()) / sum(spent.values()):.0%}")
-    print("       bottleneck:", *(f"{part} of {count} recipes;" for part, count in slowest.most_common()), flush=True)
+            step_times(report, name)
     for name in zoo.available().index:
         with report.check(name):
             megapixel(report, name)
@@ -317,7 +312,7 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def step_times(report: Report, name: str) -> dict[str, float]:
+def step_times(report: Report, name: str) -> None:
     """Milliseconds of the parts of a step, medians, the device waited for after each; then the throughput without."""
     recipe = small(name, report.quick)
     batches, _ = recipes.prepare(recipe)
@@ -348,7 +343,6 @@ def step_times(report: Report, name: str) -> dict[str, float]:
     start = clock()
     training.train(run.model, batches, loss, replace(plan, steps=steps, every=steps), device="cuda", progress=False)
     report.measured(name, "patches per second", steps * recipe.batch / (clock() - start))
-    return spent
 
 
 def megapixel(report: Report, name: str) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda", 0)
 ANSWERS = {"device": GPU, "is_cuda": True, "is_cpu": False}
@@ -88,7 +88,7 @@ class _Places(TorchFunctionMode):
         there = _asks(kwargs.get("device"))
         if there:
             kwargs["device"] = "cpu"
-        given = list(_tensors(args[:1] if name == "__deepcopy__" else (args, kwargs)))
+        given = _tensors(args[:1] if name == "__deepcopy__" else (args, kwargs))
         if not there and "device" not in kwargs:
             there = self._place(name, given, args)
         result = function(*args, **kwargs)
@@ -108,10 +108,9 @@ class _Places(TorchFunctionMode):
             if _there(args[0]):
                 return True
         elif name == "__setitem__":  # a slice is copied into; what has indices is computed
-            with_tensors = any(True for _ in _tensors(args[1]))
             value = args[2]
             mixed = isinstance(value, torch.Tensor) and value.dim() and _there(value) != _there(args[0])
-            if not (with_tensors and mixed) and (_there(args[0]) or not any(map(_there, given[1:-1]))):
+            if not (_tensors(args[1]) and mixed) and (_there(args[0]) or not any(map(_there, given[1:-1]))):
                 return False
         elif name in FREE:
             return False
@@ -136,12 +135,8 @@ class _Places(TorchFunctionMode):
         return _put(result) if there else result
 
 
-def _tensors(given) -> Iterator[torch.Tensor]:
-    if isinstance(given, torch.Tensor):
-        yield given
-    elif isinstance(given, (list, tuple, dict)):
-        for part in given.values() if isinstance(given, dict) else given:
-            yield from _tensors(part)
+def _tensors(given) -> list[torch.Tensor]:
+    return [part for part in tree_leaves(given) if isinstance(part, torch.Tensor)]
 
 
 def _asks(device) -> bool:

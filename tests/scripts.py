@@ -1,6 +1,7 @@
 """Notebooks as plain scripts: cells as code, and stand-ins for what only Jupyter has."""
 
 import ast
+import contextlib
 import re
 import sys
 import types
@@ -9,20 +10,14 @@ from collections.abc import Callable
 QUICK_STEPS = 3
 
 
-class Widget:
+class Widget(contextlib.nullcontext):
     """Stands for each widget: it has a value, and does nothing."""
 
     def __init__(self, value=None, *_, **options):
-        self.__dict__.update(options, value=value, model_id="")
+        self.__dict__.update(options, value=value, model_id="", enter_result=self)
 
     def __getattr__(self, name: str):
         return lambda *_, **__: None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
 
 
 def interact(function: Callable, **knobs) -> Callable:

@@ -61,11 +61,11 @@ def test_a_training_from_the_pack_has_the_card_and_the_weights_of_one_here(sets,
     bare["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     there = [sys.executable, "-m", "helpers", *how, str(tmp_path / "there")]
     subprocess.run(there, cwd=tmp_path / "gpu-pack", env=bare, check=True)
-    cards = [json.loads((tmp_path / place / "srcnn-955-x2.json").read_text()) for place in ("here", "there")]
-    for about in cards:
+    here, there = (json.loads((tmp_path / place / "srcnn-955-x2.json").read_text()) for place in ("here", "there"))
+    for about in (here, there):
         del about["seconds"], about["validation"][0]["seconds"]
-    assert set(cards[1]["data"]) == {"Small", "Lossless"} and cards[1]["commit"] == "abc1234+"
-    assert cards[0] == cards[1]  # the SHA-256 of the weights, too
+    assert set(there["data"]) == {"Small", "Lossless"} and there["commit"] == "abc1234+"
+    assert here == there  # the SHA-256 of the weights, too
 
 
 @pytest.mark.parametrize("wrong", [["nonsense"], ["edsr-x3"], ["edsr-x3", "--sets", "Large", "--megabytes", "0.001"]])

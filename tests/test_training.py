@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from builders import photograph, pictures
@@ -251,7 +252,9 @@ def test_a_checkpoint_of_another_run_is_an_error(tmp_path, options, hint):
 
 def test_a_resumed_run_may_be_longer_validate_more_often_and_say_more_of_its_origin(tmp_path):
     assert fit(plan=Plan(2), out=tmp_path, resume=True)[1][-1]["step"] == 2  # without a checkpoint it begins
-    _, log = fit(plan=Plan(4, every=1, warmup=1), out=tmp_path, origin=ORIGIN, resume=True)
+    plan = Plan(np.int64(4), np.float64(1e-3), every=1, warmup=1)  # NumPy's numbers, which a checkpoint cannot hold
+    _, log = fit(plan=plan, out=tmp_path, origin=ORIGIN, resume=True)
+    assert fit(plan=plan, out=tmp_path, origin=ORIGIN, resume=True)[1] == log
     assert [row["step"] for row in log] == [2, 3, 4]
     assert ORIGIN.items() <= last(tmp_path)["origin"].items()
 

@@ -24,11 +24,10 @@ def choose(sets: list[str], megabytes: float) -> tuple[dict[str, list[Path]], li
     """The files of the sets that fit, in the order given; and the sets that do not. Raises CourseError."""
     packed, left_out = {}, []
     for name in sets:
-        files = datasets.folder(name)
-        if size([*files, *sum(packed.values(), [])]) <= megabytes:
-            packed[name] = files
-        else:
+        packed[name] = datasets.folder(name)
+        if size(sum(packed.values(), [])) > megabytes:
             left_out.append(name)
+            del packed[name]
     if not packed:
         raise CourseError(f"none of {', '.join(sets)} fits into {megabytes:g} MB; name others by SETS.")
     return packed, left_out
