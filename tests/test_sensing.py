@@ -63,14 +63,11 @@ def test_any_size_comes_back_and_nearer_with_more_bits(size, ratio):
 
 
 @given(bits=st.integers(2, 16), seed=st.integers(0, 99))
-def test_quantised_numbers_are_within_half_a_step_and_their_bits_come_back(bits, seed):
+def test_quantised_numbers_are_within_half_a_step(bits, seed):
     y = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(seed)) * torch.arange(1, 7).view(-1, 1, 1)
     scales, levels = sensing.quantize(y, bits)
     step = (scales / 8).exp2().view(-1, 1, 1) / (2 ** (bits - 1) - 1)
     assert ((sensing.dequantize(scales, levels, bits) - y).abs() <= step / 2 * 1.001).all()
-    flat = levels.flatten().numpy()
-    packed = sensing._pack(flat, bits)
-    assert len(packed) == -(-flat.size * bits // 8) and np.array_equal(sensing._unpack(packed, bits, flat.size), flat)
 
 
 def test_a_file_is_about_as_large_as_its_measurements_and_always_the_same(data):
