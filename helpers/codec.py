@@ -139,15 +139,13 @@ def read_header(data: bytes) -> Header:
         sound = channels in (1, 3) and height * width <= fitted.MOST_PIXELS
     else:
         weights, dial, height, width, length = _HEADER.unpack_from(data, _START.size)
-        begin = _START.size + _HEADER.size
-        name = data[begin : begin + length]
-        place = dial % 128 + DIAL * (version == DETAILED_VERSION)
+        begin, fine = _START.size + _HEADER.size, version == DETAILED_VERSION
+        name, place = data[begin : begin + length], dial % 128 + DIAL * fine
         header = Header(name.decode("latin1"), weights, place, dial >= 128, height, width, begin + length)
         images.check_size("the picture in the file", width, height)
-        plain = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
-        enough = BLOCKS_PER_BYTE * (len(data) - header.length) >= math.prod(_blocks(height, width))
-        least, most = (DIAL + 1, DETAILED) if version == DETAILED_VERSION else (0, DIAL)
-        sound = plain and enough and least <= place <= most
+        sound = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
+        sound = sound and BLOCKS_PER_BYTE * (len(data) - header.length) >= math.prod(_blocks(height, width))
+        sound = sound and (DIAL < place <= DETAILED if fine else place <= DIAL)
     if not sound or not height * width:
         raise CourseError("the file's header makes no sense, whatever its checksum says.")
     return header

@@ -57,29 +57,23 @@ READABLE = (str(ROOT), sys.prefix, sys.base_prefix)
 READABLE += ("/usr", "/lib", "/etc", "/proc", "/sys", "/dev/null", "/dev/urandom")
 
 
-class Watch:
-    """Python's audit hook: notes what is begun or opened that no loader needs."""
+def watch(box: Path, zoo: Path) -> list[str]:
+    """What an audit hook of Python notes from now on: what is begun or opened that no loader needs."""
+    seen, inside, readable = [], str(box.resolve()), (*READABLE, str(zoo.resolve()))
 
-    def __init__(self, box: Path, zoo: Path):
-        self.box, self.seen, self.armed = str(box.resolve()), [], False
-        self.readable = (*READABLE, str(zoo.resolve()))
-        sys.addaudithook(self)
-
-    def __call__(self, event: str, arguments: tuple) -> None:
-        if not self.armed:
-            return
+    def hook(event: str, arguments: tuple) -> None:
         if event in PROCESSES:
-            self.seen.append(f"{event} {arguments[0]!r}")
+            seen.append(f"{event} {arguments[0]!r}")
         elif event in CHANGES or event == "open":
             for path in arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]:
                 if isinstance(path, str | bytes | os.PathLike):  # else an open file's number
-                    self._look(event, os.path.abspath(os.fsdecode(path)), arguments)
+                    place = os.path.abspath(os.fsdecode(path))
+                    reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+                    if not f"{place}/".startswith(f"{inside}/") and not (reads and place.startswith(readable)):
+                        seen.append(f"{event} {place}")
 
-    def _look(self, event: str, place: str, arguments: tuple) -> None:
-        inside = place == self.box or place.startswith(self.box + os.sep)
-        reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        if not inside and not (reads and place.startswith(self.readable)):
-            self.seen.append(f"{event} {place}")
+    sys.addaudithook(hook)
+    return seen
 
 
 def loaders(module: str = "fuzz_loaders") -> dict:
@@ -88,12 +82,12 @@ def loaders(module: str = "fuzz_loaders") -> dict:
 
 def child(names: list[str], module: str, count: int | None, share: int, seed: int, limits: tuple, pipe) -> None:
     """Try the cases of loaders in a folder; the parent hears of each before it is loaded and after."""
-    folder, seconds, errors = limits
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)  # what libraries print
+    folder, seconds, kept = limits
+    os.dup2(os.open(kept / "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)  # what libraries print
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     box, zoo = folder / "box", folder / "zoo"
-    watch = Watch(box, zoo)
+    seen = watch(box, zoo)
     for name in names:
         loader = loaders(module)[name]
         loader.prepare(zoo)
@@ -102,15 +96,16 @@ def child(names: list[str], module: str, count: int | None, share: int, seed: in
         for index, (which, case) in enumerate(cases(loader, loader.cases // share if count is None else count, seed)):
             put(case, box)
             base = forget_peak()
-            pipe.send({"loader": name, "index": index, "case": which})
+            found = {"loader": name, "index": index, "case": which}
+            pipe.send(found)
             start = time.process_time()
-            outcome, said = attempt(loader, box, watch, seconds)
+            outcome, said = attempt(loader, box, seen, seconds)
             if outcome != {"good": "accepted", "nasty:": "refused"}.get(which.split()[0], outcome):
                 outcome, said = "wrong", f"was {outcome} {said}"
-            facts = {"outcome": outcome, "said": said, "seconds": time.process_time() - start, "peak": peak() - base}
+            found |= {"outcome": outcome, "said": said, "seconds": time.process_time() - start, "peak": peak() - base}
             put(case, box)  # as it was before it was loaded
-            pipe.send(facts)
-            pipe.recv()  # it is kept, if need be
+            keep(found, box, kept)
+            pipe.send(found)
 
 
 def put(case: dict[str, bytes], box: Path) -> None:
@@ -122,13 +117,12 @@ def put(case: dict[str, bytes], box: Path) -> None:
         (box / name).write_bytes(data)
 
 
-def attempt(loader, box: Path, watch: Watch, seconds: int) -> tuple[str, str]:
+def attempt(loader, box: Path, seen: list[str], seconds: int) -> tuple[str, str]:
     """("accepted" | "refused" | "wrong", what was said)."""
     os.chdir(box)
-    watch.seen.clear()
+    seen.clear()
     limit(loader.memory, seconds)
     try:
-        watch.armed = True
         loader.load(box)
         outcome, said = "accepted", ""
     except loader.errors as why:
@@ -138,9 +132,8 @@ def attempt(loader, box: Path, watch: Watch, seconds: int) -> tuple[str, str]:
         where = f" (helpers/{Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         outcome, said = "wrong", f"{type(why).__name__}: {' '.join(str(why).split())[:200]}{where}"
     finally:
-        watch.armed = False
         limit(None)
-    return ("wrong", f"not its business: {watch.seen[0]}") if watch.seen else (outcome, said)
+    return ("wrong", f"not its business: {seen[0]}") if seen else (outcome, said)
 
 
 def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
@@ -188,18 +181,16 @@ def run(
     while left:
         found, said = {name: [] for name in left}, {}
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            here, there = context.Pipe()
-            order = (left, module, count, share, seed, (Path(folder), LIMIT, KEPT / "stderr.txt"), there)
+            here, there = context.Pipe(duplex=False)
+            order = (left, module, count, share, seed, (Path(folder), LIMIT, KEPT), there)
             process = context.Process(target=child, args=order)
             process.start()
             there.close()  # so that its end is heard of
             with contextlib.suppress(EOFError):
                 while True:
                     said = here.recv()
-                    said |= here.recv()
+                    said = here.recv()
                     found[said["loader"]].append(said)
-                    keep(said, Path(folder) / "box")
-                    here.send(None)
             process.join()
             if process.exitcode:  # it died in this case
                 if "outcome" in said or not said:
@@ -207,21 +198,20 @@ def run(
                 outcome = "hung" if process.exitcode in HUNG else "crashed"
                 said |= {"outcome": outcome, "said": f"exit status {process.exitcode}", "seconds": 0, "peak": 0}
                 found[said["loader"]].append(said)
-                keep(said, Path(folder) / "box")
+                keep(said, Path(folder) / "box", KEPT)
         done = left[: left.index(said["loader"]) + 1]
         yield from ((name, found[name]) for name in done)
         left = left[len(done) :]
 
 
-def keep(result: dict, box: Path) -> None:
+def keep(result: dict, box: Path, kept: Path) -> None:
     """Copy the files of a case if it failed; of a fault that is known three are enough."""
-    known = KEPT / result["loader"]
-    same = [path for path in known.glob("*/said.txt") if path.read_text() == result["said"]]
-    if result["outcome"] in FAILED and len(same) < 3:
-        target = known / f"{result['index']}"
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(box, target, symlinks=True)
-        (target / "said.txt").write_text(result["said"])
+    if result["outcome"] in FAILED:
+        target = kept / result["loader"] / str(result["index"])
+        if [path.read_text() for path in target.parent.glob("*/said.txt")].count(result["said"]) < 3:
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(box, target, symlinks=True)
+            (target / "said.txt").write_text(result["said"])
 
 
 # ------------------------------------------------------------------------------------------ the table

@@ -61,17 +61,6 @@ def saved(write: Callable, *arguments, **options) -> bytes:
     return buffer.getvalue()
 
 
-def any_array(rng: random.Random) -> np.ndarray:
-    kind = rng.choice(("u1", "i1", "<u2", "<i8", "<f4", "<f8", "?", "<c8", "S3", "<U2", "<M8[s]"))
-    return np.zeros([rng.randrange(41) for _ in range(rng.randrange(5))], kind)
-
-
-def npy(kind: str, shape: str) -> bytes:
-    """An .npy file with a header of our own words, and 64 bytes."""
-    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(64)
-
-
 class Trap:
     """Pickled, it begins a process where it is unpickled without restraint."""
 
@@ -83,7 +72,10 @@ class Trap:
 
 PIXELS = 32 * images.MAX_PIXELS  # bytes: twelve of floats that stand, Pillow's four, twice where it turns, our three
 PLAIN = [("RGB", {}), ("L", {}), ("1", {}), ("P", {}), ("I;16", {}), ("RGBA", {}), ("LA", {}), ("CMYK", {})]
-MORE = [("RGB", {"exif": True, "icc_profile": b"x" * 200}), ("RGB", {"frames": True})]
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010E] = 6, "a cat"
+FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (40, 32), "red")]}
+MORE = [("RGB", {"exif": EXIF, "icc_profile": b"x" * 200}), ("RGB", FRAMES)]
 FORMATS = {  # suffix, and what of this kind there is beside PLAIN and MORE
     "PNG": ("png", [("P", {"transparency": 0})]),
     "JPEG": ("jpg", [("RGB", {"progressive": True}), ("RGB", {"subsampling": 2})]),
@@ -110,12 +102,6 @@ def _encoded(kind: str, mode: str, options: dict) -> bytes:
         crop = crop.convert(mode)
     if "A" in mode:
         crop.putalpha(Image.linear_gradient("L").resize(crop.size))
-    options = dict(options)
-    if options.pop("exif", False):
-        options["exif"] = exif = Image.Exif()
-        exif[0x0112], exif[0x010E] = 6, "a cat"
-    if options.pop("frames", False):
-        options |= {"save_all": True, "append_images": [crop.rotate(180)]}
     return saved(lambda file: crop.save(file, kind, **options))
 
 
@@ -195,10 +181,6 @@ def _pairs() -> list[Case]:
 LOADERS["pairs"] = Loader(
     "pair files", _pairs, _load_pair, (on("x.png"), on("x.png", _sealed_png), on("x.png", _any_png))
 )
-
-
-def npz(**arrays: np.ndarray) -> Case:
-    return {"x.npz": saved(np.savez_compressed, **arrays)}
 
 
 # ------------------------------------------------------------------------------------------ weights and cards
@@ -470,8 +452,10 @@ def _other_arrays(case: Case, rng: random.Random, _: Case) -> Case:
         arrays = dict(archive)
     name = rng.choice(list(arrays))
     changed = (spoil.twist if name == "about" else spoil.damage)(arrays[name].tobytes(), rng)
-    arrays[name] = rng.choice((np.frombuffer(changed, arrays[name].dtype), any_array(rng)))
-    return npz(**arrays)
+    kind = rng.choice(("u1", "i1", "<u2", "<i8", "<f4", "<f8", "?", "<c8", "S3", "<U2", "<M8[s]"))
+    other = np.zeros([rng.randrange(41) for _ in range(rng.randrange(5))], kind)
+    arrays[name] = rng.choice((np.frombuffer(changed, arrays[name].dtype), other))
+    return {"x.npz": saved(np.savez_compressed, **arrays)}
 
 
 def _swapped(member: str, body: bytes) -> Case:
@@ -480,14 +464,15 @@ def _swapped(member: str, body: bytes) -> Case:
     return {"x.npz": spoil.zipped(members | {member: body})}
 
 
+HUGE = {"descr": "|u1", "fortran_order": False, "shape": (10**13,)}
 LOADERS["measurements"] = Loader(
     "measurements, .npz",
     _measurements,
     _load_measurements,
     (on("x.npz"), on("x.npz", spoil.in_zip()), _other_arrays),
     lambda: {
-        "an archive where an array should be": _swapped("scales.npy", npz(a=np.zeros(3))["x.npz"]),
-        "an array of terabytes": _swapped("measurements.npy", npy("|u1", "(10000000000000,)")),
+        "an archive where an array should be": _swapped("scales.npy", saved(np.savez, a=np.zeros(3))),
+        "an array of terabytes": _swapped("measurements.npy", saved(np.lib.format.write_array_header_1_0, HUGE)),
         "words nested two thousand times": _swapped("about.npy", saved(np.save, np.full(3000, 91, np.uint8))),
         "code": _swapped("scales.npy", saved(np.save, np.array([Trap()], object))),
     },

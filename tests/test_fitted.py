@@ -12,8 +12,6 @@ import pytest
 import torch
 from builders import photograph
 from fuzz_mutations import sealed_bic
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import CourseError, baselines, codec, datasets, images, metrics
@@ -166,16 +164,6 @@ def test_damaged_files_are_refused(payload):
         for broken in files:
             with pytest.raises(CourseError, match=says):
                 codec.decompress(broken)
-
-
-@given(at=st.integers(0, 10**6), byte=st.integers(0, 255), size=st.tuples(*[st.integers(1, 40)] * 2))
-def test_any_payload_gives_a_picture_or_a_sentence(payload, at, byte, size):
-    at %= len(payload)
-    try:
-        picture = codec.decompress(file_of(payload[:at] + bytes([byte]) + payload[at + 1 :], *size))
-    except CourseError:
-        return
-    assert picture.shape == (3, *size) and bool(picture.isfinite().all())
 
 
 # --------------------------------------------------------------------------------------- command line

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from builders import photograph, randomized
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers import datasets, degradations, images, metrics, models, zoo
@@ -138,7 +138,8 @@ def test_no_output_depends_on_more_than_the_halo(name):
     assert 0 < distance <= reach
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
+@example("skyline-original", 1, 3, 2)  # smaller than its first filter
 @given(st.sampled_from(list(NETWORKS)), st.sampled_from((1, 3)), st.integers(1, 14), st.integers(1, 14))
 def test_restore_takes_any_size_and_type_and_a_batch_is_its_pictures(name, channels, height, width):
     model = NETWORKS[name]
@@ -192,25 +193,12 @@ def test_half_precision_is_for_networks_that_add_to_their_input(name, dtype, mon
         assert (images.rgb_to_ycbcr(half) - images.rgb_to_ycbcr(full))[1:, 8:-8, 8:-8].abs().mean() < 1e-3
 
 
-PLACES = [
-    ("edsr-x2", "pavilion", 160, 60, 5),
-    ("edsr-x3", "pavilion", 252, 24, 7),
-    ("edsr-x4", "pavilion", 40, 264, 9),
-    ("jpeg-blind", "coffee", 16, 160, 3),
-]
-
-
-@pytest.mark.parametrize(("name", "picture", "top", "left", "levels"), PLACES)
-def test_half_precision_is_off_by_what_restore_says(name, picture, top, left, levels, monkeypatch):
-    """At some of the places of the bundled pictures where it is off by most."""
-    said = " ".join(models.Restorer.restore.__doc__.split())
-    assert f"{levels} gray levels ({name})" in said or f"{levels} ({name})" in said
-    model = zoo.load(name)
-    x = images.load_uint8(datasets.bundled(picture))[:, top : top + 96, left : left + 96]
-    x = degradations.jpeg(images.to_float(x), 40) if model.scale == 1 else degradations.downscale(x / 255, model.scale)
-    x = images.quantize(x)
+def test_half_precision_is_off_by_nine_gray_levels_at_most(monkeypatch):
+    """Where one of the shipped networks is off by most on the bundled pictures."""
+    model, x = zoo.load("edsr-x4"), images.load_uint8(datasets.bundled("pavilion"))[:, 40:136, 264:360]
+    x = images.quantize(degradations.downscale(x / 255, 4))
     full = model.restore(x)
-    for dtype, least, most in ((torch.bfloat16, 1, levels), (torch.float16, 0, 1)):
+    for dtype, least, most in ((torch.bfloat16, 8, 9), (torch.float16, 0, 1)):
         monkeypatch.setattr(devices, "precision", lambda _, dtype=dtype: dtype)
         off = 255 * (model.restore(x, half=True) - full).abs()
         assert least < off.max() <= most and off.mean() < 0.3

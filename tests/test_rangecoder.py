@@ -54,7 +54,7 @@ def test_a_file_takes_few_bytes_more_than_its_symbols_must(count, more):
 
 def test_lanes_hardly_begin_where_there_are_no_bits_for_them():
     """Each lane that begins as zeros costs twenty bits; these symbols are worth one, all together."""
-    certain, tables = Tables([frequencies([0, 10**9])]), np.zeros(33000, np.int64)
+    certain, tables = Tables([frequencies([0, 10**9])]), np.zeros(66000, np.int64)
     encoder = Encoder(certain)
     encoder.put(tables, tables + 1)
     data = encoder.finish()

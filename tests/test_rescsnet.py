@@ -43,7 +43,7 @@ def test_the_original_maps_pictures_to_pictures_and_learns():
     for normalise in (True, False):  # without batch norm each picture is treated apart
         torch.manual_seed(0)
         model = models.ResCSNet(0.01, normalise).train()
-        assert model(x).shape == x.shape and model.sense(x).shape == (2, 100) and model.width == 10
+        assert model(x).shape == x.shape and model.sense(x).shape == (2, 100)
         assert torch.allclose(model(x)[:1], model(x[:1]), atol=1e-5) != normalise
     losses.FrobeniusDWSSIMLoss()(model(x), x).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.dim() > 1)
@@ -59,8 +59,6 @@ def test_counts_follow_the_pixels_of_a_block():
     counts = degradations.measurement_counts(100, 70, 0.1, 32)
     assert counts.tolist() == [[102, 102, 19], [102, 102, 19], [102, 102, 19], [12, 12, 2]]
     assert degradations.measurement_counts(256, 256, 0.25, 32).sum() == 256**2 // 4
-    for ratio in TABLE:
-        assert degradations.measurement_counts(100, 100, ratio, 32).sum() <= ratio * 100**2 + 0.5 * 9  # nine blocks
 
 
 def test_the_adjoint_is_the_transpose():
@@ -98,17 +96,17 @@ def test_what_is_recovered_agrees_with_what_was_measured(ratio, size):
 
 
 @pytest.mark.parametrize("size", [(256, 256), (100, 100), (481, 321), (20, 30), (1, 70)])
-def test_at_low_ratios_a_picture_is_sensed_at_half_its_size(size):
-    for ratio in (0.01, 0.02, 0.0299):
-        seen, counts = models.ResCSNetAny.geometry(*size, ratio)
-        assert seen == tuple(32 * max(1, round(side / 64)) for side in size)
-        assert counts.shape == (1, seen[0] // 32, seen[1] // 32) and counts.max() <= 256
-        asked = ratio * size[0] * size[1]
-        assert counts.sum() <= asked and (counts.max() == 256 or counts.sum() > asked - counts.numel())
+@pytest.mark.parametrize("ratio", [0.01, 0.02, 0.0299])
+def test_at_low_ratios_a_picture_is_sensed_at_half_its_size(size, ratio):
+    seen, counts = models.ResCSNetAny.geometry(*size, ratio)
+    assert seen == tuple(32 * max(1, round(side / 64)) for side in size)
+    assert counts.shape == (1, seen[0] // 32, seen[1] // 32) and counts.max() <= 256
+    asked = ratio * size[0] * size[1]
+    assert counts.sum() <= asked and (counts.max() == 256 or counts.sum() > asked - counts.numel())
     x, model = photograph(*size, 1), tiny()
     with torch.no_grad():
-        whole = model(x[None], 0.01)[0].clamp(0, 1)
-    assert torch.allclose(whole, model.reconstruct(x, 0.01), atol=1e-5)
+        whole = model(x[None], ratio)[0].clamp(0, 1)
+    assert torch.allclose(whole, model.reconstruct(x, ratio), atol=1e-5)
 
 
 def test_half_the_size_pays_where_little_is_measured(monkeypatch):
@@ -123,32 +121,33 @@ def test_half_the_size_pays_where_little_is_measured(monkeypatch):
 
 
 def test_training_meets_all_ratios_and_cut_edges_beyond_which_nothing_is_learnt():
-    model, x, seen, cut = tiny().train(), torch.rand(4, 1, 64, 64), [], []
-    model.sense = lambda x, counts: seen.append((x.shape, counts)) or type(model).sense(model, x, counts)
+    model, x, shares, cut = tiny().train(), torch.rand(4, 1, 64, 64), [], []
+
+    def sense(seen, counts):
+        cut.append(seen.shape[-2:])
+        shares.extend((counts[:, 0, 0] / 1024).tolist())
+        return type(model).sense(model, seen, counts)
+
+    model.sense = sense
     for seed in range(20):
         torch.manual_seed(seed)
         result = model(x)
-        height, width = seen[-1][0][-2:]
-        cut.append((height, width) != (64, 64))
-        assert result.shape == x.shape
+        height, width = cut[-1]
         assert torch.equal(result[..., height:, :], x[..., height:, :])
         assert torch.equal(result[..., width:], x[..., width:])
-    shares = torch.stack([counts[:, 0, 0] for _, counts in seen]).flatten() / 1024
-    assert shares.min() < 0.022 and shares.max() > 0.2 and len(shares.unique()) > 40
-    assert 0 < sum(cut) < 12
+    assert min(shares) < 0.022 and max(shares) > 0.2 and len(set(shares)) > 40
+    assert 0 < sum(size != (64, 64) for size in cut) < 12
     result.square().mean().backward()
     assert model.raw_rows.grad.abs().sum() > 0
 
 
 def test_tiles_equal_the_whole(monkeypatch):
-    model = tiny()
-    x = photograph(4 * BLOCK + 5, 5 * BLOCK, 1)
+    model, x = tiny(), photograph(4 * BLOCK + 5, 5 * BLOCK, 1)
     with torch.no_grad():
         whole = model(x[None], 0.1)[0].clamp(0, 1)
     monkeypatch.setattr(models.rescsnet, "TILE", 2)
     monkeypatch.setattr(models.rescsnet, "HALO", 3)  # enough for two stages
-    tiled = model.reconstruct(x, 0.1)
-    assert torch.allclose(tiled, whole, atol=1e-5)
+    assert torch.allclose(model.reconstruct(x, 0.1), whole, atol=1e-5)
     eight = model.reconstruct(images.to_uint8(x), 0.1)
     assert eight.dtype == torch.uint8 and eight.shape == x.shape
 
@@ -178,7 +177,6 @@ def test_the_notebook_s_plug_and_play_is_that_of_its_table():
     theirs = known["plug_and_play"](y, rows, degradations.gaussian_blur, [2.0, 1.0, 0.5])
     table = experiments.plug_and_play(y, rows, degradations.gaussian_blur, (2.0, 0.5), 3)
     assert torch.allclose(theirs, table, atol=1e-4)
-    assert torch.allclose(degradations.block_sense(table - 0.5, rows), y, atol=1e-4)
     assert not torch.allclose(table, degradations.block_adjoint(y, rows) + 0.5, atol=0.01)
 
 

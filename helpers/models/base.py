@@ -39,8 +39,8 @@ class Restorer(nn.Module):
         `tile` go through in overlapping tiles, to the same result; `tile` is in pixels of the output, where
         `images.map_tiles` counts those of the input (0: the network's own size; None: no tiles). `half` lets a network
         that `adds_to_input` compute in the device's half precision, several times as fast; others take no notice. On
-        the bundled pictures single pixels are then off by at most 5 gray levels (edsr-x2), 7 (edsr-x3), 9 (edsr-x4) or
-        3 (jpeg-blind) in bfloat16, a CPU's, on average by less than 0.3; in float16, CUDA's, all by less than one.
+        bundled pictures, single pixels are then off by up to 9 gray levels in bfloat16, a CPU's, and by less than one
+        in float16, CUDA's.
         Raises ValueError for any other shape, type or scale of values, and for pictures without pixels.
         """
         images.check_values(image)
