@@ -33,12 +33,6 @@ def imported(source: str) -> set[str]:
     return found - sys.stdlib_module_names - {"helpers"}
 
 
-def everything() -> set[str]:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")]
-    sources += [cell.source for path in NOTEBOOKS for cell in lint.code(lint.load(path))]
-    return set().union(*map(imported, sources))
-
-
 # --------------------------------------------------------------------------------------- the packages
 
 
@@ -50,11 +44,14 @@ def runtime() -> dict[str, Requirement]:
 
 
 def test_what_is_imported_is_what_a_host_gets():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")]
+    sources += [cell.source for path in NOTEBOOKS for cell in lint.code(lint.load(path))]
     names = {"ipython": "IPython", "pillow": "PIL", "pywavelets": "pywt", "scikit-image": "skimage"}
     got = {names.get(name, name) for name in (*runtime(), "ipython", "ipywidgets")}  # a notebook's own two
     brought = {Requirement(line).name for line in requires("scikit-image")} & {"tifffile"}
     optional = {"pillow_jxl"}  # without it, JPEG XL is left out
-    assert everything() - optional | {"tensorboard"} == got | brought  # which torch.utils.tensorboard imports
+    used = set().union(*map(imported, sources))
+    assert used - optional | {"tensorboard"} == got | brought  # which torch.utils.tensorboard imports
 
 
 def test_colab_lacks_one_package_and_its_own_are_new_enough():
@@ -108,16 +105,15 @@ def run_cell(monkeypatch, folder: Path, host: Path = Path("/nowhere"), clones: b
     return lines
 
 
-@pytest.mark.parametrize("place", [".", "notebooks", "docs"])
-def test_here_the_cell_finds_the_course_and_fetches_nothing(monkeypatch, place):
-    assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
+def test_here_the_cell_finds_the_course_and_fetches_nothing(monkeypatch):
+    for place in (".", "notebooks", "docs"):
+        assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
 
 
 def test_a_host_fetches_the_course_once(monkeypatch, tmp_path):
     start = f'%run "{tmp_path}/course/notebooks/start.py"'
     clone, first = run_cell(monkeypatch, tmp_path, host=tmp_path)
-    assert clone.startswith("!git clone -q --depth 1 --branch ")
-    assert first == start
+    assert clone.startswith("!git clone -q --depth 1 --branch ") and first == start
     assert run_cell(monkeypatch, tmp_path, host=tmp_path) == [start]
     assert run_cell(monkeypatch, tmp_path / "course" / "notebooks", host=tmp_path) == [start]  # after a `%cd`
 
@@ -137,8 +133,7 @@ def test_starting_makes_the_nearest_helpers_importable(tmp_path, own, before):
     (tmp_path / own).touch()
     code = f"{before}import runpy, sys; runpy.run_path(sys.argv[1]); import helpers; print(helpers.__file__)"
     bare = {name: value for name, value in os.environ.items() if name not in environment.HOSTED}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")],
-        check=True, cwd=tmp_path, env=bare | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.stdout.splitlines() == [str(ROOT / "helpers" / "__init__.py")]
+    command = [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")]
+    environ = bare | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, check=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(ROOT / "helpers" / "__init__.py")
