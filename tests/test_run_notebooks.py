@@ -1,8 +1,6 @@
 """The script behind `make course` and `make notebooks`, on notebooks of three cells."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -29,19 +27,19 @@ def stored(path: Path) -> nbformat.NotebookNode:
 # --------------------------------------------------------------------------------------- executed copies
 
 
-def test_a_copy_and_a_page_are_written_a_failing_cell_is_named_and_the_notebooks_are_left_alone(tmp_path):
-    """Each runs in its own folder, with threads that wait passively; the script runs from any, and so is its --out."""
+def test_copies_and_pages_are_written_and_a_failing_cell_is_named(tmp_path, monkeypatch, capsys):
+    """Each runs in its own folder, with threads that wait passively; a relative --out is the caller's."""
     (tmp_path / "note.txt").write_text("here", encoding="utf-8")
     notebook(tmp_path / "1_bad.ipynb", *FAILING)
     cells = ["import os", "print(open('note.txt').read(), os.environ['OMP_WAIT_POLICY'])"]
     good = notebook(tmp_path / "2_good.ipynb", *cells)
     before = good.read_bytes()
-    bare = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_WAIT_POLICY")}
-    command = [sys.executable, run.__file__, "--out", "mine", "1_bad.ipynb", good.name]
-    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) <= 5
-    assert "code cell 2: x / 0" in done.stderr and "ZeroDivisionError: division by zero" in done.stderr
-    first, second, last = done.stdout.splitlines()
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--out", "mine", "1_bad.ipynb", good.name]) == 1
+    shown = capsys.readouterr()
+    assert "code cell 2: x / 0" in shown.err and "ZeroDivisionError: division by zero" in shown.err
+    assert len(shown.err.splitlines()) <= 5
+    first, second, last = shown.out.splitlines()
     assert first.endswith("failed") and second.endswith(" s") and last.startswith("total") and "1 failed" in last
     assert stored(tmp_path / "mine" / "notebooks" / good.name).cells[2].outputs[0].text == "here PASSIVE\n"
     assert "here PASSIVE" in (tmp_path / "mine" / "html" / "2_good.html").read_text(encoding="utf-8")
