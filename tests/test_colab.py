@@ -16,8 +16,7 @@ from helpers.service import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-HELD = [Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if "==" in line]
-COLAB = {held.name: str(held.specifier).removeprefix("==") for held in HELD}
+COLAB = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "tests" / "colab.txt").read_text(), re.MULTILINE))
 SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 
@@ -73,16 +72,16 @@ def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking
     if host:
         monkeypatch.setenv(host, "2026")
     environment.complete()
-    assert bool(commands) == bool(host and lacking)
-    for command in commands:
-        assert command[:4] == [sys.executable, "-m", "pip", "install"]
-        assert {word for word in command[4:] if not word.startswith("-")} == {
-            str(needed) if name in lacking else f"{name}=={version(name)}" for name, needed in runtime().items()
-        }
-    if commands:  # and where pip fails, a sentence says so
-        done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
-        with pytest.raises(RuntimeError, match="not install torchmetrics.*tqdm.*No matching distribution found"):
-            environment.complete()
+    if not (host and lacking):
+        assert commands == []
+        return
+    (command,) = commands
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    wanted = {str(need) if name in lacking else f"{name}=={version(name)}" for name, need in runtime().items()}
+    assert {word for word in command[4:] if not word.startswith("-")} == wanted
+    done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
+    with pytest.raises(RuntimeError, match="not install torchmetrics.*tqdm.*No matching distribution found"):
+        environment.complete()
 
 
 # ------------------------------------------------------------------------------------------- the cell
@@ -105,24 +104,21 @@ def run_cell(monkeypatch, folder: Path, host: Path = Path("/nowhere"), clones: b
     return lines
 
 
-def test_here_the_cell_finds_the_course_and_fetches_nothing(monkeypatch):
+def test_here_the_cell_fetches_nothing_and_a_host_fetches_the_course_once(monkeypatch, tmp_path):
     for place in (".", "notebooks", "docs"):
         assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
-
-
-def test_a_host_fetches_the_course_once(monkeypatch, tmp_path):
     start = f'%run "{tmp_path}/course/notebooks/start.py"'
     clone, first = run_cell(monkeypatch, tmp_path, host=tmp_path)
     assert clone.startswith("!git clone -q --depth 1 --branch ") and first == start
-    assert run_cell(monkeypatch, tmp_path, host=tmp_path) == [start]
-    assert run_cell(monkeypatch, tmp_path / "course" / "notebooks", host=tmp_path) == [start]  # after a `%cd`
+    for place in (tmp_path, tmp_path / "course" / "notebooks"):  # after a `%cd`
+        assert run_cell(monkeypatch, place, host=tmp_path) == [start]
 
 
-@pytest.mark.parametrize("hosted", [False, True])
-def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path, hosted):
+def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path):
     """Elsewhere than in the course's folder, and on a host where the clone failed."""
-    with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
-        run_cell(monkeypatch, tmp_path, host=tmp_path if hosted else Path("/nowhere"), clones=False)
+    for host in (Path("/nowhere"), tmp_path):
+        with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
+            run_cell(monkeypatch, tmp_path, host=host, clones=False)
 
 
 @pytest.mark.parametrize("before", ["", "import helpers; "])
