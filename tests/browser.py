@@ -36,6 +36,10 @@ LAB_OPTIONS = [
     *("--no-browser", "--allow-root", "--ip=127.0.0.1", "--ServerApp.port_retries=0"),
     *("--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", "--LabApp.collaborative=False"),
 ]
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+}
 
 # What the browser is asked. `window.jupyterapp` is there because of `expose_app_in_browser`.
 READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -74,15 +78,19 @@ class Missing(Exception):
 
 @contextmanager
 def lab(root: Path, patience: float) -> Iterator[str]:
-    """The address of a JupyterLab on `root`, with settings of its own."""
+    """The address of a JupyterLab on `root`, with settings of its own: no news, and all cells in the page."""
     with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
+        home, labconfig = Path(folder), Path(folder, "config", "labconfig")
+        labconfig.mkdir(parents=True)
+        (labconfig / "default_setting_overrides.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+        folders = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data", "runtime")}
+        folders |= {"IPYTHONDIR": str(home / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "jupyterlab", *LAB_OPTIONS, f"--port={port}", f"--ServerApp.root_dir={root}"]
         with open(home / "lab.log", "w", encoding="utf-8") as log:
-            server = subprocess.Popen(command, env=environment(home), stdout=log, stderr=log)
+            server = subprocess.Popen(command, env=os.environ | folders, stdout=log, stderr=log)
         url, end = f"http://127.0.0.1:{port}", time.monotonic() + patience
         try:
             while not answers(url):
@@ -92,11 +100,7 @@ def lab(root: Path, patience: float) -> Iterator[str]:
             yield url
         finally:
             server.terminate()  # asked politely, it ends its kernels
-            try:
-                server.wait(30)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.wait(60)
 
 
 def answers(url: str) -> bool:
@@ -105,18 +109,6 @@ def answers(url: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def environment(home: Path) -> dict[str, str]:
-    """No settings of the user's, no news pop-up, and all cells in the page (without windowing)."""
-    config = home / "config" / "labconfig"
-    config.mkdir(parents=True)
-    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    (config / "page_config.json").write_text(json.dumps(news), encoding="utf-8")
-    windowing = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
-    (config / "default_setting_overrides.json").write_text(json.dumps(windowing), encoding="utf-8")
-    folders = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data", "runtime")}
-    return os.environ | folders | {"IPYTHONDIR": str(home / "ipython"), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 # ------------------------------------------------------------------------------------------- browser
@@ -129,8 +121,8 @@ def chromium():
         from playwright.sync_api import sync_playwright
     except ImportError:
         raise Missing("playwright is not installed: pip install playwright") from None
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None or not Path(path).is_file():
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), "")
+    if not Path(path).is_file():
         raise Missing("Chromium was not found: install it (apt-get install chromium), or name its path in CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, headless=True, args=BROWSER_OPTIONS)
@@ -185,7 +177,7 @@ def move_slider(page, box) -> str:
     return f"{value} → {handle.get_attribute('aria-valuetext')}"
 
 
-def upload(page, picture: Path) -> str:
+def upload(page) -> str:
     """Give the notebook's last cell for one's own picture a file."""
     button = page.locator(UPLOADS).last
     area = button.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea ')]").last
@@ -193,7 +185,7 @@ def upload(page, picture: Path) -> str:
     def choose() -> None:
         with page.expect_file_chooser() as chooser:
             button.click()
-        chooser.value.set_files(picture)
+        chooser.value.set_files(PICTURE)
 
     change(page, area, choose, "a picture was uploaded")
     return "uploaded a picture"
@@ -207,18 +199,17 @@ def answer(page) -> str:
     return "answered the quiz"
 
 
-def try_notebook(page, address: str, picture: Path) -> str:
+def try_notebook(page, address: str) -> str:
     """What was seen, in a few words. Raises Failure."""
     start = time.monotonic()
     run_all(page, address)
     seen = [f"ran in {time.monotonic() - start:.0f} s"]
     boxes = page.locator(BOXES)
-    last = boxes.count() - 1
-    if last < 0:
+    if not boxes.count():
         raise Failure("it has no slider under a picture")
-    for index, which in {0: "first", last: "last"}.items():
-        seen.append(f"{which} slider {move_slider(page, boxes.nth(index))}, new picture")
-    seen += [upload(page, picture), answer(page)]
+    for which, box in {"first": boxes.first, "last": boxes.last}.items():
+        seen.append(f"{which} slider {move_slider(page, box)}, new picture")
+    seen += [upload(page), answer(page)]
     assert_sound(page)
     return "; ".join(seen)
 
@@ -233,7 +224,7 @@ def check(browser, url: str, notebook: str, patience: float) -> bool:
     page = browser.new_page(viewport={"width": 1300, "height": 1500})
     page.set_default_timeout(patience * 1000)
     try:
-        print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset', PICTURE)}", flush=True)
+        print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset')}", flush=True)
         return True
     except (Failure, Error) as why:
         print(f"{notebook}: FAILED: {str(why).splitlines()[0]}", flush=True)
@@ -261,11 +252,10 @@ def main() -> int:
     notebooks = chosen.notebooks or [in_course(str(path)) for path in run.lessons()]
     try:
         with chromium() as browser, run.course_copy() as root, lab(root, chosen.patience) as url:
-            fine = [check(browser, url, notebook, chosen.patience) for notebook in notebooks]
+            return int(not all([check(browser, url, notebook, chosen.patience) for notebook in notebooks]))
     except Missing as why:
         print(why, file=sys.stderr)
         return 2
-    return 0 if all(fine) else 1
 
 
 if __name__ == "__main__":

@@ -103,21 +103,18 @@ def tiff(samples: np.ndarray, bits: int = 8, order: str = "<", **tags: int | lis
     """An uncompressed TIFF of samples (H, W, C), gray with white at the top unless `tags` (t262=0) say otherwise."""
     height, width, channels = samples.shape
     pixels = b"".join(_packed(samples, bits, order))
-    values = {256: width, 257: height, 258: [bits] * channels, 259: 1, 262: 1, 273: 0, 277: channels, 278: height}
+    values = {256: width, 257: height, 258: [bits] * channels, 259: 1, 262: 1, 273: 8, 277: channels, 278: height}
     values |= {279: len(pixels)} | {int(name[1:]): value for name, value in tags.items()}
-    end = 8 + 2 + 12 * len(values) + 4
-    entries, rest = b"", b""
+    entries, rest = b"", pixels  # the pixels stand behind the header, then what is too long for an entry
     for tag, value in sorted(values.items()):
-        value = value if isinstance(value, list | bytes) else [value]
+        value = [value] if isinstance(value, int) else value
         data = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}I", *value)
-        kind, count = (2 if isinstance(value, bytes) else 4), len(value)  # text or numbers
         if len(data) > 4:
-            rest, data = rest + data, struct.pack(order + "I", end + len(rest))
-        entries += struct.pack(order + "HHI", tag, kind, count) + data.ljust(4, b"\0")
-    place = 12 * sorted(values).index(273) + 8  # where the pixels begin
-    entries = entries[:place] + struct.pack(order + "I", end + len(rest)) + entries[place + 4 :]
-    magic = b"II*\0" if order == "<" else b"MM\0*"
-    return magic + struct.pack(f"{order}IH", 8, len(values)) + entries + bytes(4) + rest + pixels
+            data, rest = struct.pack(order + "I", 8 + len(rest)), rest + data
+        kind = 2 if isinstance(value, bytes) else 4  # text or numbers
+        entries += struct.pack(order + "HHI", tag, kind, len(value)) + data.ljust(4, b"\0")
+    magic, end = (b"II*\0" if order == "<" else b"MM\0*"), struct.pack(order + "H", len(values)) + entries + bytes(4)
+    return magic + struct.pack(order + "I", 8 + len(rest)) + rest + end
 
 
 def _packed(samples: np.ndarray, bits: int, order: str) -> list[bytes]:

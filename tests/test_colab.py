@@ -16,8 +16,7 @@ from helpers.service import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-HELD = [Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if "==" in line]
-COLAB = {held.name: str(held.specifier).removeprefix("==") for held in HELD}
+COLAB = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "tests" / "colab.txt").read_text(), re.MULTILINE))
 SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 
@@ -33,12 +32,6 @@ def imported(source: str) -> set[str]:
     return found - sys.stdlib_module_names - {"helpers"}
 
 
-def everything() -> set[str]:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")]
-    sources += [cell.source for path in NOTEBOOKS for cell in lint.code(lint.load(path))]
-    return set().union(*map(imported, sources))
-
-
 # --------------------------------------------------------------------------------------- the packages
 
 
@@ -50,11 +43,14 @@ def runtime() -> dict[str, Requirement]:
 
 
 def test_what_is_imported_is_what_a_host_gets():
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py")]
+    sources += [cell.source for path in NOTEBOOKS for cell in lint.code(lint.load(path))]
     names = {"ipython": "IPython", "pillow": "PIL", "pywavelets": "pywt", "scikit-image": "skimage"}
     got = {names.get(name, name) for name in (*runtime(), "ipython", "ipywidgets")}  # a notebook's own two
     brought = {Requirement(line).name for line in requires("scikit-image")} & {"tifffile"}
     optional = {"pillow_jxl"}  # without it, JPEG XL is left out
-    assert everything() - optional | {"tensorboard"} == got | brought  # which torch.utils.tensorboard imports
+    used = set().union(*map(imported, sources))
+    assert used - optional | {"tensorboard"} == got | brought  # which torch.utils.tensorboard imports
 
 
 def test_colab_lacks_one_package_and_its_own_are_new_enough():
@@ -76,16 +72,16 @@ def test_a_host_gets_what_it_lacks_and_keeps_the_rest(monkeypatch, host, lacking
     if host:
         monkeypatch.setenv(host, "2026")
     environment.complete()
-    assert bool(commands) == bool(host and lacking)
-    for command in commands:
-        assert command[:4] == [sys.executable, "-m", "pip", "install"]
-        assert {word for word in command[4:] if not word.startswith("-")} == {
-            str(needed) if name in lacking else f"{name}=={version(name)}" for name, needed in runtime().items()
-        }
-    if commands:  # and where pip fails, a sentence says so
-        done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
-        with pytest.raises(RuntimeError, match="not install torchmetrics.*tqdm.*No matching distribution found"):
-            environment.complete()
+    if not (host and lacking):
+        assert commands == []
+        return
+    (command,) = commands
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    wanted = {str(need) if name in lacking else f"{name}=={version(name)}" for name, need in runtime().items()}
+    assert {word for word in command[4:] if not word.startswith("-")} == wanted
+    done.returncode, done.stderr = 1, "WARNING: x\nERROR: No matching distribution found\n"
+    with pytest.raises(RuntimeError, match="not install torchmetrics.*tqdm.*No matching distribution found"):
+        environment.complete()
 
 
 # ------------------------------------------------------------------------------------------- the cell
@@ -108,25 +104,21 @@ def run_cell(monkeypatch, folder: Path, host: Path = Path("/nowhere"), clones: b
     return lines
 
 
-@pytest.mark.parametrize("place", [".", "notebooks", "docs"])
-def test_here_the_cell_finds_the_course_and_fetches_nothing(monkeypatch, place):
-    assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
-
-
-def test_a_host_fetches_the_course_once(monkeypatch, tmp_path):
+def test_here_the_cell_fetches_nothing_and_a_host_fetches_the_course_once(monkeypatch, tmp_path):
+    for place in (".", "notebooks", "docs"):
+        assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
     start = f'%run "{tmp_path}/course/notebooks/start.py"'
     clone, first = run_cell(monkeypatch, tmp_path, host=tmp_path)
-    assert clone.startswith("!git clone -q --depth 1 --branch ")
-    assert first == start
-    assert run_cell(monkeypatch, tmp_path, host=tmp_path) == [start]
-    assert run_cell(monkeypatch, tmp_path / "course" / "notebooks", host=tmp_path) == [start]  # after a `%cd`
+    assert clone.startswith("!git clone -q --depth 1 --branch ") and first == start
+    for place in (tmp_path, tmp_path / "course" / "notebooks"):  # after a `%cd`
+        assert run_cell(monkeypatch, place, host=tmp_path) == [start]
 
 
-@pytest.mark.parametrize("hosted", [False, True])
-def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path, hosted):
+def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path):
     """Elsewhere than in the course's folder, and on a host where the clone failed."""
-    with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
-        run_cell(monkeypatch, tmp_path, host=tmp_path if hosted else Path("/nowhere"), clones=False)
+    for host in (Path("/nowhere"), tmp_path):
+        with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
+            run_cell(monkeypatch, tmp_path, host=host, clones=False)
 
 
 @pytest.mark.parametrize("before", ["", "import helpers; "])
@@ -137,8 +129,7 @@ def test_starting_makes_the_nearest_helpers_importable(tmp_path, own, before):
     (tmp_path / own).touch()
     code = f"{before}import runpy, sys; runpy.run_path(sys.argv[1]); import helpers; print(helpers.__file__)"
     bare = {name: value for name, value in os.environ.items() if name not in environment.HOSTED}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")],
-        check=True, cwd=tmp_path, env=bare | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.stdout.splitlines() == [str(ROOT / "helpers" / "__init__.py")]
+    command = [sys.executable, "-c", code, str(ROOT / "notebooks" / "start.py")]
+    environ = bare | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, check=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(ROOT / "helpers" / "__init__.py")

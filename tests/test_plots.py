@@ -29,12 +29,9 @@ def shown_pixels(axis) -> np.ndarray:
 def test_show_is_a_png_with_alt_text_and_closes_the_figure(monkeypatch):
     seen = []
     monkeypatch.setattr(plots, "display", seen.append)
-    before = plt.get_fignums()
-    figure, _ = plt.subplots(figsize=(3, 2))
-    plots.show(figure, "a line")
+    plots.show(plt.figure(figsize=(3, 2)), "a line")
     assert seen[0]._repr_mimebundle_()[1]["image/png"]["alt"] == "a line"  # as a notebook stores it
-    assert Image.open(io.BytesIO(seen[0].data)).format == "PNG"
-    assert plt.get_fignums() == before
+    assert Image.open(io.BytesIO(seen[0].data)).format == "PNG" and not plt.get_fignums()
 
 
 def test_compare_puts_the_psnr_into_the_title_and_shows_all_on_one_scale(figures):
@@ -42,11 +39,11 @@ def test_compare_puts_the_psnr_into_the_title_and_shows_all_on_one_scale(figures
     noisy, beyond = (clean + 0.1).clamp(0, 1), torch.full((1, 8, 8), 1.7)
     shown = {"clean": clean, "noisy": noisy, "small": clean[:, :9], "beyond": beyond, "gray": clean[:1]}
     plots.compare(shown, "five pictures", reference=clean, border=2, columns=4)
-    figure, alt = figures[0]
+    ((figure, alt),) = figures
     axes = [axis for axis in figure.axes if axis.images]
     expected = metrics.psnr(*(images.quantize(t)[:, 2:-2, 2:-2] for t in (noisy, clean)))
     titles = [axis.get_title() for axis in axes]
-    assert alt == "five pictures" and titles[:2] == ["clean", f"noisy\n{expected:.2f} dB"] and len(axes) == 5
+    assert alt == "five pictures" and titles == ["clean", f"noisy\n{expected:.2f} dB", "small", "beyond", "gray"]
     assert {axis.images[0].get_clim() for axis in axes} == {(0, 1)} and shown_pixels(axes[3]).max() == 1.0
 
 
@@ -62,24 +59,22 @@ def test_no_row_of_a_picture_is_lost_where_a_panel_has_fewer_pixels():
 
 def test_compare_zooms_into_the_marked_square(figures):
     x = photograph()
-    plots.compare({"a": x, "b": 1 - x}, "with a zoom", zoom=(5, 7, 6))
-    axes = figures[0][0].axes
-    assert len(axes) == 4
-    shown = shown_pixels(axes[2])
-    times = len(shown) // 6  # each pixel is drawn as many
-    assert np.allclose(shown[::times, ::times], x[:, 5:11, 7:13].movedim(0, -1))
-    (square,) = axes[0].patches
+    for whole in (True, False):
+        plots.compare({"a": x, "b": 1 - x}, "with a zoom", zoom=(5, 7, 6), whole=whole)
+        axes = figures[-1][0].axes
+        assert len(axes) == (4 if whole else 2)
+        assert np.allclose(shown_pixels(axes[-2]), x[:, 5:11, 7:13].movedim(0, -1))
+    (square,), nothing = (figure.axes[0].patches for figure, _ in figures)
+    assert not nothing
     assert (square.get_x(), square.get_y(), square.get_width()) == (6.5, 4.5, 6)
 
 
 def test_curves_have_labels_and_levels(figures):
     plots.curves({"a": ([1, 2, 3], [1, 4, 9])}, "step", "loss", "a curve", levels={"bicubic": 5}, logarithmic="y")
     (axis,) = figures[0][0].axes
-    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale(), axis.get_xscale()) == (
-        "step", "loss", "log", "linear",
-    )  # fmt: skip
-    assert list(axis.lines[0].get_ydata()) == [1, 4, 9]
-    assert list(axis.lines[1].get_ydata()) == [5, 5]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "loss")
+    assert (axis.get_xscale(), axis.get_yscale()) == ("linear", "log")
+    assert [list(line.get_ydata()) for line in axis.lines] == [[1, 4, 9], [5, 5]]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "bicubic"]
 
 
@@ -131,9 +126,10 @@ def test_a_chart_has_a_palette_and_a_photograph_all_its_colours():
     figure, axis = plt.subplots(figsize=(3, 2))
     axis.plot([1, 2], color="#D55E00")
     figure.canvas.draw()
-    chart = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    assert plots.smallest(chart).mode == "P" and plots.smallest(chart.convert("L").convert("RGB")).mode == "L"
-    assert plots.smallest(images.to_pillow(images.load(datasets.bundled("flower")))).mode == "RGB"
+    chart = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    plt.close(figure)
+    photo = images.to_pillow(images.load(datasets.bundled("flower")))
+    pictures = (chart, chart.convert("L").convert("RGB"), photo)
+    assert [plots.smallest(picture).mode for picture in pictures] == ["P", "L", "RGB"]
     near = np.abs(np.asarray(plots.smallest(chart).convert("RGB"), int) - np.asarray(chart, int))
     assert near.mean() < 0.5
-    plt.close(figure)

@@ -3,11 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import browser
@@ -98,10 +94,6 @@ def test_every_link_leads_to_a_file_and_its_anchor_or_to_a_file_of_the_repositor
         assert (ROOT / file).exists() and not page_of(ROOT / file, site).is_file(), file
 
 
-def plain(output: nbformat.NotebookNode) -> str:
-    return output.get("data", {}).get("text/plain", "")
-
-
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebooks_page_shows_what_is_stored(notebook, site, pages):
     """Figures with their descriptions, solutions folded, a sentence for each slider, no progress bar, the badge."""
@@ -113,7 +105,7 @@ def test_a_notebooks_page_shows_what_is_stored(notebook, site, pages):
     folded = page.select(".cell > details:not([open])")
     solutions = [cell.source.strip() for cell in cells if "@title Solution" in cell.source]
     assert [fold.pre.get_text().strip() for fold in folded] == solutions
-    widgets = [output for output in outputs if "(children=" in plain(output)]
+    widgets = [output for output in outputs if "(children=" in output.get("data", {}).get("text/plain", "")]
     assert len(page.select(".needs-kernel")) == len(widgets) > 0
     text = page.select_one("article").get_text()
     assert not [relic for relic in ("(children=", "it/s]", "step/s]", "<IPython", "Traceback (most") if relic in text]
@@ -123,38 +115,29 @@ def test_a_notebooks_page_shows_what_is_stored(notebook, site, pages):
     assert {link["href"] for link in (badge, *sliders)} == {address} and sliders
 
 
-@pytest.fixture
-def served(site) -> Iterator[str]:
-    """The address of the site on this machine."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *words) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
 @pytest.mark.slow
-def test_in_a_browser(site, served):
+def test_in_a_browser(site):
     """On a phone: no page is wider than the screen, mathematics is drawn, search finds, no other machine is asked."""
-    asked, said = [], []
+    home, asked, said = "http://localhost/", [], []
+
+    def serve(route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(path=site / unquote(urlsplit(asked[-1]).path)[1:])
+
     try:
         with browser.chromium() as chromium:
             page = chromium.new_page(viewport={"width": 390, "height": 844})
-            page.on("request", lambda request: asked.append(request.url))
+            page.route("**/*", serve)
             page.on("console", lambda message: said.append((message.type, message.text)))
             page.on("pageerror", lambda error: said.append(("error", str(error))))
             for path in html(site):
-                page.goto(served + path.relative_to(site).as_posix())
+                page.goto(home + path.relative_to(site).as_posix())
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
-            page.goto(f"{served}notebooks/{NOTEBOOKS[0].stem}.html")
+            page.goto(f"{home}notebooks/{NOTEBOOKS[0].stem}.html")
             page.wait_for_selector("div.math mjx-container svg")
-            page.goto(f"{served}search.html?q=bicubic")
+            page.goto(f"{home}search.html?q=bicubic")
             page.wait_for_selector("#search-results li a")
     except browser.Missing as why:
         pytest.skip(str(why))
-    assert not [url for url in asked if not url.startswith((served, "data:", "blob:"))]
+    assert asked and all(url.startswith(home) for url in asked)
     assert not [text for kind, text in said if kind in ("error", "warning")]

@@ -55,7 +55,8 @@ def test_what_has_drifted_is_told_and_written_and_nothing_else_changes(tmp_path,
     monkeypatch.setattr(run, "lessons", lambda: copies)
     before = run.read(copies[1])
     book = run.read(copies[1])
-    editions.exercises(book)[0].stub.metadata["evaluation_criteria"] = "another"
+    first = editions.exercises(book)[0].stub
+    first.metadata = first.metadata | {"evaluation_criteria": "another", "reference_solution": "another"}
     run.write(book, copies[1])
 
     def call(*options: str) -> tuple[int, str]:

@@ -9,14 +9,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def python_for(*versions: str) -> str:
-    """The first of these Pythons ("3.13") that there is and starts, or else the one that runs this."""
-    found = filter(None, (shutil.which(f"python{version}") for version in versions))
-    return next(filter(starts, found), sys.executable)
-
-
-def starts(python: str) -> bool:
-    """Whether a command is a Python, and no shim that leads to none."""
-    return subprocess.run([python, "--version"], capture_output=True).returncode == 0
+    """The first of these Pythons ("3.13") that starts (a shim may lead to none), or the one that runs this."""
+    for python in filter(None, (shutil.which(f"python{version}") for version in versions)):
+        if subprocess.run([python, "--version"], capture_output=True).returncode == 0:
+            return python
+    return sys.executable
 
 
 def make(name: str, python: str, requirements: list[str]) -> Path:

@@ -42,7 +42,7 @@ def exercise(label: str, *cases: tuple, within: float = 1e-4) -> Callable:
 
 
 def examined(label: str, course: Callable | None = None, kind: str = "Exercise") -> Callable:
-    """Make a function that raises Wrong into a check that prints one line, headed "Exercise `label`".
+    """Make a function that raises Wrong into a check that prints one line, headed "`kind` `label`".
 
     Where the same mistake is seen a second time, the line says what is asked, and then a way to go on. The check has
     the `label`, a `verdict(answer)` that returns the sentence, for whoever grades many answers, and in `course` a right

@@ -1,5 +1,6 @@
 """Checks of notebook 5: sensing, the index of wavelets, counts of numbers, agreement with them, and their bits."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -22,24 +23,23 @@ ROWS = torch.linalg.qr(torch.randn(12, 4, generator=RANDOM))[0].T  # (4, 12), or
 def block_sensing(x: torch.Tensor, rows: torch.Tensor):
     """my_sense(x, rows): each block of (1, 1, H, W) times each pattern of (m, s, s), summed up: (1, m, H/s, W/s)."""
     side, kernels = rows.shape[-1], rows[:, None]
-    right = F.conv2d(x, kernels, stride=side)
-    yield right
+    sensed = functools.partial(F.conv2d, x, stride=side)
+    yield (right := sensed(kernels))
     runs = x.reshape(-1, side * side) @ rows.flatten(1).T
+    last = right.movedim(1, -1)
     yield {
         "The patterns move on by one pixel: the next block begins a whole side further on.": F.conv2d(x, kernels),
         "It takes the mean of the products; an inner product is their sum.": right / side**2,
-        "The patterns are flipped: PyTorch's convolution multiplies them as they are.": F.conv2d(
-            x, kernels.flip(2, 3), stride=side
-        ),
-        "The patterns, or the blocks, have rows and columns exchanged.": F.conv2d(x, kernels.mT, stride=side),
+        "The patterns are flipped: PyTorch's convolution multiplies them as they are.": sensed(kernels.flip(2, 3)),
+        "The patterns, or the blocks, have rows and columns exchanged.": sensed(kernels.mT),
         "A view cuts the picture into runs of pixels along its rows, not into squares.": runs.T.reshape(right.shape),
         "Keep the blocks where they lie in the picture: (1, m, H/s, W/s).": right.flatten(2),
-        "The numbers of a block are channels, and those come second.": right.movedim(1, -1),
+        "The numbers of a block are channels, and those come second.": last,
         "The leading 1, a batch of one picture, is missing.": right[0],
         "s is the side of the given patterns, not always 32.": F.conv2d(x, kernels, stride=32),
-        "The numbers are right, their order is not: pattern, then row and column of the block.": right.movedim(
-            1, -1
-        ).reshape(right.shape),
+        "The numbers are right, their order is not: pattern, then row and column of the block.": last.reshape(
+            right.shape
+        ),
         "conv2d wants patterns as (m, 1, s, s): give each one channel.": RuntimeError,
     }
 

@@ -93,15 +93,12 @@ def multiply_adds(weights: int, scale: int, small: bool):
         "A network on the enlarged picture runs once for each output pixel: nothing is saved.": weights / scale**2,
         "A network on the enlarged picture uses each weight once per output pixel.": weights * scale**2,
     }
-    yield (
-        {
-            "A network on the small picture runs once per small pixel, which makes scale² output pixels.": weights,
-            "The picture shrinks on both sides: divide by scale², not by scale.": weights / scale,
-            "Working on the small picture should make it cheaper, not dearer.": weights * scale**2,
-        }
-        if small
-        else enlarged
-    )
+    reduced = {
+        "A network on the small picture runs once per small pixel, which makes scale² output pixels.": weights,
+        "The picture shrinks on both sides: divide by scale², not by scale.": weights / scale,
+        "Working on the small picture should make it cheaper, not dearer.": weights * scale**2,
+    }
+    yield reduced if small else enlarged
 
 
 fsrcnn, edsr = built("2.A", "fsrcnn-x3"), built("2.B", "edsr-x3")
