@@ -1,6 +1,6 @@
-"""Speed, each against the plain way (make speed). All parts by default; wants a quiet machine.
+"""Speed and peak memory, each against the plain way (make speed). All parts by default; wants a quiet machine.
 
-python tests/benchmark.py [training] [processes] [restoring] [dw-ssim]
+python tests/benchmark.py [training] [processes] [memory] [restoring] [codec] [dw-ssim]
 """
 
 import argparse
@@ -28,6 +28,22 @@ from reference_dw_ssim import haar_by_convolution, window_by_window  # noqa: E40
 from helpers import datasets, degradations, images, recipes, training, wavelets  # noqa: E402
 from helpers.service import devices  # noqa: E402
 
+COMMAND = """
+import resource, sys, time
+from pathlib import Path
+from helpers import codec
+from helpers.__main__ import main
+start = time.perf_counter()
+code = main(sys.argv[1:])
+seconds = time.perf_counter() - start
+status = Path("/proc/self/status")  # Linux: there, ru_maxrss also counts the process that began this one
+lines = status.read_text().splitlines() if status.exists() else []
+peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+peak = peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(seconds, peak // (2**20 if sys.platform == "darwin" else 2**10))
+sys.exit(code)
+"""
+
 
 def process(*arguments: str, **variables: str) -> list[str]:
     """The words that a Python prints on its last line."""
@@ -37,6 +53,12 @@ def process(*arguments: str, **variables: str) -> list[str]:
     if done.returncode:
         sys.exit(done.stderr)
     return done.stdout.splitlines()[-1].split()
+
+
+def command(*arguments: str | Path) -> tuple[float, int]:
+    """Seconds of a command without the start of Python, and MiB at its peak."""
+    seconds, peak = process("-c", COMMAND, *map(str, arguments), "--quiet")
+    return float(seconds), int(peak)
 
 
 # ------------------------------------------------------------------------------------------- training
@@ -145,7 +167,19 @@ def train(name: str, steps: int = 30) -> None:
         print((steps - steps // 5) * recipe.batch * devices.world() / seconds)
 
 
-# ------------------------------------------------------------------------------------ restoring, DW-SSIM
+# ----------------------------------------------------------------------- memory, restoring, codec, DW-SSIM
+
+
+def measure_memory(side: int = 8000) -> None:
+    """Peak memory of `restore` where 1 and 64 megapixels are given (deblocking) or come out (super-resolution)."""
+    for task, scale in (("deblock-q20", 1), ("sr-x2", 2)):
+        peaks = []
+        for length in (1000, side):
+            with tempfile.TemporaryDirectory() as folder:
+                given = Path(folder, "given.bmp")
+                Image.effect_noise((length // scale,) * 2, 50).convert("RGB").save(given)
+                peaks.append(command("restore", given, Path(folder, "out.bmp"), "--task", task)[1])
+        print(f"{task:<12} 1 MP: {peaks[0]} MiB, {side**2 / 1e6:.0f} MP: {peaks[1]} MiB", flush=True)
 
 
 ONE_WAY = """
@@ -181,6 +215,23 @@ def measure_restoring(names: tuple[str, ...] = ("srcnn-955-x3", "edsr-x3", "jpeg
             print(f"{name:<13} {way:<44} {value:7.3f} s  {seconds['plain'] / value:5.2f} times as fast", flush=True)
 
 
+def measure_codec(sizes: tuple[int, ...] = (2, 50), model: str = "integer-ae") -> None:
+    """`compress` and `decompress` of a real photograph, enlarged to some megapixels, at the middle quality."""
+    for megapixels in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            given, file, back = (Path(folder, name) for name in ("in.bmp", "out.bic", "back.bmp"))
+            with Image.open(ROOT / "data" / "images" / "flower.png") as photo:
+                scale = (megapixels * 1e6 / (photo.width * photo.height)) ** 0.5
+                photo.convert("RGB").resize((round(photo.width * scale), round(photo.height * scale))).save(given)
+            found = {"compress": command("compress", given, file, "--model", model, "--quality", "50")}
+            found["decompress"] = command("decompress", file, back)
+            bpp = 8 * file.stat().st_size / megapixels / 1e6
+        for name, (seconds, peak) in found.items():
+            print(f"{name:<11} {megapixels} MP: {seconds:.2f} s, {megapixels / seconds:.2f} MP/s, {peak} MiB")
+        both = megapixels / sum(seconds for seconds, _ in found.values())
+        print(f"both        {megapixels} MP: {both:.2f} MP/s at {bpp:.2f} bits per pixel", flush=True)
+
+
 def measure_dw_ssim(batch: int = 8, side: int = 100) -> None:
     """The index with its gradient, one thread, against window by window as its authors wrote it.
 
@@ -212,8 +263,8 @@ def measure_dw_ssim(batch: int = 8, side: int = 100) -> None:
 
 
 PARTS = {
-    "training": measure_training, "processes": measure_processes,
-    "restoring": measure_restoring, "dw-ssim": measure_dw_ssim,
+    "training": measure_training, "processes": measure_processes, "memory": measure_memory,
+    "restoring": measure_restoring, "codec": measure_codec, "dw-ssim": measure_dw_ssim,
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def test_a_diagram_has_the_sizes_of_its_tensors_and_the_layers_of_its_modules(fi
     told = [text.get_text() for text in figure.axes[0].texts]
     assert alt == "A small network."
     assert [text for text in told if " × " in text] == ["1 × 8 × 12", "12 × 4 × 6", "1 × 8 × 12"]
-    assert {"conv 3×3, stride 2\n1 → 12\nReLU", "transposed\nconv 2×2, stride 2\n12 → 1", "+ bicubic"} <= set(told)
+    assert {"conv 3×3\nstride 2\n1 → 12\nReLU", "transposed\nconv 2×2\nstride 2\n12 → 1", "+ bicubic"} <= set(told)
     bars = figure.axes[0].patches
     assert bars[1].get_height() < bars[0].get_height() and bars[1].get_width() > bars[0].get_width()
 

@@ -142,9 +142,11 @@ def curves(
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))
     for ticked in [getattr(axis, f"{name}axis") for name in logarithmic]:
-        ticked.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ticked.set_major_formatter("{x:g}")
-        ticked.set_minor_formatter(NullFormatter())
+        low, high = ticked.get_view_interval()
+        if high < 1000 * low:  # so few powers of ten would leave an axis with hardly a number
+            ticked.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ticked.set_major_formatter("{x:g}")
+            ticked.set_minor_formatter(NullFormatter())
     beside = {} if few else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # many words would cover a line
     axis.legend(edgecolor="none", framealpha=0.9, **beside)
     show(figure, alt)
@@ -264,6 +266,6 @@ def describe(what: str | nn.Module | tuple) -> str:
         return "\n".join(map(describe, what))
     if isinstance(what, nn.Conv2d | nn.ConvTranspose2d):
         kind = "transposed\nconv" if isinstance(what, nn.ConvTranspose2d) else "conv"
-        side, stride = what.kernel_size[0], f", stride {what.stride[0]}" if what.stride[0] > 1 else ""
+        side, stride = what.kernel_size[0], f"\nstride {what.stride[0]}" if what.stride[0] > 1 else ""
         return f"{kind} {side}×{side}{stride}\n{what.in_channels} → {what.out_channels}"
     return what if isinstance(what, str) else type(what).__name__
