@@ -41,9 +41,8 @@ class NPEG(nn.Module):
     """ctmakro's noisy binary autoencoder: 3×3 convolutions with ELU to 128 numbers per pixel, and as many back.
 
     Noise of standard deviation `noise` is added to the code before its sigmoid, in training; to be heard through it the
-    encoder must shout, and codes come out near 0 and 1. In evaluation they are exactly that.
-    With `hard` it is trained as it is evaluated, without noise: bits for the decoder, for the encoder the gradient of
-    the sigmoid.
+    encoder must shout, and codes come out near 0 and 1. In evaluation they are exactly that. With `hard` it is trained
+    as it is evaluated, without noise: bits for the decoder, for the encoder the gradient of the sigmoid.
     """
 
     channels = 3
