@@ -95,7 +95,7 @@ def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 def examine_class(answer: type, ours: nn.Module, x: torch.Tensor) -> nn.Module:
     """The network that a learner's class makes, with our weights. Raises Wrong, NotAttempted, as `examine` does."""
     if isinstance(answer, nn.Module):
-        raise Wrong("That is a network; give the class itself, without the brackets behind it.")
+        raise Wrong("That is a network; give the class itself, without the brackets after it.")
     network = answer()
     if network is None or network is ...:
         raise NotAttempted
@@ -157,7 +157,9 @@ def pair_layers(network: nn.Module, theirs: list[Call], stopped: str, ours: nn.M
         raise Wrong(f"Ours has parameters of its own, outside of layers, of the shapes {shapes}; yours has others.")
     for mine, other in zip(theirs, right, strict=False):
         if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
-            raise Wrong(f"In the order of the calls, your next layer is {mine}; ours is {other}.{unseen(network)}")
+            again = " Ours calls one PReLU several times." if type(mine.layer) is nn.PReLU else ""
+            said = f"In the order of the calls, your next layer is {mine}; ours is {other}."
+            raise Wrong(said + again + unseen(network))
     if stopped:
         raise Wrong(f"forward raised, {f'after {theirs[-1]}' if theirs else 'before any layer'}: {stopped}")
     if len(theirs) < len(right):
@@ -225,7 +227,7 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     hints = {
         "Ours is cut to bits here: 1 above 0.5, else 0.": ((mine > 0.5).to(mine.dtype), right),
         "A ReLU is missing before it.": (mine.relu(), right),
-        "A ReLU is too many before it.": (mine, right.relu()),
+        "It has no negative values: a ReLU, or a clamp, is too many before it.": (mine, right.relu()),
         "It is clipped to [0, 1]: leave that to restore(), or no loss can pull it back.": (mine, right.clamp(0, 1)),
     }
     for what, value in known.items():

@@ -10,6 +10,10 @@ import torch
 
 from ...service.files import reason
 
+FURTHER = {  # for whom the same was said three times
+    "Exercise": "work one small case by hand, line by line, on paper.",
+    "Build": "print the shapes in your forward, and compare it with the task, sentence by sentence.",
+}
 SEEN = Counter()  # by label and sentence: how often a check has said what in this session
 
 
@@ -58,7 +62,7 @@ def examined(label: str, course: Callable | None = None, kind: str = "Exercise")
             if times > 1:
                 said += f" Asked is {' '.join(inspect.getdoc(examine).split())}"
             if times > 2:
-                said += " Still the same: work one small case by hand, line by line, on paper."
+                said += f" Still the same: {FURTHER[kind]}"
             print(f"{kind} {label}: {said}")
 
         check.label, check.course, check.verdict = label, course, functools.partial(verdict, examine)
@@ -137,7 +141,7 @@ def alike(value: torch.Tensor | Exception, other, within: float) -> bool:
     if callable(other) or isinstance(other, bool):
         return bool(other(value) if callable(other) else other)
     other = torch.as_tensor(other, dtype=torch.float64)
-    return value.shape == other.shape and torch.allclose(value, other, rtol=0, atol=within, equal_nan=True)
+    return value.shape == other.shape and torch.allclose(value, other, rtol=1e-6, atol=within, equal_nan=True)
 
 
 def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted: torch.Tensor) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from .build import built
-from .examine import exercise
+from .examine import alike, exercise
 
 K = torch.arange(8.0)
 D = torch.cos((2 * K + 1) * K[:, None] * math.pi / 16) / 2  # the DCT of 8 numbers, orthonormal; row k: the k-th pattern
@@ -15,19 +15,22 @@ D[0] /= math.sqrt(2)
 # 0 to 255: a ramp, steeper downwards than across, with a bright corner. Its mean, less 128, is just nearer to step −14
 # of a table that begins with 23; less 127.5, to step −13.
 BLOCK = 19 + 11 * K[:, None] + 3 * K + 90.0 * (K[:, None] + K < 5)
+BLOCKS = torch.stack([BLOCK, 0.5 * BLOCK.T + 60, 200 - BLOCK.flip(0)])
 TABLE = 23 + 9 * K[:, None] + 7 * K
-# three flat blocks with a little slope; and steps everywhere but across borders
-BLOCKY = (0.1 * torch.tensor([3.0, 5.0, 2.0]).repeat_interleave(8) + 0.02 * K.repeat(3)).repeat(1, 5, 1)
-LINES = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 0]).repeat(1, 5, 3)
+# three flat blocks with a slope that differs from row to row; steps everywhere but across borders; and rows of both
+BLOCKY = 0.1 * torch.tensor([3.0, 5.0, 2.0]).repeat_interleave(8) + 0.02 * K.repeat(3)
+BLOCKY = (BLOCKY + 0.03 * torch.sin(torch.arange(16.0))[:, None] * K.repeat(3))[None]
+LINES = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 0]).repeat(1, 16, 3)
+MIXED = torch.cat([BLOCKY[:, :12], 0.1 * LINES[:, :4]], dim=1)
 HUNDRED = [(epoch, 100, 5e-4) for epoch in (0, 10, 19, 20, 39, 99)]
 DECODED = torch.linspace(0.3, 0.7, 40).view(1, 5, 8)
 STORED = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
 STEPS = 10.0 + 3 * torch.arange(64.0).view(8, 8)
 
 
-@exercise("3.1", (BLOCK, TABLE), within=0.6)  # rounded to whole gray levels is right, too
+@exercise("3.1", (BLOCK, TABLE), (BLOCKS, TABLE), within=0.6)  # rounded to whole gray levels is right, too
 def round_trip(block: torch.Tensor, table: torch.Tensor):
-    """my_round_trip(block, table): an 8×8 block, 0 to 255, as it comes back from a JPEG file with this table."""
+    """my_round_trip(block, table): blocks (…, 8, 8), 0 to 255, as they come back from a JPEG file with this table."""
 
     def through(centre: float = 128, rounded: Callable = torch.round) -> torch.Tensor:
         return D.T @ (rounded(D @ (block - centre) @ D.T / table) * table) @ D + centre
@@ -43,28 +46,39 @@ def round_trip(block: torch.Tensor, table: torch.Tensor):
         "Centre by 128, half of the 256 values, not by half of the largest.": through(centre=127.5),
         "The quotients were cut off; round to the nearest integer.": through(rounded=torch.trunc),
         "The quotients were cut off downwards; round to the nearest.": through(rounded=torch.floor),
+        "Several blocks at a time, (…, 8, 8), are transformed along their last two axes alone.": block.dim() == 3,
         "Centre, transform, divide, round, multiply, transform back, undo the centring: one is amiss.": True,
     }
 
 
-@exercise("3.2", (BLOCKY,), (LINES,), within=1e-5)
+@exercise("3.2", (BLOCKY,), (LINES,), (MIXED,), within=1e-5)
 def blocking(image: torch.Tensor):
     """my_blocking(image): mean square horizontal step across block borders minus that elsewhere, at least 0."""
 
-    def excess(column: int = 7, amount: Callable = torch.square, mean: Callable = torch.mean) -> torch.Tensor:
-        steps = amount(image.diff(dim=-1))
+    def excess(steps: torch.Tensor, column: int = 7, mean: Callable = torch.mean) -> torch.Tensor:
         border = torch.arange(steps.shape[-1]) % 8 == column
         return mean(steps[..., border]) - mean(steps[..., ~border])
 
-    yield excess().clamp(min=0)
+    signed = image.diff(dim=-1)
+    squares, borders = signed.square(), signed[..., 7::8].square()
+    rows = torch.stack([excess(row) for row in squares[0]])
+    shifted = excess(squares, column=6)
+    yield excess(squares).clamp(min=0)
     yield {
-        "A picture with larger steps inside blocks shows no blocks: stop at 0.": bool(excess() < 0),
-        "Those are absolute steps; the formula has squares.": excess(amount=torch.abs),
-        "That is 255² times too large: leave the pixels in [0, 1].": 255**2 * excess(),
-        "The columns are off by one: column 7 to 8 is number 7 of the differences, not 6 or 0.": excess(column=6),
-        "Subtract what is elsewhere: detail has steps everywhere.": image.diff(dim=-1)[..., 7::8].square().mean(),
-        "Take means, not sums: there are seven times as many steps inside blocks.": excess(mean=torch.sum),
-        "Borders lie after columns 7, 15, 23, …": True,
+        "A picture with larger steps inside blocks shows no blocks: stop at 0.": excess(squares),
+        "Those are absolute steps; the formula has squares.": excess(signed.abs()),
+        "That is 255² times too large: leave the pixels in [0, 1].": 255**2 * excess(squares),
+        "Those are vertical steps: take differences along the last axis.": excess(image.diff(dim=-2).square().mT),
+        "Inside are all steps but those at borders.": borders.mean() - squares.mean(),
+        "Subtract what is elsewhere: detail has steps everywhere.": borders.mean(),
+        "Take means, not sums: there are seven times as many steps inside blocks.": excess(squares, mean=torch.sum),
+        "Square each step first, and then take the mean over all rows.": excess(signed.mean(-2).square()),
+        "Square each step first, and then take means.": excess(signed, mean=lambda steps: steps.mean().square()),
+        "Stop at 0 last: the mean over all rows comes first.": rows.clamp(min=0).mean(),
+        "The columns are off by one: column 7 to 8 is number 7 of the differences, not 6 or 0.": lambda value: (
+            alike(value.clamp(max=0), shifted.clamp(max=0), 1e-5) or value == 0
+        ),
+        "Compare each part with the formula: which steps, their squares, the two means.": True,
     }
 
 
@@ -73,7 +87,7 @@ def learning_rate(epoch: int, epochs: int, start: float):
     """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
     yield (right := start / 2 ** (5 * epoch // epochs))
     yield {
-        "A fifth of 9 epochs are 1.8: `epochs // 5` loses the remainder.": epochs == 9,
+        "A fifth of 9 epochs are 1.8, no whole number: count the fifths that are over.": epochs == 9,
         "It halves nearly every epoch, as the original does.": start / 2**epoch,
         "It is halved too early: counted from 0, the fifth ends after this epoch.": right / 2,
         "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,

@@ -41,6 +41,7 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
             right.shape
         ),
         "conv2d wants patterns as (m, 1, s, s): give each one channel.": RuntimeError,
+        "The first number is the first block times the first pattern, pixel by pixel, summed up.": True,
     }
 
 
@@ -72,6 +73,7 @@ def wavelet_index(a: list[torch.Tensor], b: list[torch.Tensor]):
         "The 2 before the sum of products is missing.": index(times=1),
         "K is missing: two empty bands would divide zero by zero.": index(k=0, above=0),
         "K is missing above: two empty bands are equal and should score 1.": index(above=0),
+        "Of each level: sums over a picture's bands, 2·Σab + K over Σa² + Σb² + K; then the weights.": True,
     }
 
 
@@ -105,7 +107,7 @@ def consistent(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor):
     }
 
 
-@exercise("5.5", *((torch.tensor([-3.0, -1.26, -0.2, 0.0, 0.49, 1.24, 2.9]), 3.2, bits) for bits in (3, 5)))
+@exercise("5.5", *((torch.tensor([-3.1, -1.26, -0.2, 0.0, 0.49, 1.24, 2.9]), 3.2, bits) for bits in (3, 5)))
 def quantizer(y: torch.Tensor, largest: float, bits: int):
     """my_quantizer(y, largest, bits): each number rounded to the nearest of the levels k·largest/top, |k| ≤ top."""
 
@@ -118,6 +120,9 @@ def quantizer(y: torch.Tensor, largest: float, bits: int):
     yield {
         "Those are the whole numbers k; return the measurements that they stand for.": levels(top) * top / largest,
         "It cuts off instead of rounding: a level may be half a step away.": levels(top, torch.floor),
+        "The scale is `largest`, not the largest number of this y.": (y / y.abs().max() * top).round()
+        * y.abs().max()
+        / top,
         "It cuts off towards zero instead of rounding.": levels(top, torch.trunc),
         f"It has one level too many: {few}": levels(top + 1),
         f"It has about twice as many levels: {few}": levels(2 * top + 1),
