@@ -87,8 +87,9 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
     """A row per method of each task and set, the best first: rank, mean, and how far it is from the first.
 
     Only pictures count that all methods have. A method has a rank of its own if it is behind the one that leads it by a
-    two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni): with less
-    than six pictures, none has. Raises CourseError for fewer than two such pictures.
+    two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni). Six
+    pictures are the least for two methods, seven for three or four, nine for eight to eleven. Raises CourseError for
+    fewer than two.
     """
     rows = []
     for (task, dataset), part in table.groupby(KEYS[:2], sort=False):

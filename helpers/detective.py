@@ -130,7 +130,7 @@ def pairs(
 ) -> Iterator[tuple]:
     """Yields (made, luma, depth), result, original, float in [0, 1], for each way to measure one uint8 picture.
 
-    `wanted`: such keys, to have these alone. `restore`: a network instead of bicubic, or behind the JPEG.
+    `wanted`: such keys, to have these alone. `restore`: a network instead of bicubic, or after the JPEG.
     """
     scale, usual = degradations.scale_of(task), next(iter(_ways(task)))
     whole = images.to_float(images.crop_to_multiple(picture, scale))[None]
@@ -166,7 +166,7 @@ def errors(
 ) -> pd.DataFrame:
     """Mean squared errors, or another measure: a row per (made, luma, depth, border), a column per (picture, gray).
 
-    `wanted`: of these rows alone. `restore`: of a network instead of bicubic, or behind the JPEG. Raises CourseError.
+    `wanted`: of these rows alone. `restore`: of a network instead of bicubic, or after the JPEG. Raises CourseError.
     """
     columns = {}
     for path in files:

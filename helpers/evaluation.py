@@ -46,7 +46,7 @@ TASKS += (*degradations.CS_TASKS, "codec", "codec-gray")
 SENSED, SENSED_BITS = "sensed", 6  # measurements as a file: bits of each, the best of those in notebook 5
 SENSED_RATIOS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25)
 OWN_SETTINGS = (10, 30, 50, 70, 90)  # of a codec that is a mere pair
-MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer behind its decoder
+MENDED = "jpeg+jpeg-blind"  # JPEG, and the blind restorer after its decoder
 BASELINES = {"sr": "bicubic", "deblock": "jpeg", "jpeg": "jpeg", "cs": "dct-zonal"}
 
 Method = models.Restorer | models.ResCSNetAny | baselines.Classical | own.Function | own.Sensor | None

@@ -65,7 +65,10 @@ def psnr_b(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> f
 
 
 def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
-    """Multi-scale SSIM (Wang et al. 2003), five scales, 11×11 Gaussian window; wants at least 176 pixels a side."""
+    """Multi-scale SSIM (Wang et al. 2003), five scales, 11×11 Gaussian window; wants at least 176 pixels a side.
+
+    By torchmetrics, which counts a mirrored border at the coarsest scale.
+    """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
     _check(image, reference, peak)

@@ -105,7 +105,7 @@ def for_task(task: str) -> list[str]:
 def load_for(name: str | None, task: str) -> models.Restorer:
     """The named network, if it solves the task; without a name, the task's best. Raises CourseError.
 
-    A name with a "+" behind it is that network's Ensemble of eight orientations.
+    A name with a "+" after it is that network's Ensemble of eight orientations.
     """
     name = name or next(iter(for_task(task)), None)
     if name is None:

@@ -61,7 +61,7 @@ WRONG = {
         ("(ResidualBlock(64) for _ in range(6))", "[ResidualBlock(64)] * 6", "One layer stands in several places"),
         ("def forward", "@torch.no_grad()\n    def forward", "a gradient reaches 0 of its weights, and 28 of ours"),
         ("first + self.blocks(first)", "self.blocks(first)", "A skip is missing: add what leaves head"),
-        ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "A ReLU is too many before it"),
+        ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "a ReLU, or a clamp, is too many"),
         (" + degradations.upscale(y, SCALE)", "", "A skip is missing: add the enlarged input"),
         ("x + degradations.upscale(y, SCALE)", "(x + degradations.upscale(y, SCALE)).clamp(0, 1)", "It is clipped"),
         ("return x +", "x +", "returns nothing: return the last result"),
@@ -79,7 +79,7 @@ WRONG = {
     ],
     "arcnn": [
         (', "padding_mode": "replicate"', "", "makes something else; ours is layers.0"),
-        ("*layers[:-1]", "*layers", "A ReLU is too many before it"),
+        ("*layers[:-1]", "*layers", "a ReLU, or a clamp, is too many"),
         ("return self", "return y + self", "A skip is too many: what the network is given is added"),
         ("(64, 32, 7), (32, 16, 1)", "(64, 32, 1), (32, 16, 7)", "ours is layers.2, Conv2d(64, 32, kernel_size=(7, 7)"),
         ("(32, 16, 1), (16, 1, 5)", "(32, 1, 5)", "ours is layers.4, Conv2d(32, 16"),
@@ -208,7 +208,7 @@ def test_the_same_mistake_is_told_in_stages(capsys):
     first, second, third = capsys.readouterr().out.splitlines()
     assert second.startswith(first) and third.startswith(second) and len(first) < len(second) < len(third)
     assert "Asked is what the task above says, layer by layer." in second
-    assert "by hand" in third and "by hand" not in second
+    assert "print the shapes" in third and "print the shapes" not in second
     for _ in range(2):
         check.largest(lambda *_: 5)
     assert "Asked is my_largest(coefficients, count): all but" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.fft import dctn, idctn
 from torch import nn
 
 from helpers import images, metrics
@@ -43,6 +44,12 @@ def steps(image):
     squares = image.diff(dim=-1).square()
     border = torch.arange(squares.shape[-1]) % 8 == 7
     return (squares[..., border].mean() - squares[..., ~border].mean()).item()
+
+
+def whole(blocks, table):
+    """JPEG's round trip with a transform of all axes: right for one block alone."""
+    stored = (dctn(blocks.numpy() - 128, norm="ortho") / table.numpy()).round() * table.numpy()
+    return torch.from_numpy(idctn(stored, norm="ortho") + 128)
 
 
 def near(train, test, limit):
@@ -167,8 +174,16 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).item(), "no gradient"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
-    ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "the remainder"),
+    ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "no whole number"),
     ("blocking", steps, "stop at 0"),
+    ("blocking", lambda image: max(0.0, steps(image.mean(-2, keepdim=True))), "over all rows"),
+    ("blocking", lambda image: max(0.0, steps(image[:, :1])), "Compare each part"),
+    ("blocking", lambda image: sum(max(0.0, steps(row[None])) for row in image[0]) / len(image[0]), "Stop at 0 last"),
+    ("blocking", lambda image: 255**2 * max(0.0, steps(image)), "255² times"),
+    ("blocking", lambda image: max(0.0, steps(image.mT)), "along the last axis"),
+    ("round_trip", lambda b, table: whole(b, table), "last two axes"),
+    ("quantizer", lambda y, m, bits: RIGHT["quantizer"](y, y.abs().max(), bits), "not the largest number of this y"),
+    ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x - 0.5, rows), "pixel by pixel"),
     ("entropy", lambda p: -(p * p.log2() + (1 - p) * (1 - p).log2()), "0 · log 0"),
     ("bounded", lambda restored, decoded, tau: restored, "further than tau away"),
     ("known", lambda order: order.ndim * torch.ones_like(order), "whose pass is lower"),

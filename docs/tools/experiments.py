@@ -375,7 +375,7 @@ def rivals_table(_: int) -> Iterator[dict]:
     options = {
         "jpeg": ({}, {"progressive": True}, {"subsampling": "4:4:4"}),
         "jpeg2000": ({}, {"irreversible": False}, {"mct": 0}, {"num_resolutions": 5}, {"codeblock_size": (32, 32)}),
-        "webp": ({}, {"method": 4}, {"use_sharp_yuv": True}),
+        "webp": ({}, {"method": 4}),
         "avif": (
             {},
             {"subsampling": "4:2:0"},
