@@ -36,7 +36,8 @@ _INSTEAD = {  # of a task that names no damage, what to do
 def downscale(image: torch.Tensor, scale: int) -> torch.Tensor:
     """Bicubic reduction by a whole number with anti-aliasing, as MATLAB's `imresize` (Keys 1981, a = −0.5).
 
-    But for the border: MATLAB mirrors the picture there, and this takes the mean of what there is. Both sides must divide by `scale` (see `images.crop_to_multiple`). Not clipped: bicubic overshoots at edges.
+    But for the border: MATLAB mirrors the picture there, and this takes the mean of what there is. Both sides must
+    divide by `scale` (see `images.crop_to_multiple`). Not clipped: bicubic overshoots at edges.
     """
     height, width = image.shape[-2:]
     if height % scale or width % scale:
