@@ -85,8 +85,24 @@ def shifted_jpegs(y: torch.Tensor, scale: int, quality: int) -> torch.Tensor:
     return total[:, 8:-8, 8:-8] / 64
 
 
-# Name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW); the grid of settings that was searched; and
-# what a task begins with for which it was.
+def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tensor:
+    """A uint8 picture, (1, H, W), from the low frequencies of its blocks: smoothed, and made to agree, in turns."""
+    from skimage.restoration import denoise_tv_chambolle
+
+    height, width = picture.shape[-2:]
+    counts = degradations.measurement_counts(height, width, ratio)
+    rows = degradations.zonal_rows(degradations.SENSED_BLOCK, int(counts.max()))
+    mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
+    y = mask * degradations.block_sense(images.to_float(picture)[None] - 0.5, rows)
+    z = degradations.block_adjoint(y, rows)
+    for _ in range(40):
+        z = torch.from_numpy(denoise_tv_chambolle(z[0, 0].numpy(), weight, max_num_iter=30))[None, None]
+        z = z + degradations.block_adjoint(y - mask * degradations.block_sense(z, rows), rows)
+    return images.to_uint8(z[0, :, :height, :width] + 0.5)
+
+
+# Name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW), for sensing as above; the grid of settings
+# that was searched; and what a task begins with for which it was.
 METHODS = {
     "total-variation": (
         _filter("restoration.denoise_tv_chambolle"),
@@ -114,6 +130,7 @@ METHODS = {
         ("sr", "deblock", "jpeg-q"),
     ),
     "back-projection": (back_projection, {"steps": (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)}, ("sr",)),
+    "sensed-tv": (sensed_tv, {"weight": (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)}, ("cs",)),
     "shifted-jpegs": (shifted_jpegs, {"quality": (5, 10, 15, 20, 25, 30, 40, 50, 60, 70)}, ("deblock", "jpeg")),
 }
 
@@ -131,6 +148,14 @@ class Classical(NamedTuple):
         images.check_values(image)
         result = METHODS[self.name][0](images.to_float(image), self.scale, **self.settings).clamp(0, 1)
         return images.to_uint8(result) if image.dtype == torch.uint8 else result
+
+    def reconstruct(self, picture: torch.Tensor, ratio: float) -> torch.Tensor:
+        """Sense a uint8 picture, (1, H, W), and give it back, as networks for compressed sensing do."""
+        return METHODS[self.name][0](picture, ratio, **self.settings)
+
+    def geometry(self, height: int, width: int, ratio: float) -> tuple[float, torch.Tensor]:
+        """The ratio, and how many numbers are measured of each block."""
+        return ratio, degradations.measurement_counts(height, width, ratio)
 
 
 def find(name: str, task: str) -> Classical:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import CourseError, baselines, degradations, evaluation, images, metrics
+from helpers import CourseError, baselines, datasets, degradations, evaluation, images, metrics
 
 SETTINGS = {
     "unsharp": {"radius": 1, "amount": 0.5}, "total-variation": {"weight": 0.05}, "wavelet": {"sigma": 0.05},
@@ -26,6 +26,20 @@ def test_back_projection_agrees_with_the_small_picture():
     small = degradations.downscale(images.luma(photograph(60, 72)), 3)
     gaps = [degradations.downscale(baselines.back_projection(small, 3, steps), 3) - small for steps in (0, 10)]
     assert gaps[1].abs().max() < 0.2 * gaps[0].abs().max()
+
+
+def test_total_variation_gives_back_more_of_sensed_edges_than_their_low_frequencies_and_agrees_with_these():
+    picture = images.to_uint8(photograph(70, 75, 1))
+    method, low = baselines.find("sensed-tv", "cs-10"), degradations.keep_low_frequencies(picture, 0.1)
+    back = method.reconstruct(picture, 0.1)
+    assert back.shape == picture.shape and back.dtype == torch.uint8
+    assert metrics.psnr(back.float(), picture.float(), 255) > metrics.psnr(low.float(), picture.float(), 255) + 0.1
+    agrees = degradations.keep_low_frequencies(back, 0.1)
+    assert metrics.psnr(agrees.float(), low.float(), 255) > 50
+    table, failures = evaluation.evaluate(
+        "cs-10", [datasets.bundled("camera")], ["dct-zonal", "sensed-tv"], progress=False
+    )
+    assert not failures and table["measured"].nunique() == 1 and table["psnr"][1] > table["psnr"][0] + 0.3
 
 
 @pytest.mark.parametrize("channels", (1, 3))
@@ -50,7 +64,7 @@ def test_a_task_without_a_strength_is_an_error():
     with pytest.raises(CourseError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
         baselines.find("wavelet", "jpeg-color-q10")
     assert baselines.for_task("jpeg-color-q10") == ["total-variation", "non-local-means", "shifted-jpegs"]
-    assert baselines.for_task("cs-10") == []
+    assert baselines.for_task("codec") == []
 
 
 def test_classical_methods_stand_in_the_table_of_their_task_enlarged_and_in_bytes(tmp_path):
