@@ -73,7 +73,7 @@ def headlines() -> str:
         there = published[(published["task"] == task) & (published["dataset"] == dataset)].sort_values("psnr")
         theirs = f"{there['psnr'].iloc[-1]:.2f} ({there['method'].iloc[-1]})" if len(there) else "–"
         best = f"`{ours.idxmax()}`, {zoo.card(ours.idxmax())['parameters']:,} parameters"
-        classical = f"{known.max():.2f}" if len(known) else "not measured"
+        classical = f"{known.max():.2f}" if len(known) else "–"
         lines.append(f"| {words} | {dataset} | {start:.2f} | {classical} | {theirs} | {ours.max():.2f} | {best} |")
     rows = pd.read_csv(RESULTS / "codec-LIVE1.csv")
     found = comparison.curves(rows).loc[("codec", "LIVE1")]
