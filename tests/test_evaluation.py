@@ -39,13 +39,13 @@ def agrees(row, restored: torch.Tensor, clean: torch.Tensor, *names: str) -> boo
 def test_a_row_per_picture_and_method_and_the_same_again(shelf, files):
     table, failures = evaluate("sr-x2", files, dataset="mine", progress=False)
     assert failures == [] and list(table.columns) == evaluation.COLUMNS
-    methods = ("bicubic", *baselines.METHODS, "good-x2", "colour-x2")
+    methods = ("bicubic", *baselines.for_task("sr-x2"), "good-x2", "colour-x2")
     rows = set(zip(table["image"], table["method"], strict=True))
     assert rows == {(image, method) for image in ("000.png", "001.png") for method in methods}
     assert set(table["task"]) == {"sr-x2"} and set(table["dataset"]) == {"mine"} and table["bpp"].isna().all()
     expected = sum(p.numel() for p in models.EDSR(2, 4, 1).parameters())
     assert set(table.loc[table["method"] == "good-x2", "parameters"]) == {expected}
-    assert evaluation.methods_for("jpeg-color-q10") == ["jpeg"]  # strengths were tuned for the luma
+    assert evaluation.methods_for("jpeg-color-q10") == ["jpeg", *baselines.for_task("jpeg-color-q10")]
     again = evaluate("sr-x2", files, dataset="mine", progress=False)[0]
     assert again.drop(columns="seconds").equals(table.drop(columns="seconds"))
     summary = comparison.summary(table).droplevel([0, 1])

@@ -66,7 +66,7 @@ def test_ssim_wants_its_window_and_is_one_for_equals(window, side):
     for x in (flat, torch.zeros(1, 20, 20), photograph(side, side, 1)):
         assert metrics.ssim(x, x, window=window) == pytest.approx(1)
     small = photograph(side, side - 1, 1)
-    with pytest.raises(ValueError, match=f"at least {side}x{side}|win_size exceeds image extent"):
+    with pytest.raises(ValueError, match="SSIM wants pictures of at least its window"):
         metrics.ssim(small, small, window=window)
 
 
