@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def above_zero(text: str) -> float:
+    """A number above 0, and no infinity."""
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text[:30]!r} where a number above 0 is wanted")
 
 
 def several(text: str) -> tuple[str, ...]:
@@ -492,8 +501,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
 @command(
     *FILES,
     [
-        option("--rate", type=float, metavar="R", help="bits per pixel that the file may take, such as 0.3"),
-        option("--psnr", type=float, metavar="P", help="the decibels that it must have when it is read, such as 32"),
+        option("--rate", type=above_zero, metavar="R", help="bits per pixel that the file may take, such as 0.3"),
+        option("--psnr", type=above_zero, metavar="P", help="the decibels that it must have when read, such as 32"),
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
     ],
     option("--minutes", type=float, metavar="M", help="of training for --model fitted (3; for large pictures more)"),

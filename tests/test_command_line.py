@@ -165,6 +165,9 @@ train rescsnet-dw-ssim --sets set | no network is called 'rescsnet' | card
 compress in.png out.png | end the name in .bic
 compress in.png out.bic --rate 0.001 | 0.001 bits per pixel are too few
 compress in.png out.bic --quality 5 --rate 1 | not allowed with
+compress in.png out.bic --rate nan | 'nan' where a number above 0
+compress in.png out.bic --psnr=-3 | '-3' where a number above 0
+compress in.png out.bic --rate much | 'much' where a number above 0
 decompress in.png out.png | in.png: not a .bic file
 decompress half.bic out.png | half.bic: the file is damaged or truncated
 sense in.png out.png | end the name in .npz
