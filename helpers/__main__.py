@@ -89,7 +89,7 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
     """A whole number within limits."""
 
     def parse(text: str) -> int:
-        if not (text.isdecimal() and least <= int(text) <= most):
+        if not (text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
             raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number from {least} to {most} is wanted")
         return int(text)
 
@@ -106,10 +106,14 @@ def above_zero(text: str) -> float:
 
 def several(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
-    return tuple(name.strip() for name in text.split(","))
+    found = tuple(name.strip() for name in text.split(","))
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} has an empty name; put one comma between two names")
+    return found
 
 
 QUIET = option("--quiet", action="store_true", help="no progress bar")
+RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
 FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
@@ -339,7 +343,7 @@ def rank(options: argparse.Namespace) -> None:
 
 def numbers(text: str) -> tuple[Decimal, ...]:
     """Numbers separated by commas, which keep their digits."""
-    if not re.fullmatch(r"\d+(\.\d*)?(,\d+(\.\d*)?)*", text.replace(" ", "")):
+    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(,(\d+\.?\d*|\.\d+))*", text.replace(" ", "")):
         raise argparse.ArgumentTypeError(f"{text[:30]!r} where numbers with commas are wanted, such as 28.43,26.0")
     return tuple(map(Decimal, text.replace(" ", "").split(",")))
 
@@ -409,8 +413,10 @@ def restore(options: argparse.Namespace) -> int:
     from . import degradations, images, zoo
     from .service import devices
 
-    if options.task != "jpeg":  # of any quality
-        degradations.for_task(options.task)  # which says what to do with a task that undoes nothing
+    if options.task.startswith(("codec", "cs")):
+        degradations.for_task(options.task)  # which says what to do instead
+    if options.task not in RESTORED and not options.task.startswith("jpeg-"):
+        raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
     folder = options.input.is_dir()
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     name = options.model or next(iter(zoo.for_task(options.task)), "")
@@ -491,7 +497,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
 
     inside, out = options.input.resolve(), options.output.resolve()
     if inside in (out, *out.parents) or out.is_file():
-        raise CourseError(f"{options.output}: that is a file, or in {options.input}; name a folder elsewhere.")
+        what = "a file" if out.is_file() else f"in {options.input}"
+        raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
     left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]

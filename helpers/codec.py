@@ -76,6 +76,8 @@ def compress(
     images.check_size("the picture", width, height)
     if not 0 <= quality <= 100:
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
+    if any(asked is not None and not 0 < asked < math.inf for asked in (rate, psnr)):
+        raise CourseError("a rate or a PSNR to aim at is a number above 0.")
     if sum((rate is not None, psnr is not None, codec is None)) > 1:
         raise CourseError("ask for a rate or for a PSNR, not for both, and of a fitted codec for a quality alone.")
     if minutes is not None and not (codec is None and 0 < minutes <= fitted.MOST_MINUTES):

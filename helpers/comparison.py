@@ -69,10 +69,10 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     for path in paths:
         try:
             table = pd.read_csv(path, dtype={"method": str, score: float})
-            table["table"] = str(Path(path).with_suffix(""))
+            table["table"] = str(path)
         except ValueError:
             table = pd.DataFrame()
-        if not {*KEYS, score} <= set(table.columns):
+        if table.empty or not {*KEYS, score} <= set(table.columns):
             raise CourseError(f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
         if "setting" in table:
             raise CourseError(f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
@@ -88,7 +88,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
 
     Only pictures count that all methods have. A method has a rank of its own if it is behind the one that leads it by a
     two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni). Six
-    pictures are the least for two methods, seven for three or four, nine for eight to eleven. Raises CourseError for
+    pictures are the least for two methods, seven for three or four, eight for five to seven. Raises CourseError for
     fewer than two.
     """
     rows = []

@@ -172,6 +172,8 @@ def score(task: str, picture: torch.Tensor, model: Method) -> tuple[dict, list[t
     """
     scale = degradations.scale_of(task)
     border = scale if scale > 1 else 0
+    if min(picture.shape[-2:]) < 11 + 3 * border:  # what SSIM's window wants of a cropped picture without its border
+        raise CourseError(f"{picture.shape[-1]}x{picture.shape[-2]} pixels are too few to measure {task}.")
     work, given, clean = trial(task, picture, model)
     restored, seconds = timed(work)
     measured = (restored, clean) if task.startswith("jpeg-color") else map(images.luma_uint8, (restored, clean))

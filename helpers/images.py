@@ -112,7 +112,12 @@ def left_out(path: Place) -> list[str]:
 
 
 def save(
-    path: Place, image: torch.Tensor, quality: int | None = None, alpha: torch.Tensor | None = None, bits=8, **options
+    path: Place,
+    image: torch.Tensor,
+    quality: int | None = None,
+    alpha: torch.Tensor | None = None,
+    bits: int = 8,
+    **options,
 ) -> Path:
     """Write a float image in [0, 1] (rounded to 8 bits) or a uint8 one, (1, H, W) or (3, H, W), as the suffix says.
 
@@ -229,7 +234,7 @@ def _pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         if array.min() < 0 or array.max() > 65535:
             raise ValueError("32-bit values beyond 16 bits")
         clear = array == picture.info.get("transparency", -1)
-        return np.where(clear, 65535, array).astype(np.uint16)[..., None], np.where(clear, 0, 255).astype(np.uint8)
+        return np.where(clear, 65535, array).astype(np.uint16)[..., None], np.where(clear, np.uint8(0), np.uint8(255))
     is_gray, alpha = picture.mode in ("1", "L", "LA"), None
     if picture.mode in ("P", "PA"):
         palette = np.array(picture.getpalette()).reshape(-1, 3)

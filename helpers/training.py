@@ -335,11 +335,11 @@ class Run:
         finally:
             with suppress(ValueError):
                 signal.signal(signal.SIGINT, before)
-            if self.out:
-                (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
             if self._writer:
                 with writing(self.out / "tensorboard"):
                     self._writer.close()
+            if self.out:
+                (self.out / "stop").unlink(missing_ok=True)  # each process, since each may have a disk of its own
 
 
 @torch.inference_mode()

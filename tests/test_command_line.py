@@ -65,6 +65,7 @@ def home(tmp_path_factory) -> Path:
         (place / f"half.{kind}").write_bytes(data[: len(data) // 2 + 20])
     (place / "text.jpg").write_bytes(b"hello world\n" * 10)
     (place / "text.csv").write_text("hello,world\n1,2\n")
+    (place / "empty.csv").write_text("task,dataset,image,method,psnr\n")
     (place / "bytes.csv").write_bytes(bytes(range(128, 256)))
     for name, more, score in (("one", "", "30"), ("words", "", "high"), ("codec", ",setting", "30,1")):
         row = f"task,dataset,image,method,psnr{more}\nsr-x3,set,0.png,a,{score}\n"
@@ -139,7 +140,8 @@ evaluate codec --images few --methods good-x2 | is no codec
 evaluate cs --images set | measures no ratio | cs-04
 evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it
-evaluate sr-x2 --images few --methods bicubic, | '' is no method for sr-x2
+evaluate sr-x2 --images few --methods bicubic, | has an empty name
+evaluate sr-x2 --images few --results few, | has an empty name
 evaluate sr-x2 --images few --methods few --results few | two methods would have one name
 evaluate sr-x2 --images few --out folder | folder: that is a folder
 evaluate sr-x2 --images few --panels in.png | in.png: file exists
@@ -152,7 +154,7 @@ train tiny-x2 absent-x2 | 'absent-x2'
 train tiny-x2 lost-x2 | 'Nowhere' is not there
 train orphan-x2 | absent-x3 | good-x2
 train tiny-x2 --sets weights | weights
-train tiny-x2 --sets set, | the set '' is not there
+train tiny-x2 --sets set, | has an empty name
 train tiny-x2 --steps -4 | --steps | from 1 to
 train tiny-x2 --steps 4 --epochs 1 | --epochs | not allowed with | --steps
 train tiny-x2 --batch 100000000 | --batch | from 1 to 65536
@@ -188,6 +190,8 @@ detect cs-10 --set set --psnr 30 | cs-10 has no baseline that could tell; ask ab
 detect sr-x2 --set set --psnr 30,31 | --set, --psnr and --ssim go together
 detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9 | --set, --psnr and --ssim go together
 detect sr-x2 --set set --psnr many | 'many' where numbers with commas
+rank empty.csv | empty.csv: not a table of psnr
+restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
 detect sr-x2 --set set --psnr nan | 'nan' where numbers
 detect sr-x2 --set tiny --psnr 30 | 16x16 pixels are too few
 """

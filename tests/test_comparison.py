@@ -80,7 +80,7 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
         pd.concat([rows("low", HARD), rows("mine", noisy(gain))]).to_csv(f"{name}/own.csv", index=False)
     assert run(*"rank one.csv */own.csv --figure out.png".split()) == 0
     printed = capsys.readouterr().out
-    places = [printed.index(name) for name in ("bob/own:mine", "best", "anna/own:mine")]
+    places = [printed.index(name) for name in ("bob/own.csv:mine", "best", "anna/own.csv:mine")]
     assert places == sorted(places) and "low" in printed and ":low" not in printed
     with Image.open("out.png") as figure:
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200

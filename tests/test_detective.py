@@ -70,7 +70,7 @@ def by_hand(path: Path, made: str, luma: str, border: int, rounded: bool) -> flo
 def test_a_protocol_measures_what_its_words_say(small, made, luma, depth, border):
     key = made, luma, depth, border
     if luma == "RGB" and "then" in depth:
-        return  # there is no Y
+        pytest.skip("there is no Y")
     mse = detective.errors(small, "sr-x2", {key}).loc[key]
     expected = [by_hand(path, made, luma, border, "then" in depth) for path in small]
     assert mse.to_numpy() == pytest.approx(expected, rel=0.01)

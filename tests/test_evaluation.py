@@ -83,7 +83,9 @@ def test_a_picture_that_fails_is_told_and_skipped_and_gray_and_flat_ones_are_mea
     methods = ["bicubic", "good-x2", "colour-x2"]
     table, failures = evaluate("sr-x2", [files[0], bad, tiny, gray, flat], methods, progress=False)
     assert len(table) == 9 and len(failures) == 2 and "\n" not in "".join(failures)
-    assert failures[0].startswith(str(bad)) and failures[1].startswith(f"{tiny}: SSIM wants pictures of at least")
+    assert failures[0].startswith(str(bad)) and failures[1] == f"{tiny}: 60x5 pixels are too few to measure sr-x2."
+    sensed, failures = evaluate("cs-01", [tiny, gray], ["dct-zonal"], progress=False)
+    assert len(sensed) == 1 and "too few to measure cs-01" in failures[0]
     perfect = table[(table["image"] == "flat.png") & (table["method"] == "bicubic")]
     assert perfect["psnr"].item() == math.inf and perfect["ssim"].item() == pytest.approx(1)
 

@@ -30,7 +30,7 @@ plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", alpha=0.3)
 plt.rc("figure", dpi=100)
 plt.rc("font", size=10)
-SMALL = 160  # pixels a side: a panel of a figure has at least twice as many
+SMALL = 160  # pixels a side: a panel of three in a row has about twice as many
 
 
 def show(figure: Figure, alt: str, dpi: int = 100) -> None:
@@ -70,7 +70,7 @@ def compare(
     """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
 
     With `zoom` (top, left, side), a marked square of each is shown large below, or alone if not `whole`; PSNR is that
-    of the whole. Pictures are (C, H, W) in [0, 1]; nearest neighbour.
+    of the whole. Pictures are (C, H, W) in [0, 1], drawn as `draw` does.
     """
     columns, whole = min(columns, len(panels)), whole or not zoom
     height, width = next(iter(panels.values())).shape[-2:]
