@@ -102,8 +102,8 @@ def compare(
 def draw(axis: plt.Axes, image: torch.Tensor, title: str = "") -> None:
     """One picture on an axis, clipped to [0, 1], gray or RGB, no ticks; a thin frame, so that white ends somewhere.
 
-    Nearest neighbour shows the pixels of a small one as they are. Where a panel has hardly more pixels than a picture,
-    or less, it would drop or double rows: there a large one is averaged over what each pixel of the panel covers.
+    Nearest neighbour shows the pixels of a small one as they are. Where a panel has fewer pixels than a picture, or
+    hardly more, it would drop or double rows. So a large one is averaged over what each pixel of the panel covers.
     """
     pixels = images.to_float(image).detach().cpu().clamp(0, 1)
     height, width = pixels.shape[-2:]
