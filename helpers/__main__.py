@@ -335,8 +335,10 @@ def rank(options: argparse.Namespace) -> None:
     ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
-    if ranked["pictures"].min() < 6:
-        print("Fewer than six pictures cannot tell methods apart: all share a rank.")
+    for names, part in ranked.groupby(level=["task", "dataset"], sort=False):
+        if (count := part["pictures"].iloc[0]) < (least := comparison.least_pictures(len(part))):
+            said = f"{count} pictures cannot tell {len(part)} methods apart: all share a rank; {least} may"
+            print(f"{', '.join(names)}: {said}.")
     if options.figure:
         comparison.draw_ranks(ranked, options.figure)
 

@@ -87,9 +87,8 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
     """A row per method of each task and set, the best first: rank, mean, and how far it is from the first.
 
     Only pictures count that all methods have. A method has a rank of its own if it is behind the one that leads it by a
-    two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni). Six
-    pictures are the least for two methods, seven for three or four, eight for five to seven. Raises CourseError for
-    fewer than two.
+    two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni). With
+    fewer than `least_pictures` all share a rank. Raises CourseError for fewer than two.
     """
     rows = []
     for (task, dataset), part in table.groupby(KEYS[:2], sort=False):
@@ -109,6 +108,11 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
             rows.append((task, dataset, rank, method, mean, *gap))
     columns = ["task", "dataset", "rank", "method", score, "to the first", *Paired._fields[1:]]
     return pd.DataFrame(rows, columns=columns).set_index(["task", "dataset", "rank"]).round(SCORES[score] + 1)
+
+
+def least_pictures(methods: int) -> int:
+    """How many pictures `ranks` needs to tell methods apart: its test of n pictures gives at least 2 / 2ⁿ."""
+    return 1 + int(np.log2(2 * max(1, methods - 1) / 0.05))
 
 
 def _chance(differences: pd.Series) -> float:

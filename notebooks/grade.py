@@ -123,6 +123,8 @@ def grade(book: Notebook, answers: dict[str, str], seconds: int, quick: bool) ->
     rows = []
     for check, answer in answers.items():
         result, remark = outcome(cells[check], sign, trouble) if check in cells else ("not attempted", f"no {answer}")
+        if result == "not attempted":
+            remark = remark or raised(prepared, answer)
         rows.append((getattr(exercises, check).label, result, remark))
     return rows
 
@@ -153,6 +155,13 @@ def outcome(cell: Notebook, sign: str, trouble: str) -> tuple[str, str]:
         if said.startswith(begin):
             return result, said.removeprefix(begin).strip() if result == "not yet" else ""
     return "not reached", trouble or "its examination failed"
+
+
+def raised(book: Notebook, answer: str) -> str:
+    """The first error of the cells that name an answer, in a line; empty where there was none."""
+    cells = (cell for cell in book.cells if re.search(rf"\b{answer}\b", cell.source))
+    errors = (output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error")
+    return next((f"{error.ename}: {error.evalue}".splitlines()[0] for error in errors), "")
 
 
 def report(rows: pd.DataFrame, out: Path | None) -> None:

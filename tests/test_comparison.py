@@ -86,6 +86,19 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
 
 
+@pytest.mark.parametrize(("methods", "least"), [(2, 6), (3, 7), (4, 7), (5, 8), (7, 8)])
+def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least, tmp_path, capsys):
+    for count in (least - 1, least):
+        images = tuple(f"{place}.png" for place in range(count))
+        parts = [TABLE[:count].assign(image=images, method=str(k), psnr=30.0 + k) for k in range(methods)]
+        pd.concat(parts).to_csv(tmp_path / "few.csv", index=False)
+        assert run("rank", str(tmp_path / "few.csv")) == 0
+        said = f"{count} pictures cannot tell {methods} methods apart: all share a rank; {least} may."
+        assert (said in capsys.readouterr().out) == (count < least)
+        found = comparison.ranks(pd.concat(parts)).reset_index()["rank"]
+        assert found.nunique() == (1 if count < least else methods)
+
+
 # -------------------------------------------------------------------------------------------- curves
 
 

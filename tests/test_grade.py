@@ -21,6 +21,7 @@ ADA = [
     "def my_count(side, size, stride):\n    return fits(side - size, stride)\n\n\ncheck.patch_count(my_count)",
     "del fits  # what comes after the answer does not count",
     "def my_luma(image): ...\n\n\ncheck.luma(my_luma)",
+    "def my_psnr(image, reference)\n    return 0",
     "raise SystemExit('not run: nothing is answered from here on')",
 ]
 EVE = [
@@ -54,7 +55,8 @@ def test_a_right_answer_passes_a_forged_one_does_not_and_each_exercise_has_a_row
     assert rows.loc[("ada", "1.3"), "result"] == "passed"
     assert tuple(rows.loc[("eve", "1.3")]) == ("not yet", "my_count(10, 4, 2) is 0 where 4 is right.")
     assert tuple(rows.loc[("ada", "1.1")]) == ("not attempted", "")
-    assert tuple(rows.loc[("ada", "1.2")]) == ("not attempted", "no my_psnr")
+    assert tuple(rows.loc[("ada", "1.2")]) == ("not attempted", "SyntaxError: expected ':'")
+    assert tuple(rows.loc[("ada", "1.4")]) == ("not attempted", "no my_turn")
     assert rows.loc["eve"].index.tolist() == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
 
 

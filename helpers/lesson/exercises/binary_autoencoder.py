@@ -107,6 +107,7 @@ def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
     blame({
         "In training no noise is added.": noise.abs().max() < 0.015,
         "In training all pictures of a batch get the same noise.": torch.allclose(*noise.chunk(2), atol=1e-6),
+        "In training all places of a channel get the same noise.": noise.diff().abs().median() < 1e-6,
         f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
             abs(mean) > 1.5 or abs(spread - 15) > 1.5
         ),
@@ -151,6 +152,7 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
         f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
         "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
         "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": not same_price,
+        "The noise must differ from place to place: it has the shape of the levels.": trained.std() > 5 * wanted.std(),
         "In training, the picture must be that of rounded levels, too.": not same_picture,
         "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
     })  # fmt: skip

@@ -107,6 +107,9 @@ def examine_class(answer: type, ours: nn.Module, x: torch.Tensor) -> nn.Module:
     if stopped or departs(made, run(ours, narrow)[1], {}):
         but = f"but not for {narrow.shape[-1]}. {stopped}".strip()
         raise Wrong(f"It does what ours does for {x.shape[-1]} columns, {but}")
+    several = [isinstance(model.eval()(narrow), tuple | list) for model in (network, ours)]
+    if several == [True, False]:
+        raise Wrong("Right, but it returns more than one thing: return the picture alone.")
     learns = []
     for model in (network, ours):
         made = first(model.train()(narrow))
