@@ -77,15 +77,16 @@ def back_projection(y: torch.Tensor, scale: int, steps: int) -> torch.Tensor:
 
 
 def shifted_jpegs(y: torch.Tensor, scale: int, quality: int) -> torch.Tensor:
-    """The mean of what 64 places of JPEG's grid make of the picture, coded once more at each (Nosratinia, 2001).
+    """The mean of JPEGs of a picture, coded once more with the grid at each place (Nosratinia, 2001).
 
-    Of colour, whose grid has 256 places, 64 of them: the others add up to 0.04 dB.
+    A grid has 64 places; that of colour, whose blocks of Cb and Cr cover 16 pixels a side, has 256.
     """
-    padded = torch.nn.functional.pad(y[None], (8, 8, 8, 8), mode="replicate")[0].clamp(0, 1)
+    side = 16 if len(y) == 3 else 8
+    padded = torch.nn.functional.pad(y[None], (side, side, side, side), mode="replicate")[0].clamp(0, 1)
     total = torch.zeros_like(padded)
-    for top, left in itertools.product(range(8), repeat=2):
+    for top, left in itertools.product(range(side), repeat=2):
         total[:, top:, left:] += degradations.jpeg(padded[:, top:, left:], quality)
-    return total[:, 8:-8, 8:-8] / 64
+    return total[:, side:-side, side:-side] / side**2
 
 
 def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tensor:
@@ -105,7 +106,7 @@ def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tenso
 
 
 # Name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW), for sensing as above; the grid of settings
-# that was searched; and what a task begins with for which it was.
+# that was searched; and how the names of its tasks begin.
 METHODS = {
     "total-variation": (
         _filter("restoration.denoise_tv_chambolle"),
@@ -124,7 +125,7 @@ METHODS = {
     ),
     "bilateral": (
         _filter("restoration.denoise_bilateral"),
-        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5)},
+        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5, 3, 5)},
         ("sr", "deblock", "jpeg-q"),
     ),
     "unsharp": (
@@ -147,7 +148,7 @@ class Classical(NamedTuple):
     channels: int = 1
 
     def restore(self, image: torch.Tensor) -> torch.Tensor:
-        """(C, H, W), uint8 or float in [0, 1], to the same type, enlarged where the task wants it."""
+        """(C, H, W), uint8 or float in [0, 1], which the result is, too; enlarged where the task wants it."""
         images.check_values(image)
         result = METHODS[self.name][0](images.to_float(image), self.scale, **self.settings).clamp(0, 1)
         return images.to_uint8(result) if image.dtype == torch.uint8 else result
