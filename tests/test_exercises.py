@@ -56,6 +56,10 @@ def near(train, test, limit):
     return [i for i, t in enumerate(test) if any((t.float() - p.float()).abs().mean() < limit for p in train)]
 
 
+def means(pictures):
+    return [picture.float().mean() for picture in pictures]
+
+
 def resampled(numbers, quantiles=(0.025, 0.975), draws=4000):
     drawn = numbers[torch.randint(len(numbers), (draws, len(numbers)), generator=torch.Generator().manual_seed(1))]
     return drawn.mean(1).quantile(torch.tensor(quantiles, dtype=torch.float64))
@@ -137,6 +141,7 @@ ALSO_RIGHT = [
     ("psnr", lambda a, b, peak: 10 * torch.log10(peak**2 / mse(a, b))),  # a tensor, and infinite by itself
     ("turn", lambda x, y, k: tuple(torch.rot90(t.flip(2) if k % 2 else t, k // 2, (1, 2)) for t in (x, y))),
     ("blocking", lambda image: torch.tensor(steps(image)).clamp(min=0)),
+    ("copies", lambda train, test: near([oriented(t, k) for t in train for k in range(8)], test, 8)),
 ]
 WRONG = [  # beside the mistakes that a check knows by itself
     ("luma", lambda x: (images.luma(x) + 0.1).clamp(max=1), "65.481"),
@@ -191,6 +196,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),
     ("copies", lambda train, test: near(train, test, 300), "no copy"),
+    ("copies", lambda train, test: near(means(train), means(test), 1), "no copy"),
     ("copies", lambda train, test: near(test, train, 8), "where in `test`"),
     ("copies", lambda train, test: [], "not found"),
     ("copies", lambda train, test: [i in near(train, test, 8) for i in range(len(test))], "truths"),
@@ -199,6 +205,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("bootstrap", lambda n: tuple(resampled(n, (0.01, 0.99))), "that are 98 %"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.1, 0.9))), "thousands of samples"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.005, 0.93))), "lopsided"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0, 1))), "2.5 % on either side"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0, 0.95))), "2.5 % on either side"),
     ("bootstrap", lambda n: tuple(n.quantile(torch.tensor([0.025, 0.975], dtype=n.dtype))), "their *mean*"),
     ("bootstrap", lambda n: (n.mean() - 1e-9, n.mean() + 1e-9), "with* replacement"),
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),

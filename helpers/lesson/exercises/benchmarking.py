@@ -65,8 +65,9 @@ def copies(answer: Callable) -> None:
     whole = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pictures = [images.to_uint8(p) for p in torch.nn.functional.interpolate(whole, size=32, mode="bicubic")]
     coded = images.to_uint8(degradations.jpeg(images.to_float(pictures[4]), 60))
-    turned = pictures[0].flip(-1)  # another picture of the same brightness, to the last digit
-    value = call(answer, pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], turned])
+    other = torch.empty_like(pictures[0])  # another picture that has just the gray levels of one
+    other.view(-1)[pictures[8].flatten().argsort()] = pictures[0].flatten().sort().values
+    value = call(answer, pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], other])
     try:
         value = list(value)
         found = {operator.index(place) for place in value}
@@ -116,7 +117,7 @@ def bd_rate(curve: Curve, anchor: Curve):
 
 @examined("6.4")
 def bootstrap(answer: Callable) -> None:
-    """my_bootstrap(differences): the limits between which the mean of (n,) numbers lies with a confidence of 95 %."""
+    """my_bootstrap(differences): limits of the middle 95 % of means of samples, drawn from (n,) with replacement."""
     numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
     value = call(answer, numbers)
@@ -132,6 +133,7 @@ def bootstrap(answer: Callable) -> None:
         "It has no width: draw *with* replacement, or each sample holds the same numbers.": share < 0.05,
         f"{width}: that are 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,
         f"{width}: that are 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
+        f"{width}: of the means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
     })  # fmt: skip
