@@ -60,8 +60,9 @@ def test_no_row_of_a_picture_is_lost_where_a_panel_has_fewer_pixels():
 def test_compare_zooms_into_the_marked_square(figures):
     x = photograph()
     for whole in (True, False):
-        plots.compare({"a": x, "b": 1 - x}, "with a zoom", zoom=(5, 7, 6), whole=whole)
+        plots.compare({"a": x, "b": 1 - x}, "with a zoom", reference=x, zoom=(5, 7, 6), whole=whole)
         axes = figures[-1][0].axes
+        assert axes[1].get_title().endswith(" dB" if whole else " dB of the whole")
         assert len(axes) == (4 if whole else 2)
         assert np.allclose(shown_pixels(axes[-2]), x[:, 5:11, 7:13].movedim(0, -1))
     (square,), nothing = (figure.axes[0].patches for figure, _ in figures)

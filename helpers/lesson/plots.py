@@ -70,7 +70,7 @@ def compare(
     """Pictures side by side under their names; with `reference`, PSNR in each title (`border` pixels left out).
 
     With `zoom` (top, left, side), a marked square of each is shown large below, or alone if not `whole`; PSNR is that
-    of the whole. Pictures are (C, H, W) in [0, 1], drawn as `draw` does.
+    of the whole picture. Pictures are (C, H, W) in [0, 1], drawn as `draw` does.
     """
     columns, whole = min(columns, len(panels)), whole or not zoom
     height, width = next(iter(panels.values())).shape[-2:]
@@ -94,7 +94,7 @@ def compare(
         if reference is not None and image.shape == reference.shape:
             pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
             if not math.isinf(psnr := metrics.psnr(*pair)):
-                name = f"{name}\n{psnr:.2f} dB"
+                name = f"{name}\n{psnr:.2f} dB" + " of the whole" * (not whole)
         axis[0].set_title(name)
     show(figure, alt)
 
