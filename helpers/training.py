@@ -30,6 +30,7 @@ from .service.errors import CourseError
 from .service.files import atomic, plain_numbers, unwritten
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
+FREE = ("steps", "every", "warmup", "float32_steps")  # of a plan: what a resumed run may change
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # whose state a checkpoint keeps
 
 
@@ -140,10 +141,11 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision(self.device) == torch.float16)
         if self.world > 1:
             self.network = nn.parallel.DistributedDataParallel(model)
+            self.talk = dist.new_group(backend="gloo")  # on the CPU: nobody waits for the GPU
         # what must be the same when a run is resumed
         self.origin = (origin or {}) | dataclasses.asdict(plan)
         self.origin |= {"network": type(model).__name__, "scale": getattr(model, "scale", 1)}
-        self.origin = {key: self.origin[key] for key in self.origin if key not in ("steps", "every", "warmup")}
+        self.origin = {key: self.origin[key] for key in self.origin if key not in FREE}
         self.log: list[dict] = []
         self.best, self.seconds, self.clock = -math.inf, 0.0, time.perf_counter()
         # the losses since the last record, in one tensor: to read each at its step would be to wait for the GPU
@@ -201,7 +203,10 @@ class Run:
         """Validate the averaged weights; write a log row, TensorBoard events, weights, and what resuming needs."""
         row = {"step": step, "loss": self.mean_loss(step), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         self.seconds += time.perf_counter() - self.clock
-        row |= validate(self.average.module, validation) if validation else {}
+        found = [validate(self.average.module, validation) if validation else {}]
+        if self.world > 1:  # each process has its own statistics of batch norm; all go by the first one's
+            dist.broadcast_object_list(found)
+        row |= found[0]
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
@@ -260,9 +265,12 @@ class Run:
                 tempfile.TemporaryFile(dir=self.out).close()
             kinds = ("last.pt", "*.safetensors", "*.json")  # a download's own .part files stay
             old = [path for kind in kinds for path in self.out.glob(f".{kind}.*.part")]  # that a killed run left
-            if overwrite and not resume:  # last.pt, which says that there is a run, goes last
+            if (
+                overwrite and not resume and (self.out / "last.pt").exists()
+            ):  # which says that a run is there: it goes last
                 shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
-                old += [*self.out.glob("*.json"), *self.out.glob("*.safetensors"), self.out / "last.pt"]
+                mine = ("step-*.safetensors", "best.safetensors", f"{self.origin.get('recipe')}.*", "last.pt")
+                old += [path for kind in mine for path in self.out.glob(kind)]
             for path in old:
                 path.unlink(missing_ok=True)
         return self.resume() if resume else 0
@@ -277,7 +285,7 @@ class Run:
         if found[0] is None:
             return 0
         try:
-            state = torch.load(io.BytesIO(found[0]), map_location=self.device, weights_only=True)
+            state = torch.load(io.BytesIO(found[0]), map_location="cpu", weights_only=True)
             differs = {key: was for key, was in state["origin"].items() if self.origin.get(key, was) != was}
             if differs:
                 began = ", ".join(f"{key} {was}" for key, was in differs.items())
@@ -298,9 +306,8 @@ class Run:
 
         with writing(self.out / "tensorboard"):
             self._writer = self._writer or SummaryWriter(str(self.out / "tensorboard"), purge_step=row["step"])
-            for key in ("loss", "psnr", "ssim", "learning_rate"):
-                if key in row:
-                    self._writer.add_scalar(key, row[key], row["step"])
+            for key in row.keys() - {"step"}:
+                self._writer.add_scalar(key, row[key], row["step"])
             for index, (x, y) in enumerate(validation[:4]):
                 shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]
                 panels = [shown, _picture(_predict(self.average.module, x)), y]
@@ -315,8 +322,8 @@ class Run:
         stop = self._stop or time.monotonic() >= self.deadline or bool(self.out and (self.out / "stop").exists())
         if self.world == 1:
             return stop
-        flag = torch.tensor(float(stop), device=self.device)
-        dist.all_reduce(flag)
+        flag = torch.tensor(float(stop))
+        dist.all_reduce(flag, group=self.talk)
         return bool(flag)
 
     @contextmanager

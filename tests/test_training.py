@@ -224,10 +224,12 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, scores, kind, plan, sto
 def test_a_run_that_is_overwritten_leaves_nothing_behind_and_takes_nothing_else_away(tmp_path):
     """That it is overwritten only when that is asked for, test_command_line shows."""
     fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path)
-    (tmp_path / "notes.txt").write_text("mine")
+    mine = {"notes.txt", "package.json", "other.safetensors"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
     model, log = fit(network(seed=5), plan=Plan(2, every=2), out=tmp_path, overwrite=True)
     assert [row["step"] for row in log] == [2]
-    assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "step-0000002.safetensors", "tensorboard", "notes.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "step-0000002.safetensors", "tensorboard"} | mine
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1  # that of the new run
     assert same(load_file(tmp_path / "step-0000002.safetensors"), model.state_dict())
 
@@ -256,6 +258,7 @@ def test_a_resumed_run_may_be_longer_validate_more_often_and_say_more_of_its_ori
     _, log = fit(plan=plan, out=tmp_path, origin=ORIGIN, resume=True)
     assert fit(plan=plan, out=tmp_path, origin=ORIGIN, resume=True)[1] == log
     assert [row["step"] for row in log] == [2, 3, 4]
+    assert fit(plan=Plan(5, 1e-3, float32_steps=2), out=tmp_path, origin=ORIGIN, resume=True)[1][-1]["step"] == 5
     assert ORIGIN.items() <= last(tmp_path)["origin"].items()
 
 
