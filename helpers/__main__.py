@@ -115,6 +115,7 @@ def several(text: str) -> tuple[str, ...]:
 QUIET = option("--quiet", action="store_true", help="no progress bar")
 RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
+UNKNOWN_TO_BMP = {"exif": "EXIF data", "icc_profile": "colour profile"}  # what such a file cannot hold
 FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
     option("output", type=Path, metavar="OUT", help="the file to write"),
@@ -203,12 +204,12 @@ def train(options: argparse.Namespace) -> int:
     runs, alone, code = _runs(options), devices.world() == 1, 0
     queued = len(runs) > 1
     while runs:
-        recipe, out, start = runs.pop(0)
-        if options.resume and alone and queued and recipes.finished(recipe, out):
-            print(f"{recipe.name}: finished before, in {out}")
-            continue
+        recipe, out, source = runs.pop(0)
         try:
-            steps = _train_one(recipe, out, start, options)
+            if options.resume and alone and queued and recipes.finished(recipe, out):
+                print(f"{recipe.name}: finished before, in {out}")
+                continue
+            steps = _train_one(recipe, out, source, options)
         except Exception as why:
             _tell(why, f"{recipe.name}: " if queued else "")
             code = 2
@@ -220,31 +221,37 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _runs(options: argparse.Namespace) -> list[tuple]:
-    """Recipe, folder and weights to begin with of each training; what cannot end well is said before any work."""
+    """Recipe, folder and what to begin with of each training; what cannot end well is said before any work."""
     from . import datasets, recipes, training, zoo
     from .service import devices
 
     fields = ("steps", "epochs", "learning_rate", "seed", "patch", "quality", "tiles", "sets", "ratio")
     changes = {name: getattr(options, name) for name in fields} | {"batch": options.batch or options.global_batch}
     devices.check_device(options.device)
-    names, runs = dict.fromkeys(options.recipes), []
-    for name in names:
+    names, runs = list(dict.fromkeys(options.recipes)), []
+    folder = options.out if options.out and len(names) > 1 else Path("runs")
+    for place, name in enumerate(names):
         recipe = recipes.changed(recipes.find(name), **changes)
         for each in recipe.sets:
             datasets.folder(each)
-        source = options.start or recipe.start_from
-        out = options.out or Path("runs")
-        if len(names) > 1 or not options.out:
-            out = out / recipe.name
+        out = options.out if options.out and len(names) == 1 else folder / name
+        source, later = options.start or recipe.start_from, False
+        if not options.start and source in recipes.RECIPES and not zoo.has(source):  # a stretch that is not shipped
+            stretch, source = source, folder / source / f"{source}.json"
+            later = stretch in names[:place]
+            if not (later or source.is_file()):
+                raise CourseError(f"{name} begins with {stretch}, which is not shipped: train {stretch} {name}.")
+        if source and not later:
+            zoo.weights(source)
         if not options.resume and not options.overwrite:
             training.check_folder(out)
-        runs.append((recipe, out, zoo.weights(source) if source else (None, None)))
+        runs.append((recipe, out, source))
     return runs
 
 
-def _train_one(recipe, out: Path, start: tuple, options: argparse.Namespace) -> int:
+def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.Namespace) -> int:
     """Train a recipe, write its weights and card, and say so; returns how many steps are done."""
-    from . import recipes
+    from . import recipes, zoo
     from .service import devices
 
     processes = devices.world()
@@ -253,7 +260,8 @@ def _train_one(recipe, out: Path, start: tuple, options: argparse.Namespace) -> 
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
     how |= {"share": options.global_batch is not None, "progress": not options.quiet}
-    model, log, facts = recipes.run(recipe, out, start=start[0], started_from=start[1], **how)
+    start, started_from = zoo.weights(source) if source else (None, None)
+    model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
         about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
@@ -297,10 +305,10 @@ def evaluate(options: argparse.Namespace) -> int:
         _check_output(options.out)
     device, files = devices.check_device(options.device), datasets.folder(options.images)
     methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
-    folders = {Path(folder).name: Path(folder) for folder in options.results}
+    folders = {_name(folder): Path(folder) for folder in options.results}
     if len(folders) < len(options.results) or not folders.keys().isdisjoint(methods):
         raise CourseError("two methods would have one name, that of their folder; rename a folder of results.")
-    how = {"dataset": Path(options.images).name, "progress": not options.quiet, "panels": options.panels}
+    how = {"dataset": _name(options.images), "progress": not options.quiet, "panels": options.panels}
     how |= {"device": device, "unrounded": options.unrounded}
     table, failures = evaluation.evaluate(options.task, files, dict.fromkeys(methods) | folders, **how)
     for line in failures:
@@ -343,6 +351,11 @@ def rank(options: argparse.Namespace) -> None:
         comparison.draw_ranks(ranked, options.figure)
 
 
+def _name(folder: str) -> str:
+    """What a set or a folder is called in a table; "." is called as its folder is."""
+    return Path(os.path.abspath(folder)).name
+
+
 def numbers(text: str) -> tuple[Decimal, ...]:
     """Numbers separated by commas, which keep their digits."""
     if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(,(\d+\.?\d*|\.\d+))*", text.replace(" ", "")):
@@ -365,7 +378,9 @@ def detect(options: argparse.Namespace) -> None:
     if not len(options.sets) == len(options.psnr) == len(ssims):
         raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
     given = zip(options.sets, options.psnr, ssims, strict=True)
-    claims = [detective.Claim(Path(name).name, datasets.folder(name), *scores) for name, *scores in given]
+    claims = [detective.Claim(_name(name), datasets.folder(name), *scores) for name, *scores in given]
+    if len({claim.dataset for claim in claims}) < len(claims):
+        raise CourseError("two sets would have one name, that of their folder; rename one.")
     found = detective.detect(options.task, claims)
     print(found.head(max(8, len(detective.likely(found)))).round(3).to_string(index=False))
     print(detective.verdict(found))
@@ -463,6 +478,8 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
     height, width = (model.scale * side for side in pixels.shape[-2:])
     images.check_writable(output, (width, height), options.quality, options.bits, len(pixels))
     about, short = images.attributes(given, options.strip), options.bits == 8
+    if output.suffix.lower() == ".bmp":
+        lost += [what for key, what in UNKNOWN_TO_BMP.items() if about.pop(key, None)]
     if short and pixels.dtype == torch.uint16:
         lost.append("16 bits, which --bits 16 keeps")
     if not short and len(pixels) == 3 and "exif" in about:

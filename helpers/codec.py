@@ -145,7 +145,7 @@ def read_header(data: bytes) -> Header:
         name, place = data[begin : begin + length], dial % 128 + DIAL * fine
         header = Header(name.decode("latin1"), weights, place, dial >= 128, height, width, begin + length)
         images.check_size("the picture in the file", width, height)
-        sound = re.fullmatch(rb"[\w-]{1,64}", name)  # no path that a file could send us to
+        sound = re.fullmatch(rb"[\w-]{1,64}", name) and header.model != FITTED  # no path; that one has a version
         sound = sound and BLOCKS_PER_BYTE * (len(data) - header.length) >= math.prod(_blocks(height, width))
         sound = sound and (DIAL < place <= DETAILED if fine else place <= DIAL)
     if not sound or not height * width:
@@ -290,7 +290,7 @@ class SecondLayer:
 
 def _has_second(about: dict) -> bool:
     """Whether the zoo has a second layer that was trained on the weights of this card, not on others of its name."""
-    if not os.path.isfile(zoo.WEIGHTS / f"{about['name']}-detail.json"):
+    if not zoo.has(f"{about['name']}-detail"):
         return False
     start = zoo.card(f"{about['name']}-detail").get("started_from", about)
     return start["sha256"] == about["sha256"]
@@ -317,12 +317,12 @@ def _load(name: str, _: str) -> Codec:
 
 
 def dial_rate(place: int) -> float:
-    """What a place on a file's dial is on that of its first layer."""
+    """The rate of the first layer, 0 to TOP_RATE, at a place on a file's dial."""
     return TOP_RATE * min(place, DIAL) / DIAL
 
 
 def detail_rate(place: int) -> float:
-    """And on that of its second."""
+    """The rate of the second layer, 0 to TOP_RATE, at a place above DIAL."""
     return TOP_RATE * (place - DIAL) / (DETAILED - DIAL)
 
 

@@ -52,6 +52,11 @@ def card(name: str | os.PathLike) -> dict:
     return found | {"weights": path.with_suffix(".safetensors")}
 
 
+def has(name: str) -> bool:
+    """Whether a network of that name is shipped."""
+    return os.path.isfile(WEIGHTS / f"{name}.json")  # which is False, and no error, for a name that is too long
+
+
 def write_card(path: Path, about: dict) -> Path:
     """Write a card, whole or not at all."""
     with atomic(path) as temporary:

@@ -165,6 +165,7 @@ def sealed(offset: int, new: bytes):
         (sealed(17, b"\xff" + b"x" * 255), "makes no sense"),
         (sealed(18, b"none"), "'none' is no codec"),
         (sealed(18, b"../x"), "makes no sense"),
+        (sealed(17, b"\x06fitted"), "makes no sense"),  # which has a version of its own
     ],
 )
 def test_damaged_files_and_headers_that_lie_are_refused_before_memory_is_taken(data, damage, says, monkeypatch):

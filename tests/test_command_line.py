@@ -36,6 +36,7 @@ CHANGES = {  # of a tiny recipe, by the names of others
     "later-x2": {"start_from": "good-x2", "plan": Plan(1, 1e-30, averaging=0)},
     "lost-x2": {"sets": ("Nowhere",)},
     "orphan-x2": {"start_from": "absent-x3"},
+    "second-x2": {"start_from": "tiny-x2"},
 }
 
 
@@ -163,7 +164,7 @@ train tiny-x2 --start set | no network is called 'set'
 train tiny-x2 --resume --overwrite | not allowed with
 train tiny-x2 --what | --what
 train rescsnet-any --ratio 0.1 --sets set | rescsnet-any has no ratio
-train rescsnet-dw-ssim --sets set | no network is called 'rescsnet' | card
+train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2
 compress in.png out.png | end the name in .bic
 compress in.png out.bic --rate 0.001 | 0.001 bits per pixel are too few
 compress in.png out.bic --quality 5 --rate 1 | not allowed with
@@ -189,6 +190,7 @@ detect sr-x9 --set set --psnr 30 | unknown task 'sr-x9'
 detect cs-10 --set set --psnr 30 | cs-10 has no baseline that could tell; ask about sr-x2
 detect sr-x2 --set set --psnr 30,31 | --set, --psnr and --ssim go together
 detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9 | --set, --psnr and --ssim go together
+detect sr-x2 --set set,./set --psnr 30,31 | two sets would have one name
 detect sr-x2 --set set --psnr many | 'many' where numbers with commas
 rank empty.csv | empty.csv: not a table of psnr
 restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
@@ -327,11 +329,14 @@ def test_restore_writes_the_networks_picture(place, capsys, more, out):
     assert Path(out).read_bytes() == expected.read_bytes()
 
 
-def test_restore_keeps_the_colour_profile(place):
+def test_restore_keeps_the_colour_profile_or_says_that_it_is_lost(place, capsys):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     images.save("profiled.png", photograph(20, 24), icc_profile=profile)
     assert run(*"restore profiled.png out.jpg --task sr-x2 --quiet".split()) == 0
     assert Image.open("out.jpg").info["icc_profile"] == profile
+    capsys.readouterr()
+    assert run(*"restore profiled.png out.bmp --task sr-x2 --quiet".split()) == 0
+    assert "colour profile" in "".join(capsys.readouterr())
 
 
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
@@ -361,6 +366,13 @@ def test_evaluate_writes_a_table_and_reports_a_bad_picture(place, capsys):
         ("few", "000.png", method) for method in ("bicubic", known, "good-x2")
     ]
     assert f"{float(rows[0]['psnr']):.2f}" in said.out and not list(place.glob(".*"))
+
+
+def test_a_folder_called_by_a_dot_has_its_own_name_in_a_table(place, monkeypatch):
+    monkeypatch.chdir("few")
+    assert run(*"evaluate sr-x2 --images . --methods bicubic --results . --out ../t.csv --quiet".split()) == 0
+    with open("../t.csv", newline="") as file:
+        assert [(row["dataset"], row["method"]) for row in csv.DictReader(file)] == [("few", "bicubic"), ("few", "few")]
 
 
 # ----------------------------------------------------------------------------------------------- train
@@ -416,6 +428,16 @@ def test_train_begins_with_the_weights_that_it_is_told(place, capsys):
     assert card("tiny-x2", "second")["started_from"] == {"name": kept.name, "sha256": sha256(kept)}
     kept.write_bytes(b"half")
     assert f"{kept}: no file of weights" in refused(place, capsys, *f"train tiny-x2 --start {kept} --quiet".split())
+
+
+def test_a_recipe_begins_with_the_stretch_before_it_of_the_same_queue_or_of_an_earlier_one(place, capsys):
+    queue = "train tiny-x2 second-x2 --device cpu --quiet".split()
+    assert run(*queue, "--out", "both") == 0
+    first = place / "both" / "tiny-x2" / "tiny-x2.safetensors"
+    begun = {"name": "tiny-x2", "sha256": sha256(first)}
+    assert card("second-x2", "both/second-x2")["started_from"] == begun
+    shutil.copytree("both/tiny-x2", "runs/tiny-x2")
+    assert train("second-x2") == 0 and card("second-x2")["started_from"] == begun
 
 
 def test_train_shares_a_global_batch_among_processes(place, capsys, monkeypatch):

@@ -44,7 +44,7 @@ def built(label: str, name: str, also: Callable | None = None, **options) -> Cal
     @examined(label, course, kind="Build")
     def check(answer: type) -> None:
         """what the task above says, layer by layer."""  # noqa: D403  (a half of a sentence)
-        ours = zoo.load(name) if shipped(name) else course()
+        ours = zoo.load(name) if zoo.has(name) else course()
         x = sample(name, ours)[0]
         network = examine_class(answer, ours, x)
         if also:
@@ -72,19 +72,14 @@ def weights(network: nn.Module, name: str) -> nn.Module:
     return network if passed else ours
 
 
-def shipped(name: str) -> bool:
-    """Whether a name is a network's that the course ships."""
-    return name in zoo.available().index
-
-
 def fresh(name: str, **options) -> nn.Module:
     """Our network: a shipped one without its weights, or a kind of network with these options."""
-    return models.build(**zoo.card(name)["network"]) if shipped(name) else models.build(name, **options)
+    return models.build(**zoo.card(name)["network"]) if zoo.has(name) else models.build(name, **options)
 
 
 def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """What a network is given, (1, C, h, w), and the clean picture, (C, 96, 96), by the task of its card."""
-    task = zoo.card(name)["task"] if shipped(name) else "jpeg"
+    task = zoo.card(name)["task"] if zoo.has(name) else "jpeg"
     clean = images.load_uint8(datasets.bundled("chelsea"))[:, 60:156, 150:246]
     clean = clean if getattr(ours, "channels", 1) == 3 else images.luma_uint8(clean)
     spoil = {"jpeg": "jpeg-q20"}.get(task, task)
