@@ -24,10 +24,11 @@ def __dir__() -> list[str]:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep up to 1 GB of freed memory for the next large tensor, instead of a fresh mapping for each.
+    """Let glibc keep freed memory for the next large tensor, instead of a fresh mapping for each.
 
     The system clears a fresh mapping page by page: without this, float32 convolutions on a CPU spend up to a third of
-    their time on it (`tests/benchmark.py restoring`). Elsewhere than on glibc nothing happens.
+    their time on it (`tests/benchmark.py restoring`). A process then gives back only what is free at the end of its
+    memory, beyond 1 GB; it may hold its peak until it ends. Elsewhere than on glibc nothing happens.
     """
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     try:

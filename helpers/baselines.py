@@ -95,7 +95,7 @@ def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tenso
 
     height, width = picture.shape[-2:]
     counts = degradations.measurement_counts(height, width, ratio)
-    rows = degradations.zonal_rows(degradations.SENSED_BLOCK, int(counts.max()))
+    rows = degradations.zonal_rows(degradations.SENSED_BLOCK, max(1, int(counts.max())))
     mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
     y = mask * degradations.block_sense(images.to_float(picture)[None] - 0.5, rows)
     z = degradations.block_adjoint(y, rows)

@@ -51,7 +51,8 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
     from scipy.stats import bootstrap
 
     scores = table.pivot_table(index=["dataset", "image"], columns="method", values=score)
-    shared = scores.reindex(columns=[method, other]).dropna()
+    shared = scores.reindex(columns=[method, other])
+    shared = shared[np.isfinite(shared).all(axis=1)]
     if len(shared) < 2:
         raise ValueError(f"{method!r} and {other!r} were not measured on two pictures or more that both share.")
     differences = (shared[method] - shared[other]).to_numpy()
@@ -74,6 +75,7 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
             table = pd.DataFrame()
         if table.empty or not {*KEYS, score} <= set(table.columns):
             raise CourseError(f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
+        table[KEYS] = table[KEYS].fillna("")
         if "setting" in table:
             raise CourseError(f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
         tables.append(table)

@@ -215,7 +215,7 @@ def keep_low_frequencies(picture: torch.Tensor, ratio: float) -> torch.Tensor:
     """What the low frequencies of its blocks alone give back of a uint8 picture (1, H, W), uint8: dct-zonal."""
     height, width = picture.shape[-2:]
     counts = measurement_counts(height, width, ratio)
-    rows = zonal_rows(SENSED_BLOCK, int(counts.max()))
+    rows = zonal_rows(SENSED_BLOCK, max(1, int(counts.max())))  # of a tiny picture nothing is measured
     mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
     kept = mask * block_sense(images.to_float(picture)[None] - 0.5, rows)
     return images.to_uint8(block_adjoint(kept, rows)[0, :, :height, :width] + 0.5)

@@ -131,7 +131,7 @@ def _in_steps(x: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch
 
 @functools.cache
 def _logarithm(step: float) -> float:
-    """Of a gray level unit in such steps, which are in 2⁻⁶ gray levels, to 16 bits: `decimal` rounds it correctly."""
+    """ln(UNIT / step), the step in 1/64 gray levels, to 16 bits after the point; by `decimal` alike everywhere."""
     return float(round((Decimal(int(UNIT) << 6) / Decimal(int(step))).ln(Context(prec=30)) * 2**16)) / 2**16
 
 
@@ -148,7 +148,10 @@ def checkerboard(codes: torch.Tensor) -> torch.Tensor:
 
 
 def laplace_bits(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """−log₂ of the probability that a Laplace distribution gives to the interval of length one around `level`."""
+    """−log₂ of the probability that a Laplace distribution gives to the interval of length one around `level`.
+
+    At most 23.25 bits, without a gradient there: smaller probabilities than 10⁻⁷ are taken for that.
+    """
     distance = (level - mean).abs()
     near, far = ((0.5 - distance).abs() / scale).neg().exp(), (-(0.5 + distance) / scale).exp()
     probability = torch.where(distance < 0.5, 1 - (near + far) / 2, (near - far) / 2)

@@ -28,6 +28,7 @@ LOSSY = {"JPEG": {"quality": 95, "subsampling": "4:4:4"}, "WEBP": {"quality": 95
 # size, and no maker's notes), and where.
 EXIF_TAGS, EXIF_PARTS = (270, 271, 272, 305, 306, 315, 33_432), {0x8769: (37_500, 0xA002, 0xA003, 0xA005), 0x8825: ()}
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of metadata, and of sizes below our own limit
+WHOLE = (torch.uint8, torch.uint16)  # pixels that are no floats
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16-bit gray; Pillow < 11 calls some of them "I"
 Place = str | os.PathLike
 Source = Place | BinaryIO  # a path, or an open file
@@ -271,13 +272,12 @@ def from_pillow(picture: Image.Image) -> torch.Tensor:
 
 
 def check_values(image: torch.Tensor, peak: float = 1.0) -> None:
-    """Raise CourseError for what is no picture, float in [0, peak] or uint8: an array, bool, NaN, floats up to 255.
+    """Raise CourseError for what is no picture, float in [0, peak], uint8 or uint16: an array, NaN, floats up to 255.
 
     Noise and interpolation go a little beyond the range; `peak` below 0 and above `peak` is let pass.
     """
-    if not isinstance(image, torch.Tensor) or not (
-        image.is_floating_point() or image.dtype in (torch.uint8, torch.uint16)
-    ):
+    numbers = isinstance(image, torch.Tensor) and (image.is_floating_point() or image.dtype in WHOLE)
+    if not numbers:
         found = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
         remedy = "of (H, W, C), torch.from_numpy(array).movedim(-1, 0) makes one"
         raise CourseError(f"a picture is a tensor, (C, H, W), float in [0, 1] or uint8, not {found}; {remedy}.")
@@ -296,13 +296,15 @@ def to_float(image: torch.Tensor) -> torch.Tensor:
 
 
 def to_uint8(image: torch.Tensor) -> torch.Tensor:
-    """Clip to [0, 1] and round to 8 bits, halves to even: uint8, any shape."""
+    """Clip to [0, 1] and round to 8 bits, halves to even: uint8, any shape; uint8 stays as it is."""
+    if image.dtype == torch.uint8:
+        return image
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def quantize(image: torch.Tensor) -> torch.Tensor:
     """What remains of a float image after it was stored in 8 bits: clipped, rounded, still float in [0, 1]."""
-    return (image.clamp(0, 1) * 255).round() / 255
+    return (to_float(image).clamp(0, 1) * 255).round() / 255
 
 
 def crop_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ Pictures come as two (C, H, W) or (N, C, H, W) tensors of one shape with values 
 ValueError. None is converted, cropped or rounded here: that is the protocol's business (see `evaluation`).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -20,7 +21,10 @@ BLOCK = 8  # side of JPEG's blocks in pixels
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB, 10·log₁₀(peak² / MSE); infinite for equal pictures. Higher is better."""
+    """Peak signal-to-noise ratio in dB, 10·log₁₀(peak² / MSE); infinite for equal pictures. Higher is better.
+
+    Of a batch it is that of the joint error, not the mean of its pictures' PSNRs.
+    """
     _check(image, reference, peak)
     mse = (image.cpu().double() - reference.cpu().double()).square().mean().item()
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
@@ -88,7 +92,8 @@ def bits_per_pixel(size: int | bytes, image: torch.Tensor) -> float:
 
 def at_rate(curve: Points, rate: float) -> float:
     """The quality of a (bits per pixel, dB) curve at a rate, monotone cubics of the logarithm between; NaN outside."""
-    return float(_cubics(curve)(math.log(rate), extrapolate=False)) if len(curve) > 1 else math.nan
+    inside = len(curve) > 1 and min(curve)[0] <= rate <= max(curve)[0]
+    return float(_cubics(curve)(math.log(rate))) if inside else math.nan
 
 
 def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
@@ -122,13 +127,16 @@ def _cubics(curve: Points, of_quality: bool = False):
     """Monotone cubics through a curve: its quality over the logarithm of the rate or, `of_quality`, the reverse."""
     from scipy.interpolate import PchipInterpolator
 
-    rates, qualities = zip(*sorted(curve), strict=True)
+    curve = sorted(curve)
+    if not all(a < b and low < high for (a, low), (b, high) in itertools.pairwise(curve)):
+        raise ValueError("a curve's quality must rise with its rate; leave out points that take more bits for no more.")
+    rates, qualities = zip(*curve, strict=True)
     logs = [math.log(rate) for rate in rates]  # by NumPy's logarithm the end of a curve might lie outside of it
     return PchipInterpolator(qualities, logs) if of_quality else PchipInterpolator(logs, qualities)
 
 
 def _mean_difference(ours, theirs, start: float, end: float) -> float:
-    """Of two cubics, from `start` to `end`; NaN where that is nothing."""
+    """The mean of `ours` - `theirs`, two cubics, from `start` to `end`; NaN where that span is empty."""
     if start >= end:
         return math.nan
     return float((ours.integrate(start, end) - theirs.integrate(start, end)) / (end - start))

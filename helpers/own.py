@@ -75,7 +75,8 @@ class Function:
         if len(given) == 3 and self.channels == 1 and self.scale > 1:
             ycbcr = images.rgb_to_ycbcr(images.to_float(given))
             y, chroma = self.restore(ycbcr[:1]), degradations.upscale(ycbcr[1:], self.scale)
-            return images.to_uint8(images.ycbcr_to_rgb(torch.cat([y, chroma])))
+            rgb = images.ycbcr_to_rgb(torch.cat([y, chroma])).clamp(0, 1)
+            return images.to_uint8(rgb) if given.dtype == torch.uint8 else rgb
         size = (len(given), *(self.scale * side for side in given.shape[-2:]))
         restored = watched(self.function, given, size=size)
         return images.to_uint8(restored) if given.dtype == torch.uint8 else restored

@@ -39,6 +39,12 @@ def test_an_interval_holds_zero_where_nothing_is_known_and_is_nothing_of_equal_s
     assert (found.low < 0 < found.high) == (low < 0)
 
 
+def test_a_picture_that_a_method_returns_without_error_is_not_compared():
+    table = pd.concat([rows("new", [30, np.inf, 32, 33]), rows("old", [29, np.inf, 31, 31])])
+    found = comparison.paired(table, "new", "old")
+    assert found.pictures == 3 and found.mean == pytest.approx(4 / 3)
+
+
 @pytest.mark.parametrize("other", ["none", "short"])
 def test_methods_without_pictures_in_common_are_not_compared(other):
     table = pd.concat([rows("new", [30, 31, 32]), rows("short", [30])])

@@ -199,6 +199,11 @@ def test_save_and_load_is_exact_in_8_bits(tmp_path, channels, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [f"there{suffix}"]
 
 
+def test_pixels_that_have_8_bits_stay_as_they_are():
+    x = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert torch.equal(images.to_uint8(x), x) and torch.equal(images.quantize(x), images.to_float(x))
+
+
 def test_save_clips_and_rounds_as_quantize_does(tmp_path):
     x = torch.tensor([[[-1.0, 0.4 / 255, 0.6 / 255, 2.0]]])
     path = images.save(tmp_path / "x.png", x)

@@ -125,6 +125,14 @@ def test_bd_rate_is_the_share_of_bits_that_a_shifted_curve_takes(share):
         assert metrics.bd_psnr(points, anchor, 0.15, 0.35) == pytest.approx(-3 * math.log2(share), abs=0.02)
 
 
+def test_a_curve_that_falls_is_told_and_a_rate_beyond_it_has_no_quality():
+    falls = [(0.1, 30), (0.2, 32), (0.3, 31), (0.5, 35)]
+    for curve in (falls, [(0.1, 30), (0.1, 31)]):
+        with pytest.raises(ValueError, match="must rise with its rate"):
+            metrics.bd_rate(curve, line(3, 40), 0.15, 0.6)
+    assert all(math.isnan(metrics.at_rate(line(3, 40), rate)) for rate in (-1, 0, 1e9))
+
+
 def test_bd_rate_looks_only_where_it_is_told():
     anchor = line(3, 40, (0.1, 0.2, 0.4, 0.8, 1.6))
     curve = [(rate * (0.5 if rate < 0.7 else 2), quality) for rate, quality in anchor]

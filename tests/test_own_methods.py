@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import CourseError, baselines, datasets, degradations, images, zoo
+from helpers import CourseError, baselines, datasets, degradations, images, own, zoo
 from helpers import __main__ as command
 from helpers.evaluation import evaluate
 
@@ -141,6 +141,12 @@ def test_a_colour_function_is_given_colour(files):
     assert evaluate("sr-x2", files[:1], {"colour": restore}, progress=False)[1] == [] and set(seen) == {3}
     table, failures = evaluate("sr-x2", [gray], {"colour": restore, "bicubic": None}, progress=False)
     assert not failures and set(seen) == {3} and same(table, "colour", "bicubic")
+
+
+def test_a_float_picture_comes_back_as_one():
+    for channels in (1, 3):
+        made = own.Function(up, 2).restore(photograph(48, 56, channels))
+        assert made.dtype == torch.float32 and made.shape == (channels, 96, 112)
 
 
 # ------------------------------------------------------------------------------------- pairs, folders

@@ -90,12 +90,15 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def restore(self, image: torch.Tensor, *arguments, **options) -> torch.Tensor:
         """As the network's own `restore`."""
-        total = 0
+        total = None
         for turns, mirrored in itertools.product(range(4), (False, True)):
             seen = torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
             back = torch.rot90(self.network.restore(images.to_float(seen), *arguments, **options), -turns, (-2, -1))
-            total = total + (back.flip(-1) if mirrored else back)
-        return images.to_uint8(total / 8) if image.dtype == torch.uint8 else total / 8
+            back = back.flip(-1) if mirrored else back
+            total = back.contiguous() if total is None else total.add_(back)  # in place: pictures may be large
+            del back
+        total.div_(8)
+        return images.to_uint8(total) if image.dtype == torch.uint8 else total
 
 
 def random_features(*convolutions: nn.Conv2d) -> None:
