@@ -5,7 +5,7 @@ from importlib import import_module
 
 from .service.errors import CourseError as CourseError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _MODULES = (  # each imports only what stands before it; four are packages of their own
     "service images degradations wavelets metrics losses rangecoder entropy models zoo datasets training recipes codec "

@@ -90,7 +90,8 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not (text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number from {least} to {most} is wanted")
+            limits = f"from {least} to {most}" if most < 10**12 else f"of {least} or more"
+            raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number {limits} is wanted")
         return int(text)
 
     return parse
@@ -115,10 +116,10 @@ def several(text: str) -> tuple[str, ...]:
 QUIET = option("--quiet", action="store_true", help="no progress bar")
 RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
-UNKNOWN_TO_BMP = {"exif": "EXIF data", "icc_profile": "colour profile"}  # what such a file cannot hold
+UNKNOWN_TO = {".bmp": {"exif": "EXIF data", "icc_profile": "colour profile"}, ".webp": {"dpi": "resolution"}}
 FILES = (
-    option("input", type=Path, metavar="IN", help="the file to read"),
-    option("output", type=Path, metavar="OUT", help="the file to write"),
+    option("input", type=Path, metavar="IN", help="the file to read (restore: or a folder)"),
+    option("output", type=Path, metavar="OUT", help="the file to write (or a folder)"),
 )
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
@@ -128,7 +129,8 @@ def check(options: argparse.Namespace) -> int:
     """Is this machine ready? Versions, device, memory, and remedies."""
     from .service import environment
 
-    findings = environment.check(options.start)
+    course = environment.Finding(True, "course", f"{__version__}, on {sys.platform}")
+    findings = [course, *environment.check(options.start)]
     print(*findings, sep="\n")
     return 0 if all(finding.ok for finding in findings) else 1
 
@@ -303,6 +305,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     if options.out:
         _check_output(options.out)
+    if options.unrounded and not options.task.startswith("sr"):
+        raise CourseError("--unrounded is for super-resolution alone; leave it out.")
     device, files = devices.check_device(options.device), datasets.folder(options.images)
     methods = options.methods or (() if options.results else evaluation.methods_here(options.task))
     folders = {_name(folder): Path(folder) for folder in options.results}
@@ -377,6 +381,8 @@ def detect(options: argparse.Namespace) -> None:
     ssims = options.ssim or (None,) * len(options.sets)
     if not len(options.sets) == len(options.psnr) == len(ssims):
         raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
+    if any(ssim > 1 for ssim in options.ssim or ()):
+        raise CourseError("--ssim: an SSIM is at most 1; 81.03 percent are 0.8103.")
     given = zip(options.sets, options.psnr, ssims, strict=True)
     claims = [detective.Claim(_name(name), datasets.folder(name), *scores) for name, *scores in given]
     if len({claim.dataset for claim in claims}) < len(claims):
@@ -434,6 +440,7 @@ def restore(options: argparse.Namespace) -> int:
         degradations.for_task(options.task)  # which says what to do instead
     if options.task not in RESTORED and not options.task.startswith("jpeg-"):
         raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
+    degradations.scale_of(options.task)
     folder = options.input.is_dir()
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     name = options.model or next(iter(zoo.for_task(options.task)), "")
@@ -478,8 +485,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
     height, width = (model.scale * side for side in pixels.shape[-2:])
     images.check_writable(output, (width, height), options.quality, options.bits, len(pixels))
     about, short = images.attributes(given, options.strip), options.bits == 8
-    if output.suffix.lower() == ".bmp":
-        lost += [what for key, what in UNKNOWN_TO_BMP.items() if about.pop(key, None)]
+    lost += [what for key, what in UNKNOWN_TO.get(output.suffix.lower(), {}).items() if about.pop(key, None)]
     if short and pixels.dtype == torch.uint16:
         lost.append("16 bits, which --bits 16 keeps")
     if not short and len(pixels) == 3 and "exif" in about:
@@ -532,7 +538,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
         option("--quality", type=float, default=50, metavar="Q", help="from 0, the smallest files, to 100 (50)"),
     ],
     option("--minutes", type=float, metavar="M", help="of training for --model fitted (3; for large pictures more)"),
-    option("--model", help="a codec by its name, or its card; or fitted: trained on this picture, up to a megapixel"),
+    option("--model", help="a codec by its name, or its card; or fitted, trained on this picture; it takes --quality"),
     QUIET,
 )
 def compress(options: argparse.Namespace) -> None:

@@ -78,11 +78,14 @@ def compress(
         raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
     if any(asked is not None and not 0 < asked < math.inf for asked in (rate, psnr)):
         raise CourseError("a rate or a PSNR to aim at is a number above 0.")
-    if sum((rate is not None, psnr is not None, codec is None)) > 1:
-        raise CourseError("ask for a rate or for a PSNR, not for both, and of a fitted codec for a quality alone.")
-    if minutes is not None and not (codec is None and 0 < minutes <= fitted.MOST_MINUTES):
-        limits = f"more than 0 and at most {fitted.MOST_MINUTES:,}"
-        raise CourseError(f"minutes, {limits}, are for the model 'fitted' alone; not {minutes:g} for {str(model)!r}.")
+    if rate is not None and psnr is not None:
+        raise CourseError("ask for a rate or for a PSNR, not for both.")
+    if codec is None and (rate or psnr):
+        raise CourseError("a fitted codec is asked for a quality; leave out rate and PSNR.")
+    if codec is not None and minutes is not None:
+        raise CourseError("minutes are for the model 'fitted' alone; leave them out.")
+    if minutes is not None and not 0 < minutes <= fitted.MOST_MINUTES:
+        raise CourseError(f"minutes are more than 0 and at most {fitted.MOST_MINUTES:,}, not {minutes:g}.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if psnr is not None:
@@ -114,6 +117,8 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     """As `decompress`, in 8 bits: a quarter of the memory."""
     header = read_header(data)
     codec = None if header.model == FITTED else load(str(model or header.model))
+    if codec is not None and codec.name != header.model:
+        raise CourseError(f"the file was written by {header.model!r}, not by {codec.name!r}; name no other model.")
     if codec is not None and codec.signature(header.dial) != header.weights:
         raise CourseError(f"the file was written by other weights of {header.model!r}; get those to read it.")
     payload = data[header.length :]
@@ -384,5 +389,5 @@ def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: boo
         low, high, first = DIAL + 1, codec.last, codec.first_layer(pixels, progress)
         most = reached(high)
     if not psnr <= most:
-        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f}.")
+        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f} dB.")
     return files[bisect.bisect_left(range(high), psnr, low, key=reached)]

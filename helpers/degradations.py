@@ -80,8 +80,8 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
 def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises CourseError."""
     if task not in TASKS and not _NUMBERED.fullmatch(task):
-        known = [*TASKS, *JPEG_TASKS, *JPEG_COLOR_TASKS, *CS_TASKS]
-        raise CourseError(f"unknown task {task!r}; there are {', '.join(known)}.")
+        known = "sr-x2, sr-x3, sr-x4, deblock-q20, jpeg-q1 to jpeg-q100, jpeg-color-q1 to jpeg-color-q100"
+        raise CourseError(f"unknown task {task!r}; there are {known}, cs-01 to cs-25, codec and codec-gray.")
     return TASKS.get(task, 1)
 
 
@@ -94,7 +94,7 @@ def ratio_of(task: str) -> float:
     """Measurements per pixel of a task such as cs-04. Raises CourseError."""
     if task.startswith("cs-") and _NUMBERED.fullmatch(task):
         return int(task.removeprefix("cs-")) / 100
-    raise CourseError(f"the task {task!r} measures no ratio; name one, such as {', '.join(CS_TASKS)}.")
+    raise CourseError(f"the task {task!r} measures no ratio; name one in percent, cs-01 to cs-25.")
 
 
 def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -245,7 +245,8 @@ def _with_ssim(task: str, claims: list[Claim], found: pd.DataFrame) -> pd.DataFr
             part[f"SSIM {claim.dataset}"] = ssim.loc[rows[rows.isin(keys)]].to_numpy()
             gap += (_gap(part[f"SSIM {claim.dataset}"], claim.ssim) / SSIM_SPREAD) ** 2 / 2
         # at most 8: other code for SSIM is no reason to doubt the PSNR
-        parts.append(part.assign(misfit=part["misfit"] + np.minimum(gap, 8) + (window != "gaussian")))
+        misfit = part["misfit"] + np.minimum(gap, 8) + (window != "gaussian")
+        parts.append(part.assign(misfit=misfit, **{"SSIM fits": gap < 8}))
     return pd.concat(parts).sort_values("misfit", ignore_index=True)
 
 
@@ -257,6 +258,8 @@ def likely(found: pd.DataFrame) -> pd.DataFrame:
 def verdict(found: pd.DataFrame) -> str:
     """What the candidates of `detect` tell, in a sentence or two."""
     nearest, rivals = found["distance"].iloc[0], likely(found)
+    if not found.get("SSIM fits", pd.Series([True])).any():
+        return "None of these has such an SSIM: leave it out, or look for an error in it."
     if nearest > 5 * SPREAD:
         return f"None of these is it: the nearest is {nearest:.2f} dB away. Are the pictures the same?"
     if len(rivals) == 1:

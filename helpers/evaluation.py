@@ -228,6 +228,10 @@ def score_codec(picture: torch.Tensor, setting: float, coder: Coder) -> tuple[di
 
     Raises ValueError for a picture that is too small for MS-SSIM.
     """
+    height, width = picture.shape[-2:]
+    if min(height, width) < metrics.MS_SSIM_SIDE:
+        few = f"{width}x{height} pixels are too few: codecs are measured from {metrics.MS_SSIM_SIDE} pixels a side on"
+        raise CourseError(f"{few}.")
 
     def there_and_back() -> tuple[bytes, torch.Tensor]:
         data = coder.encode(picture, setting)
@@ -262,7 +266,7 @@ def load_method(name: str, task: str, what: Any = None) -> Method | Coder:
         return _own_coder(*what) if type(what) is tuple else what
     network = str(name).removesuffix("+")  # which stands for its ensemble
     if name not in known and not network.endswith(".json") and not zoo.has(network):
-        raise CourseError(f"{name!r} is no method for {task}; there are {', '.join(known)}.")
+        raise CourseError(f"{name!r} is no method for {task}; there are {', '.join(known)}, and file.py:function.")
     if task.startswith("codec"):
         return _coder(name)
     if name == known[0]:

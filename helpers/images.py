@@ -107,7 +107,7 @@ def left_out(path: Place) -> list[str]:
     def find(picture: Image.Image) -> list[str]:
         frames = getattr(picture, "n_frames", 1)
         deep = picture.mode not in DEEP and any(";16" in str(tile[3]) for tile in picture.tile)
-        return [f"{frames - 1} more pictures"] * (frames > 1) + ["colours beyond 8 bits"] * deep
+        return [f"{frames - 1} more picture{'s' * (frames > 2)}"] * (frames > 1) + ["colours beyond 8 bits"] * deep
 
     return _read(path, find)
 

@@ -17,6 +17,7 @@ WINDOWS = {  # as scikit-image has them
     "gaussian": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
     "uniform": {"win_size": 7},
 }
+MS_SSIM_SIDE = 176  # pixels: at the fifth scale the window must fit in
 BLOCK = 8  # side of JPEG's blocks in pixels
 
 
@@ -78,8 +79,9 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0) -> 
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
     _check(image, reference, peak)
-    if min(image.shape[-2:]) < 176:
-        raise ValueError(f"MS-SSIM wants at least 176 pixels a side, not {tuple(image.shape[-2:])}.")
+    height, width = image.shape[-2:]
+    if min(height, width) < MS_SSIM_SIDE:
+        raise ValueError(f"MS-SSIM wants at least {MS_SSIM_SIDE} pixels a side, not {width}x{height}.")
     x, y = (_batch(t).float() for t in (image, reference))  # double precision changes a millionth, and is far slower
     return multiscale_structural_similarity_index_measure(x, y, data_range=peak).item()
 

@@ -28,12 +28,14 @@ class Fault(CourseError):
 def find(place: str, name: str) -> Any:
     """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
     try:
-        if place.endswith(".py"):
-            return runpy.run_path(place)[name]
-        return getattr(importlib.import_module(place), name)
+        found = runpy.run_path(place) if place.endswith(".py") else vars(importlib.import_module(place))
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
+    if name not in found:
+        there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
+        raise CourseError(f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
+    return found[name]
 
 
 def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> Any:

@@ -74,7 +74,10 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     """
     about, scales, measurements = read(data)
     network = load(model or about.model)
-    if zoo.card(model or about.model)["sha256"] != about.weights:
+    card = zoo.card(model or about.model)
+    if card["name"] != about.model:
+        raise CourseError(f"the file was written by {about.model!r}, not by {card['name']!r}; name no other model.")
+    if card["sha256"] != about.weights:
         raise CourseError(f"the file was written by other weights of {about.model!r}; get those to read it.")
     counts, rows = network.geometry(about.height, about.width, about.ratio)[1][0], len(network.raw_rows)
     levels, exponents = torch.zeros(*counts.shape, rows, dtype=torch.int32), torch.zeros(rows)

@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if out.resolve() in {path.resolve().parent for path in files}:
             raise NotebookError(f"{out}: the notebooks themselves are in there; give another folder.")
+        if out.is_file():
+            raise NotebookError(f"{out}: that is a file; name a folder.")
         books = {path: edition(path, options.edition) for path in files}
         for path, book in books.items():
             if worked_on(out / path.name, book) and not options.overwrite:

@@ -260,6 +260,8 @@ def main() -> int:
     if unknown := set(options.loaders) - set(loaders()):
         parser.error(f"no loader is called {', '.join(sorted(unknown))}; there are {', '.join(loaders())}")
     if options.repeat:
+        if len(options.loaders) != 1 or not options.repeat.is_dir():
+            parser.error("--repeat wants one LOADER, and the folder of a case that was kept")
         repeat(options.loaders[0], options.repeat.resolve())
         return 0
 

@@ -203,7 +203,7 @@ def test_what_cannot_be_compressed_is_said(changes, says):
 
 
 def test_a_file_wants_the_weights_that_wrote_it_and_all_of_its_codes(data):
-    with pytest.raises(CourseError, match="other weights of 'tiny'"):
+    with pytest.raises(CourseError, match="written by 'tiny', not by 'other'"):
         codec.decompress(data, "other")
     with pytest.raises(CourseError, match="codes cannot be read: they end too early"):
         codec.decompress(sealed_bic(data[:-40]))

@@ -123,7 +123,7 @@ restore in.png out.png --task sr-x2 --model vgg | vgg | good-x2
 restore in.png out.png --task sr-x2 --model one-x3 | one-x3 | sr-x3 | good-x2
 restore in.png out.png --task sr-x4 | sr-x4
 restore in.png out.png --task sr-x2 --device nonsense | nonsense
-restore in.png out.png --task sr-x2 --tile 8 | --tile | from 16
+restore in.png out.png --task sr-x2 --tile 8 | --tile | 16 or more
 restore in.png out.png --task sr-x2 --quality 90 | out.png | quality | .jpg
 restore in.png out.jpg --task sr-x2 --quality 101 | --quality | from 1 to 100
 restore in.png out.png | --task
@@ -138,7 +138,7 @@ evaluate sr-x2 --images few --methods vgg --panels new | 'vgg' is no method for 
 evaluate sr-x2 --images few --methods one-x3 --panels new | 'one-x3' solves sr-x3, not sr-x2 | good-x2
 evaluate codec --images few --methods sensed | 'sensed' is no method for codec; there are jpeg
 evaluate codec --images few --methods good-x2 | is no codec
-evaluate cs --images set | measures no ratio | cs-04
+evaluate cs --images set | measures no ratio | cs-01 to cs-25
 evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods bicubic, | has an empty name
@@ -156,7 +156,7 @@ train tiny-x2 lost-x2 | 'Nowhere' is not there
 train orphan-x2 | absent-x3 | good-x2
 train tiny-x2 --sets weights | weights
 train tiny-x2 --sets set, | has an empty name
-train tiny-x2 --steps -4 | --steps | from 1 to
+train tiny-x2 --steps -4 | --steps | 1 or more
 train tiny-x2 --steps 4 --epochs 1 | --epochs | not allowed with | --steps
 train tiny-x2 --batch 100000000 | --batch | from 1 to 65536
 train tiny-x2 --batch 2 --global-batch 4 | not allowed with
@@ -191,6 +191,11 @@ detect cs-10 --set set --psnr 30 | cs-10 has no baseline that could tell; ask ab
 detect sr-x2 --set set --psnr 30,31 | --set, --psnr and --ssim go together
 detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9 | --set, --psnr and --ssim go together
 detect sr-x2 --set set,./set --psnr 30,31 | two sets would have one name
+detect sr-x2 --set set --psnr 30 --ssim 81.03 | an SSIM is at most 1
+evaluate jpeg-q10 --images few --unrounded | for super-resolution alone
+restore in.png out.png --task jpeg-foo | unknown task 'jpeg-foo'
+restore in.png out.png --task sr-x2 --model no/such.json | no/such.json: no such file
+decompress good.bic out.png --model blind | 'blind' is no codec
 detect sr-x2 --set set --psnr many | 'many' where numbers with commas
 rank empty.csv | empty.csv: not a table of psnr
 restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
@@ -337,6 +342,9 @@ def test_restore_keeps_the_colour_profile_or_says_that_it_is_lost(place, capsys)
     capsys.readouterr()
     assert run(*"restore profiled.png out.bmp --task sr-x2 --quiet".split()) == 0
     assert "colour profile" in "".join(capsys.readouterr())
+    images.save("fine.png", photograph(20, 24), dpi=(300, 300))
+    assert run(*"restore fine.png out.webp --task sr-x2 --quiet".split()) == 0
+    assert "resolution" in "".join(capsys.readouterr())
 
 
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):

@@ -120,6 +120,8 @@ def test_an_ssim_tells_its_window(small):
         ssim = np.mean(scores)
         first = detective.detect("sr-x2", [Claim("small", small, round(psnr, 2), round(ssim, 4))]).iloc[0]
         assert first["window"] == window and first["SSIM small"] == pytest.approx(ssim, abs=2e-3)
+    absurd = detective.detect("sr-x2", [Claim("small", small, round(psnr, 2), 0.2)])
+    assert detective.verdict(absurd).startswith("None of these has such an SSIM")
 
 
 def test_it_says_when_it_cannot_tell_and_when_nothing_fits(small):

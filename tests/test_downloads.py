@@ -117,7 +117,7 @@ def test_what_cannot_be_had_or_kept_is_said(server, data):
     assert tree(data) == []
     shutil.rmtree(data)
     data.write_bytes(b"")
-    refused("the download failed", str(data))
+    refused("that is a file", str(data))
 
 
 @pytest.mark.parametrize("server", ["zip", "gztar"], indirect=True)

@@ -33,7 +33,7 @@ def test_check_alone_starts_no_package_and_looks_at_everything(tmp_path):
     broken = ["torch", "torchvision", "numpy", "tqdm", "PIL", "packaging", "pandas", "scipy", "skimage", "matplotlib"]
     code, lines = check(tmp_path, broken)
     assert code == 0 and all(line.startswith("ok") for line in lines)
-    wanted = ["Python", "torch", "numpy", "memory", "disk", "pictures", "image sets", "start"]
+    wanted = ["course", "Python", "torch", "numpy", "memory", "disk", "pictures", "image sets", "start"]
     assert [what for what in wanted if not any(line[6:].startswith(what) for line in lines)] == []
     assert f"{len(datasets.bundled())} bundled" in "\n".join(lines) and "check --start" in lines[-1]
 

@@ -112,7 +112,7 @@ def test_one_picture_that_a_function_fails_on_is_told_with_exit_code_2(files, ca
 
 
 REFUSED = """
-sr-x2 | mine.py:absent | mine.py:absent: it cannot be loaded.*absent
+sr-x2 | mine.py:absent | mine.py has no absent; it has restore, fussy.
 sr-x2 | none.py:restore | none.py:restore: it cannot be loaded \\(FileNotFoundError: No such file
 sr-x2 | script.py:restore | script.py:restore: it cannot be loaded
 sr-x2 | no.such.module:restore | no.such.module:restore: it cannot be loaded

@@ -34,7 +34,9 @@ def names(wanted: str) -> list[str]:
     entries = catalog()
     found = [name for name, entry in entries.items() if wanted == name or wanted in entry["groups"]]
     if not found:
-        raise CourseError(f"no set is called {wanted!r}; there are standard, training, {', '.join(entries)}.")
+        near = next((name for name in entries if name.lower() == wanted.lower()), None)
+        hint = f"did you mean {near}?" if near else f"there are standard, training, {', '.join(entries)}."
+        raise CourseError(f"no set is called {wanted!r}; {hint}")
     return found
 
 
@@ -53,6 +55,8 @@ def download(name: str, out: str | os.PathLike | None = None, progress: bool = T
 
     They lie in `out`, by default `files.course_data()`, where `datasets.folder` finds them. Raises CourseError.
     """
+    if _base(out).is_file():
+        raise CourseError(f"{_base(out)}: that is a file; name a folder.")
     for each in names(name):
         entry, there = catalog()[each], present(each, out)
         missing = {folder: about for folder, about in entry["folders"].items() if folder not in there}
