@@ -117,7 +117,7 @@ def bd_rate(curve: Curve, anchor: Curve):
 
 @examined("6.4")
 def bootstrap(answer: Callable) -> None:
-    """my_bootstrap(differences): limits of the middle 95 % of means of samples, drawn from (n,) with replacement."""
+    """my_bootstrap(differences): limits of the middle 95 % of means of n numbers, drawn with replacement from (n,)."""
     numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
     value = call(answer, numbers)
@@ -133,7 +133,7 @@ def bootstrap(answer: Callable) -> None:
         "It has no width: draw *with* replacement, or each sample holds the same numbers.": share < 0.05,
         f"{width}: that are 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,
         f"{width}: that are 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
-        f"{width}: of the means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
+        f"{width}: samples of all n numbers; of their means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
     })  # fmt: skip

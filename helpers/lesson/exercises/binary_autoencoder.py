@@ -137,7 +137,17 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     network.train()
     trained = torch.stack([network(x)[1] for _ in range(8)])
     wanted = torch.stack([cost(levels + torch.rand_like(levels) - 0.5, scale) for _ in range(8)])
-    reached = torch.autograd.grad(trained.sum(), [network.analysis.weight, log_scale], allow_unused=True)
+    weights = [network.analysis.weight, log_scale]
+    reached = torch.autograd.grad(trained.sum(), weights, retain_graph=True, allow_unused=True)
+    shared = trained.std() > 5 * wanted.std()  # by all channels; by the places of one, its own slope tells
+
+    def spread(prices: torch.Tensor) -> torch.Tensor:
+        """How much the slopes of the channels' scales differ from draw to draw."""
+        slopes = [torch.autograd.grad(price, log_scale, retain_graph=True)[0] for price in prices]
+        return torch.stack(slopes).std(0).mean()
+
+    if None not in reached:
+        shared |= spread(trained) > 1.3 * spread(wanted)
     same_price = torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
     same_picture = torch.allclose(network(x)[0], network.decode(rounded), atol=1e-3)
     near = functools.partial(torch.isclose, told, rtol=1e-3)
@@ -152,7 +162,7 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
         f"In evaluation {told.item():.3f} bits per pixel, where {right.item():.3f} are right.": not near(right),
         "In training, price levels with noise: rounded ones have no gradient.": bool((trained == trained[0]).all()),
         "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": not same_price,
-        "The noise must differ from place to place: it has the shape of the levels.": trained.std() > 5 * wanted.std(),
+        "The noise must differ from place to place: it has the shape of the levels.": shared,
         "In training, the picture must be that of rounded levels, too.": not same_picture,
         "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
     })  # fmt: skip
