@@ -90,7 +90,8 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not (text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
-            limits = f"from {least} to {most}" if most < 10**12 else f"of {least} or more"
+            bounded = most < 10**12 or (text.isdecimal() and len(text) > 12)
+            limits = f"from {least} to {most}" if bounded else f"of {least} or more"
             raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number {limits} is wanted")
         return int(text)
 
@@ -242,7 +243,11 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
             stretch, source = source, folder / source / f"{source}.json"
             later = stretch in names[:place]
             if not (later or source.is_file()):
-                raise CourseError(f"{name} begins with {stretch}, which is not shipped: train {stretch} {name}.")
+                how = f"train {stretch} {name}, or give its card by --start"
+                raise CourseError(f"{name} begins with {stretch}, which is not shipped: {how}.")
+            about = {} if later else zoo.card(source)
+            if about and about.get("steps") != about.get("recipe", {}).get("plan", {}).get("steps"):
+                raise CourseError(f"{source}: not trained to its end: train {stretch} {name} --resume.")
         if source and not later:
             zoo.weights(source)
         if not options.resume and not options.overwrite:
@@ -253,7 +258,7 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
 
 def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.Namespace) -> int:
     """Train a recipe, write its weights and card, and say so; returns how many steps are done."""
-    from . import recipes, zoo
+    from . import recipes, training, zoo
     from .service import devices
 
     processes = devices.world()
@@ -262,7 +267,9 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
     how |= {"share": options.global_batch is not None, "progress": not options.quiet}
-    start, started_from = zoo.weights(source) if source else (None, None)
+    start, started_from = None, None
+    if source:
+        start, started_from = training.of_first(lambda: zoo.weights(source), options.device)
     model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
@@ -348,8 +355,9 @@ def rank(options: argparse.Namespace) -> None:
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
     for names, part in ranked.groupby(level=["task", "dataset"], sort=False):
-        if (count := part["pictures"].iloc[0]) < (least := comparison.least_pictures(len(part))):
-            said = f"{count} pictures cannot tell {len(part)} methods apart: all share a rank; {least} may"
+        count, least = part["pictures"].iloc[0], comparison.least_pictures(len(part))
+        if count < least and len(part) > 1:
+            said = f"{count} pictures cannot tell {len(part)} methods apart, so all share a rank; it takes {least}"
             print(f"{', '.join(names)}: {said}.")
     if options.figure:
         comparison.draw_ranks(ranked, options.figure)

@@ -69,7 +69,7 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     tables = []
     for path in paths:
         try:
-            table = pd.read_csv(path, dtype={"method": str, score: float})
+            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str) | {score: float})
             table["table"] = str(path)
         except ValueError:
             table = pd.DataFrame()

@@ -258,10 +258,10 @@ def likely(found: pd.DataFrame) -> pd.DataFrame:
 def verdict(found: pd.DataFrame) -> str:
     """What the candidates of `detect` tell, in a sentence or two."""
     nearest, rivals = found["distance"].iloc[0], likely(found)
-    if not found.get("SSIM fits", pd.Series([True])).any():
-        return "None of these has such an SSIM: leave it out, or look for an error in it."
     if nearest > 5 * SPREAD:
         return f"None of these is it: the nearest is {nearest:.2f} dB away. Are the pictures the same?"
+    if not found.get("SSIM fits", pd.Series([True])).any():
+        return "None of these has such an SSIM: leave it out, or look for an error in it."
     if len(rivals) == 1:
         return f"The first fits, {nearest:.2f} dB away; the next fits clearly less well."
     fields = [name for name in (*Protocol._fields, "window") if name in found and rivals[name].nunique() > 1]

@@ -28,7 +28,11 @@ class Fault(CourseError):
 def find(place: str, name: str) -> Any:
     """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
     try:
-        found = runpy.run_path(place) if place.endswith(".py") else vars(importlib.import_module(place))
+        if place.endswith(".py"):
+            found = runpy.run_path(place)
+        else:
+            module = importlib.import_module(place)
+            found = vars(module) | ({name: getattr(module, name)} if hasattr(module, name) else {})  # some load late
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why

@@ -290,7 +290,7 @@ _RECIPES = [
     Recipe("rescsnet-dw-ssim", "cs", {"kind": "rescsnet"},
            Plan(10_000, 5e-4, "plateau", patience=10, factor=0.2, threshold=5e-3, averaging=0, every=500),
            loss="frobenius-dw-ssim", patch=100, batch=64, start_from="rescsnet",
-           origin="ResCSNet (y0umu), its second stage, begun from the first (--start); not shipped"),
+           origin="ResCSNet (y0umu), its second stage, begun from the first; not shipped"),
     Recipe("rescsnet-any", "cs", {"kind": "rescsnet-any"}, Plan(18_000, 5e-4, warmup=500, clip=1.0, every=1000),
            loss="psnr-to-45", patch=96, batch=14, rescale=(0.6, 0.45, 0.35, 0.3),
            origin="block sensing with learned rows, recovery in stages; one network for all ratios"),

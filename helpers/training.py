@@ -265,15 +265,20 @@ class Run:
                 tempfile.TemporaryFile(dir=self.out).close()
             kinds = ("last.pt", "*.safetensors", "*.json")  # a download's own .part files stay
             old = [path for kind in kinds for path in self.out.glob(f".{kind}.*.part")]  # that a killed run left
-            if (
-                overwrite and not resume and (self.out / "last.pt").exists()
-            ):  # which says that a run is there: it goes last
-                shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
-                mine = ("step-*.safetensors", "best.safetensors", f"{self.origin.get('recipe')}.*", "last.pt")
-                old += [path for kind in mine for path in self.out.glob(kind)]
+            if overwrite and not resume and (self.out / "last.pt").exists():
+                old += self._written()
             for path in old:
                 path.unlink(missing_ok=True)
         return self.resume() if resume else 0
+
+    def _written(self) -> list[Path]:
+        """The files of the run that is there, TensorBoard's folder removed; last.pt, which says so, goes last."""
+        shutil.rmtree(self.out / "tensorboard", ignore_errors=True)
+        kinds, names = ["step-*.safetensors", "best.safetensors"], {self.origin.get("recipe")}
+        with suppress(Exception):  # a damaged last.pt tells no name
+            names.add(torch.load(self.out / "last.pt", "cpu", weights_only=True)["origin"].get("recipe"))
+        kinds += [f"{name}{end}" for name in names - {None} for end in (".json", ".safetensors")]
+        return [path for kind in [*kinds, "last.pt"] for path in self.out.glob(kind)]
 
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
@@ -415,6 +420,19 @@ def check_folder(out: str | os.PathLike) -> None:
     if rank() == 0 and last.exists():
         how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
         raise CourseError(f"{last}: a run is there already; {how}.")
+
+
+def of_first(make: Callable, device: str | None):
+    """What the first process makes, on all of them: others may have no such file, or not yet."""
+    if world() == 1:
+        return make()
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    join_processes(chosen)
+    found = [None if rank() else make()]
+    dist.broadcast_object_list(found)
+    return found[0]
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:

@@ -39,7 +39,7 @@ def card(name: str | os.PathLike) -> dict:
     known = str(name).endswith((".json", ".safetensors"))
     path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
-        if known or Path(name).parent.name:
+        if known:
             raise CourseError(f"{path}: no such file; name a network, or the card of one that you trained.")
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
         own = "one that you trained is named by its card, such as runs/NAME/NAME.json"

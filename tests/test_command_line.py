@@ -164,7 +164,7 @@ train tiny-x2 --start set | no network is called 'set'
 train tiny-x2 --resume --overwrite | not allowed with
 train tiny-x2 --what | --what
 train rescsnet-any --ratio 0.1 --sets set | rescsnet-any has no ratio
-train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2
+train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2, or give
 compress in.png out.png | end the name in .bic
 compress in.png out.bic --rate 0.001 | 0.001 bits per pixel are too few
 compress in.png out.bic --quality 5 --rate 1 | not allowed with
@@ -445,6 +445,10 @@ def test_a_recipe_begins_with_the_stretch_before_it_of_the_same_queue_or_of_an_e
     begun = {"name": "tiny-x2", "sha256": sha256(first)}
     assert card("second-x2", "both/second-x2")["started_from"] == begun
     shutil.copytree("both/tiny-x2", "runs/tiny-x2")
+    whole = Path("runs/tiny-x2/tiny-x2.json").read_text()
+    Path("runs/tiny-x2/tiny-x2.json").write_text(whole.replace('"steps": 4', '"steps": 3', 1))
+    assert "not trained to its end" in refused(place, capsys, *"train second-x2 --quiet".split())
+    Path("runs/tiny-x2/tiny-x2.json").write_text(whole)
     assert train("second-x2") == 0 and card("second-x2")["started_from"] == begun
 
 

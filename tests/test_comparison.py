@@ -99,7 +99,7 @@ def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least, tmp_p
         parts = [TABLE[:count].assign(image=images, method=str(k), psnr=30.0 + k) for k in range(methods)]
         pd.concat(parts).to_csv(tmp_path / "few.csv", index=False)
         assert run("rank", str(tmp_path / "few.csv")) == 0
-        said = f"{count} pictures cannot tell {methods} methods apart: all share a rank; {least} may."
+        said = f"{count} pictures cannot tell {methods} methods apart, so all share a rank; it takes {least}."
         assert (said in capsys.readouterr().out) == (count < least)
         found = comparison.ranks(pd.concat(parts)).reset_index()["rank"]
         assert found.nunique() == (1 if count < least else methods)

@@ -223,8 +223,9 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, scores, kind, plan, sto
 
 def test_a_run_that_is_overwritten_leaves_nothing_behind_and_takes_nothing_else_away(tmp_path):
     """That it is overwritten only when that is asked for, test_command_line shows."""
-    fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path)
-    mine = {"notes.txt", "package.json", "other.safetensors"}
+    fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path, origin={"recipe": "first"})
+    (tmp_path / "first.json").write_text("the card of the run")
+    mine = {"notes.txt", "package.json", "other.safetensors", "first.log"}
     for name in mine:
         (tmp_path / name).write_text("mine")
     model, log = fit(network(seed=5), plan=Plan(2, every=2), out=tmp_path, overwrite=True)
