@@ -53,7 +53,7 @@ def home(tmp_path_factory) -> Path:
     images.save(place / "in.png", photograph(20, 24))
     images.save(place / "long.png", torch.zeros(1, 1, 17_000))
     images.save(place / "line.png", torch.zeros(1, 1, 8_200))
-    (place / "folder").mkdir()
+    (place / "a-dir").mkdir()
     (place / "loop").symlink_to("loop")
     (place / "link.png").symlink_to("in.png")
     with pytest.MonkeyPatch.context() as patch:
@@ -114,15 +114,15 @@ def refused(place: Path, capsys, *arguments) -> str:
 # -------------------------------------------------------------------------------------------- refusals
 
 REFUSED = """
-paint | paint
+paint | invalid choice: 'paint'
 restore none.png out.png --task sr-x2 | none.png: no such file
 restore text.jpg out.png --task sr-x2 | text.jpg | not a picture
 restore half.png out.png --task sr-x2 | half.png | truncated
 restore in.png out.png --task sr-x7 | sr-x7 | sr-x2, sr-x3, sr-x4, deblock-q20
 restore in.png out.png --task sr-x2 --model vgg | vgg | good-x2
 restore in.png out.png --task sr-x2 --model one-x3 | one-x3 | sr-x3 | good-x2
-restore in.png out.png --task sr-x4 | sr-x4
-restore in.png out.png --task sr-x2 --device nonsense | nonsense
+restore in.png out.png --task sr-x4 | there is no network for sr-x4 yet
+restore in.png out.png --task sr-x2 --device nonsense | device 'nonsense' is not there
 restore in.png out.png --task sr-x2 --tile 8 | --tile | 16 or more
 restore in.png out.png --task sr-x2 --quality 90 | out.png | quality | .jpg
 restore in.png out.jpg --task sr-x2 --quality 101 | --quality | from 1 to 100
@@ -144,17 +144,17 @@ evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods bicubic, | has an empty name
 evaluate sr-x2 --images few --results few, | has an empty name
 evaluate sr-x2 --images few --methods few --results few | two methods would have one name
-evaluate sr-x2 --images few --out folder | folder: that is a folder
+evaluate sr-x2 --images few --out a-dir | a-dir: that is a folder
 evaluate sr-x2 --images few --panels in.png | in.png: file exists
 evaluate sr-x2 | --images
 benchmark sr-x9 | 'sr-x9' | sr-x2 | costs
 download DIV9K | 'DIV9K'; there are standard, training
-publish set | set
+publish set | set: not the folder of a finished training
 train vgg | vgg | tiny-x2
 train tiny-x2 absent-x2 | 'absent-x2'
 train tiny-x2 lost-x2 | 'Nowhere' is not there
 train orphan-x2 | absent-x3 | good-x2
-train tiny-x2 --sets weights | weights
+train tiny-x2 --sets weights | weights: no folder with pictures in it
 train tiny-x2 --sets set, | has an empty name
 train tiny-x2 --steps -4 | --steps | 1 or more
 train tiny-x2 --steps 4 --epochs 1 | --epochs | not allowed with | --steps
@@ -162,7 +162,7 @@ train tiny-x2 --batch 100000000 | --batch | from 1 to 65536
 train tiny-x2 --batch 2 --global-batch 4 | not allowed with
 train tiny-x2 --start set | no network is called 'set'
 train tiny-x2 --resume --overwrite | not allowed with
-train tiny-x2 --what | --what
+train tiny-x2 --what | unrecognized arguments: --what
 train rescsnet-any --ratio 0.1 --sets set | rescsnet-any has no ratio
 train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2, or give
 compress in.png out.png | end the name in .bic
@@ -238,7 +238,7 @@ evaluate sr-x2 --images few --methods bicubic --quiet --out X.csv
 
 
 @pytest.mark.parametrize("line", READING.strip().splitlines())
-@pytest.mark.parametrize("given", ["folder", "missing", "in.png/x", "loop", "x" * 300, "~no-such-user/x"])
+@pytest.mark.parametrize("given", ["a-dir", "missing", "in.png/x", "loop", "x" * 300, "~no-such-user/x"])
 def test_what_is_no_file_to_read_is_named(place, capsys, line, given):
     said = refused(place, capsys, *line.replace("X", given).split())
     assert given in said and "damaged" not in said

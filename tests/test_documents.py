@@ -97,9 +97,11 @@ def test_the_three_hours_add_up():
 
 
 def test_the_guide_names_every_exercise_once_by_level():
-    levels = "\n".join(re.findall(r"^- \*\*Exercises\.\*\* .+$", GUIDE, re.MULTILINE))
-    told = re.split(r" In \d| where ", levels)
-    assert {label for part in told for label in re.findall(r"\d\.\d", part)} == EXERCISES
+    lists = re.findall(r"^- \*\*Exercises\.\*\* (.+)$", GUIDE, re.MULTILINE)
+    told = [
+        re.split(r" In \d|, where |, with ", line)[0] for line in lists
+    ]  # what follows speaks of some of them again
+    assert sorted(label for part in told for label in re.findall(r"\d\.\d", part)) == sorted(EXERCISES)
     weeks = " ".join(" ".join(row) for row in table(GUIDE, "week"))
     assert set(re.findall(r"\d\.\d", weeks)) >= EXERCISES
 
@@ -136,13 +138,18 @@ def test_every_line_is_an_entry_they_are_sorted_and_no_doi_occurs_twice():
     assert len(found) == len({doi.casefold() for doi in found}) and len(found) > 45
 
 
+WITHOUT_LINK = {"bjontegaard2001", "irani1991", "itu2011", "krizhevsky2009", "okabe2008", "shi2019", "zheng2024"}
+
+
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["key"])
 def test_an_entry_agrees_with_its_key_and_links_to_a_doi(entry):
     surname, year = re.match(r"([a-z]+)(\d{4})", entry["key"]).groups()
     first = letters(entry["authors"].split(",")[0])
     plain = first.translate(str.maketrans("éèøö", "eeoo"))
     assert surname in plain and year in entry["rest"]
-    for shown, target in re.findall(r"\[([^]]+)\]\(([^)]+(?:\([^)]*\))?[^)]*)\)", entry["rest"]):
+    links = re.findall(r"\[([^]]+)\]\(([^)]+(?:\([^)]*\))?[^)]*)\)", entry["rest"])
+    assert links or entry["key"] in WITHOUT_LINK
+    for shown, target in links:
         doi = target == f"https://doi.org/{shown}" and DOI.fullmatch(shown)
         assert doi or target.startswith("https://openreview.net/")
 

@@ -79,7 +79,7 @@ def test_course_data_is_what_the_course_takes_it_for(monkeypatch, tmp_path, plac
     [sets] = [one for one in environment.check() if one.what == "image sets"]
     assert sets.ok == (place in ("", "sets")) and "set COURSE_DATA to a folder" in sets.remedy
     with pytest.raises(CourseError, match="COURSE_DATA|looked for a folder"):
-        datasets.folder("Set5")
+        datasets.folder("no-such-set")
 
 
 def test_the_command_line_and_the_check_want_the_standard_library_alone(tmp_path):

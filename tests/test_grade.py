@@ -55,7 +55,7 @@ def test_a_right_answer_passes_a_forged_one_does_not_and_each_exercise_has_a_row
     assert rows.loc[("ada", "1.3"), "result"] == "passed"
     assert tuple(rows.loc[("eve", "1.3")]) == ("not yet", "my_count(10, 4, 2) is 0 where 4 is right.")
     assert tuple(rows.loc[("ada", "1.1")]) == ("not attempted", "")
-    assert tuple(rows.loc[("ada", "1.2")]) == ("not attempted", "SyntaxError: expected ':'")
+    assert tuple(rows.loc[("ada", "1.2")]) == ("not attempted", "SyntaxError: expected ':' (line 1)")
     assert tuple(rows.loc[("ada", "1.4")]) == ("not attempted", "no my_turn")
     assert rows.loc["eve"].index.tolist() == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
 
@@ -99,7 +99,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
         "no such notebook": [tmp_path / "none.ipynb"],
         "no exercise of this course": [other],
         "are both 01_data_preparation of ada": [good, twin],
-        "no folder": ["--out", tmp_path / "none" / "g.csv", good],
+        "none does not exist": ["--out", tmp_path / "none" / "g.csv", good],
     }.items():
         assert grade.main([*map(str, arguments)]) == 2
         captured = capsys.readouterr()

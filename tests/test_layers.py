@@ -1,6 +1,7 @@
 """Imports run one way: a module imports only what stands before it in `helpers._MODULES`, and in no circle."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -34,6 +35,12 @@ def floor(module: str) -> str:
 def test_a_module_imports_only_what_stands_before_it():
     wrong = [f"{a} imports {b}" for a in IMPORTS for b in IMPORTS[a] if PLACE[floor(b)] > PLACE[floor(a)]]
     assert not wrong
+
+
+def test_modules_of_the_package_import_each_other_relatively():
+    """So that `imported` sees all of it."""
+    absolute = re.compile(r"^\s*(?:from|import) helpers\b", re.MULTILINE)
+    assert not [path.name for path in PATHS if absolute.search(path.read_text(encoding="utf-8"))]
 
 
 def test_there_is_no_circle():

@@ -153,3 +153,4 @@ def test_a_network_for_jpeg_leaves_transparency_as_it_is(folder):
 def test_a_resolution_that_is_none_is_left_out(folder):
     Image.new("L", (8, 8)).save("x.tif", dpi=(1e9, 1e9))
     assert restore("x.tif", "y.jpg") == 0
+    assert "dpi" not in Image.open("y.jpg").info

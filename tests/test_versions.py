@@ -45,3 +45,4 @@ def test_ci_installs_the_lock_and_a_learner_does_not():
     assert "export LOCK=requirements.lock" in (venvs.ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "--lock requirements.lock" in says("LOCK=requirements.lock")
     assert "--lock" not in says("LOCK=")
+    assert "--cpu" in says("LOCK=", "CPU=1") and "--cpu" not in says("LOCK=", "CPU=")
