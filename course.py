@@ -20,6 +20,7 @@ VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, ".installed")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
+PIP = os.path.join(BIN, "pip.exe" if os.name == "nt" else "pip")
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 10)
 
@@ -64,7 +65,9 @@ def commands(name, rest):
         return [[PYTHON, os.path.join("notebooks", "run.py"), "--out", "build"]]
     if name == "test":  # a process may take 3 GB, so no more than four
         workers = [] if any(word.startswith("-n") for word in rest) else ["-n", "auto", "--maxprocesses=4"]
+        programs = sorted(os.path.join("notebooks", name) for name in os.listdir("notebooks") if name.endswith(".py"))
         style = [[*python, "ruff", "check", "."], [*python, "ruff", "format", "--check", "."]]
+        style += [[*python, "ruff", "format", "--check", "--line-length", "120", *programs]]  # as `make lint` does
         return [*style, [*python, "pytest", "-q", *workers, *rest]]
     return []
 
@@ -77,7 +80,8 @@ def setup(cpu, lock):
             before = file.read().split()
         if before[:1] == [requirements] and (not lock or before[1:] == [versions]):
             return False
-    on_linux, fresh = platform.system() == "Linux", not os.path.isfile(PYTHON)
+    whole = os.path.isfile(PYTHON) and (shutil.which("uv") or os.path.isfile(PIP))  # or an environment half made
+    on_linux, fresh = platform.system() == "Linux", not whole
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
         print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 4 GB", flush=True)
     print(f"setting up .venv (about {'2 GB' if cpu else '6 GB'} with PyTorch, once) ...", flush=True)
@@ -109,7 +113,7 @@ def installation(uv, cpu, lock, fresh):
     if uv:
         make = [[uv, "venv", "--seed", "--python", sys.executable, VENV]] if fresh else []
         return [*make, [uv, "pip", "install", "--python", PYTHON, *(["--torch-backend=cpu"] if cpu else []), *packages]]
-    make = [[sys.executable, "-m", "venv", VENV]] if fresh else []
+    make = [[sys.executable, "-m", "venv", "--clear", VENV]] if fresh else []  # what is there may be half made
     quiet = [] if sys.stdout.isatty() else ["--quiet"]  # in a terminal pip shows what it fetches, with a bar
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *quiet]
     torch = [[*pip, "--index-url", CPU_WHEELS, "torch", "torchvision", *pinned]] if cpu else []

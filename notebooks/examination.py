@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def say(sign: str, check: str, answer) -> None:
     """Print the verdict on an answer behind our sign, with a `print` that the student cannot have replaced."""
-    print(sign, verdict(check, answer))
+    print(f"\n{sign}", verdict(check, answer))  # on a line of its own, whatever the answer has printed
 
 
 def verdict(check: str, answer) -> str:

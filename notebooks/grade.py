@@ -23,12 +23,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from helpers.lesson import exercises  # noqa: E402  (found from any folder)
-from helpers.service.files import atomic, expanded  # noqa: E402
+from helpers.service.files import atomic, expanded, refusal  # noqa: E402
 from notebooks import run  # noqa: E402
 from notebooks.run import Notebook, NotebookError  # noqa: E402
 
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
-COPY = re.compile(r" ?\(\d+\)$|[-_ ]+[Cc]opy ?\d*$")  # what browsers, Jupyter and systems add to a second file
+COPY = re.compile(r"(?: ?\(\d+\)|[-_ ]+[Cc]opy ?\d*)+$")  # what browsers, Jupyter and systems add to a second file
 TABLE = ["student", "exercise", "result", "remark"]
 
 
@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         lessons = {path: lesson_of(path, book) for path, book in books.items()}
         students = students_of(lessons) if lessons else {}
-        if options.out and not options.out.resolve().parent.is_dir():
-            raise NotebookError(f"{options.out}: there is no folder to write it into.")
+        if options.out and (why := refusal(options.out)):
+            raise NotebookError(f"{options.out}: {why}.")
     except NotebookError as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
@@ -161,7 +161,8 @@ def raised(book: Notebook, answer: str) -> str:
     """The first error of the cells that name an answer, in a line; empty where there was none."""
     cells = (cell for cell in book.cells if re.search(rf"\b{answer}\b", cell.source))
     errors = (output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error")
-    return next((f"{error.ename}: {error.evalue}".splitlines()[0] for error in errors), "")
+    said = next((f"{error.ename}: {error.evalue}".splitlines()[0] for error in errors), "")
+    return re.sub(r"\(\d+\.py, ", "(", said)  # a cell's file has a number that tells nobody anything
 
 
 def report(rows: pd.DataFrame, out: Path | None) -> None:

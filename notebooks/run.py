@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder of copies, HTML and results")
     options = parser.parse_args(arguments)
     try:
+        if options.out.is_file():
+            raise NotebookError(f"{options.out}: that is a file; name a folder.")
         books = {path: read(path) for path in options.notebooks or lessons()}
     except NotebookError as why:
         print(f"error: {why}", file=sys.stderr)
@@ -83,14 +85,14 @@ def lessons() -> list[Path]:
 
 
 def read(path: Path) -> Notebook:
-    """A notebook, as it is: what else than Jupyter wrote it may be loose about outputs. Raises NotebookError."""
+    """A notebook, as it is: other programs than Jupyter may be loose about outputs. Raises NotebookError."""
     try:
         book = nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise NotebookError(f"{path}: no such notebook; check the name.") from None
     except OSError as why:
         raise NotebookError(f"{path}: cannot be read ({why.strerror or why}).") from None
-    except (ValueError, AttributeError, nbformat.ValidationError):
+    except (TypeError, ValueError, AttributeError, nbformat.ValidationError):
         raise NotebookError(f"{path}: not a notebook, or a damaged one; restore it, say with git.") from None
     return book
 

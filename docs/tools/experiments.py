@@ -470,7 +470,7 @@ def plug_and_play(y, patterns, denoise, setting: tuple[float, float], steps: int
     for step in range(steps + 1):
         z = z + degradations.block_adjoint(y - degradations.block_sense(z - 0.5, patterns), patterns)
         if step < steps:
-            z = denoise(z, first * (last / first) ** (step / (steps - 1)))
+            z = denoise(z, first * (last / first) ** (step / max(1, steps - 1)))
     return z
 
 

@@ -6,7 +6,7 @@ The tables come from `data/results/*.csv` (one row per picture and method, by `m
 italics, from `docs/published.csv` (the README's from `docs/published_since_2018.csv`, too); what is known of GPUs, from
 `data/results/gpu.csv` (by `make test-gpu`), or that nothing is; the picture from a bundled photograph and the shipped
 networks. A shipped card's figures are those of its tables. `--check` writes nothing and exits with 1 where a table or a
-card is not that which the results give.
+card differs from what the results give.
 """
 
 import argparse
@@ -288,6 +288,7 @@ def main() -> int:
     options.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the tables have drifted")
     check = options.parse_args().check
     from helpers import zoo
+    from helpers.service.files import atomic
 
     drifted = []
     for path in sorted(zoo.WEIGHTS.glob("*.json")):
@@ -295,8 +296,7 @@ def main() -> int:
         if about["figures"] != (figures := tabled(about["name"], about["figures"])):
             drifted += [path.name]
             if not check:
-                written = json.loads(path.read_text(encoding="utf-8")) | {"figures": figures}
-                path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+                zoo.write_card(path, json.loads(path.read_text(encoding="utf-8")) | {"figures": figures})
     tables = [(README, headlines(), "results"), (PAGE, all_tables(), "results")]
     tables += [(README, gpu_sentence(gpu_rows()), "gpu"), (SCALING, gpu_section(gpu_rows()), "gpu")]
     for path, table, name in tables:
@@ -304,7 +304,8 @@ def main() -> int:
         wanted = between_markers(found, table, name)
         drifted += [path.name] if found != wanted else []
         if not check:
-            path.write_text(wanted, encoding="utf-8")
+            with atomic(path) as temporary:
+                temporary.write_text(wanted, encoding="utf-8")
     if check:
         print(f"drifted from data/results: {', '.join(drifted)}" if drifted else "all tables are those of data/results")
         return int(bool(drifted))

@@ -69,7 +69,7 @@ def copies(answer: Callable) -> None:
     other.view(-1)[pictures[8].flatten().argsort()] = pictures[0].flatten().sort().values
     value = call(answer, pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], other])
     try:
-        value = list(value)
+        value = value.tolist() if hasattr(value, "tolist") else list(value)
         found = {operator.index(place) for place in value}
     except TypeError:
         raise Wrong("Return the places as whole numbers, such as [0, 2].") from None
@@ -106,7 +106,7 @@ def bd_rate(curve: Curve, anchor: Curve):
         "That is a share; asked are percent.": right / 100,
         "Those are means of rates; average their *logarithms*.": percent(*np.log(np.exp(linear).mean(1))),
         "That is the mean difference of the logarithms; make percent of it.": np.mean(first - second),
-        "Percent of a logarithm are no percent: 100·(exp(…) − 1).": 100 * np.mean(first - second),
+        "A hundred times a logarithm is not a percentage: 100·(exp(…) − 1).": 100 * np.mean(first - second),
         "Average the *logarithms*; else large files decide.": percent(*np.log(np.exp(logs()).sum(1))),
         "That is the mean of ratios; average their logarithms, then exp.": 100 * (np.exp(first - second).mean() - 1),
         "The lines are straight in log(rate), not in the rate.": percent(*linear),
@@ -131,8 +131,8 @@ def bootstrap(answer: Callable) -> None:
         f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.": not low < mean < high,
         "It is as wide as the numbers are spread; asked is how surely their *mean* is known.": share > 4,
         "It has no width: draw *with* replacement, or each sample holds the same numbers.": share < 0.05,
-        f"{width}: that are 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,
-        f"{width}: that are 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
+        f"{width}: that is 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,
+        f"{width}: that is 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
         f"{width}: samples of all n numbers; of their means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,

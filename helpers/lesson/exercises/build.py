@@ -198,7 +198,7 @@ def run(network: nn.Module, x: torch.Tensor, training: bool = False) -> tuple[li
         with torch.inference_mode():
             made = first(network.train(training)(x.clone()))
     except Exception as why:  # whatever a learner's forward raises is an answer to explain
-        stopped = f"{type(why).__name__}: {reason(why)}"
+        stopped = f"{type(why).__name__}: {reason(why).rstrip('.')}."
     for hook in hooks:
         hook.remove()
     return list(calls.values()), made, stopped

@@ -107,8 +107,8 @@ def tiles(image: torch.Tensor, tile: int):
 def split(answer: Callable) -> None:
     """my_split(sources, held_out): numbers of the patches to train on and to test on, given each patch's photograph."""
     sources = ["cat", "cup", "cat", "rocket", "cup", "cup", "cupboard", "rocket", "moon"]
+    both = two(call(answer, sources, {"cup", "moon"}), "lists")
     try:
-        both = two(call(answer, sources, {"cup", "moon"}), "lists")
         train, test = (sorted(operator.index(i) for i in part) for part in both)
     except TypeError:
         raise Wrong("The lists should hold numbers of patches, 0 to 8, not their photographs.") from None

@@ -81,7 +81,7 @@ def verdict(examine: Callable, answer) -> str:
     except Wrong as why:
         return f"not yet. {why}"
     except Exception as why:  # whatever a learner's function raises is an answer to explain, not a crash
-        return f"not yet. {name} raised {type(why).__name__}: {reason(why)}"
+        return f"not yet. {name} raised {type(why).__name__}: {reason(why).rstrip('.')}."
     return "passed."
 
 

@@ -85,12 +85,12 @@ def learning_rate(epoch: int, epochs: int, start: float):
     """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
     yield (right := start / 2 ** (5 * epoch // epochs))
     yield {
-        "A fifth of 9 epochs are 1.8, no whole number: count the fifths that are over.": epochs == 9,
+        "A fifth of 9 epochs is 1.8, not a whole number: count the fifths that are over.": epochs == 9,
         "It halves nearly every epoch, as the original does.": start / 2**epoch,
         "It is halved too early: counted from 0, the fifth ends after this epoch.": right / 2,
         "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,
         "Use the argument `start`.": right * 5e-4 / start,
-        "Use the argument `epochs`: a fifth of 10 are 2.": epochs == 10,
+        "Use the argument `epochs`: a fifth of 10 is 2.": epochs == 10,
         f"{5 * epoch // epochs} halvings were expected.": True,
     }
 
@@ -124,7 +124,9 @@ def bounded(restored: torch.Tensor, decoded: torch.Tensor, tau: float):
     yield {
         "That is the allowed change alone; it belongs on top of `decoded`.": change.clamp(-tau, tau),
         "The limits are not −tau and tau, but that far to both sides of `decoded`.": restored.clamp(-tau, tau),
-        "Some pixels are further than tau away from `decoded`.": lambda v: (v - decoded).abs().max() > tau + 1e-5,
+        "Some pixels are further than tau away from `decoded`.": lambda v: (
+            v.shape == decoded.shape and (v - decoded).abs().max() > tau + 1e-5
+        ),
         "Pixels that were within tau have changed; the nearest picture leaves them alone.": decoded,
         "Pixels within tau have shrunk with the others; it leaves them alone.": decoded + change * tau / 0.1,
         "Pixels beyond the limit should come to lie on it, not back on `decoded`.": decoded

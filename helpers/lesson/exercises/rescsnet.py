@@ -40,7 +40,7 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
         "The numbers are right, their order is not: pattern, then row and column of the block.": last.reshape(
             right.shape
         ),
-        "conv2d wants patterns as (m, 1, s, s): give each one channel.": RuntimeError,
+        "If conv2d raised it: it wants patterns as (m, 1, s, s), one channel each.": RuntimeError,
         "The first number is the first block times the first pattern, pixel by pixel, summed up.": True,
     }
 
@@ -102,7 +102,9 @@ def consistent(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor):
         "The sign is wrong: it moves away from the measurements.": x - step,
         "That is what to add to x; return the sum.": step,
         "What x already has of the measurements must be taken away first: y − rows @ x.": x + rows.T @ y,
-        "Measured again, it does not give y.": lambda v: not torch.allclose(rows.double() @ v, y.double(), atol=1e-4),
+        "Measured again, it does not give y.": lambda v: (
+            v.shape != x.shape or not torch.allclose(rows.double() @ v, y.double(), atol=1e-4)
+        ),
         "It agrees with y, but changes more of x than it must.": True,
     }
 

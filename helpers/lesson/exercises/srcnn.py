@@ -41,7 +41,7 @@ def sight(network: Callable, x: torch.Tensor):
         "That is how far it sees to one side.": (right - 1) / 2,
         "Those are all pixels of the square; one side of it is asked.": right**2,
         "Ask one pixel of the output, in the middle; you asked all of them.": x.shape[-1],
-        "The input must ask for a gradient before the network sees it: x.clone().requires_grad_().": RuntimeError,
+        "x must ask for a gradient before the network sees it (x.requires_grad_()); send one pixel back.": RuntimeError,
         "Send a gradient back from one output pixel: in which columns of x does it arrive?": True,
     }
 
