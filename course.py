@@ -80,7 +80,7 @@ def setup(cpu, lock):
             before = file.read().split()
         if before[:1] == [requirements] and (not lock or before[1:] == [versions]):
             return False
-    whole = os.path.isfile(PYTHON) and (shutil.which("uv") or os.path.isfile(PIP))  # or an environment half made
+    whole = os.path.isfile(PYTHON) and (shutil.which("uv") or os.path.isfile(PIP))  # neither absent nor half made
     on_linux, fresh = platform.system() == "Linux", not whole
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
         print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 4 GB", flush=True)

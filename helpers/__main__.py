@@ -390,7 +390,7 @@ def detect(options: argparse.Namespace) -> None:
     if not len(options.sets) == len(options.psnr) == len(ssims):
         raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
     if any(ssim > 1 for ssim in options.ssim or ()):
-        raise CourseError("--ssim: an SSIM is at most 1; 81.03 percent are 0.8103.")
+        raise CourseError("--ssim: an SSIM is at most 1; 81.03 percent is 0.8103.")
     given = zip(options.sets, options.psnr, ssims, strict=True)
     claims = [detective.Claim(_name(name), datasets.folder(name), *scores) for name, *scores in given]
     if len({claim.dataset for claim in claims}) < len(claims):

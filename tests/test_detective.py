@@ -1,6 +1,7 @@
 """The protocol detective: numbers made by a protocol lead back to it, and so do those that papers print."""
 
 import functools
+import itertools
 import math
 import re
 from decimal import Decimal
@@ -39,6 +40,14 @@ def test_the_courses_protocol_is_what_evaluate_measures(small, task):
     table, _ = evaluation.evaluate(task, small, [evaluation.BASELINES[task.split("-")[0]]], progress=False)
     found = psnr_by(small, task, detective.course_protocol(task))
     assert found == pytest.approx(table["psnr"].mean(), abs=2e-4)
+
+
+@pytest.mark.parametrize(("task", "count"), [("sr-x2", 7650), ("jpeg-q10", 1440), ("jpeg-color-q10", 1440)])
+def test_so_many_protocols_are_measured_as_the_guide_says(small, task, count):
+    mse = detective.errors(small, task)
+    ways = itertools.product(detective.PICTURES, detective.MEANS, detective.PEAKS)
+    assert sum(len(detective.decibels(mse, *way).dropna()) for way in ways) == count
+    assert f"{count:,} " in (DOCS / "own.md").read_text(encoding="utf-8")
 
 
 def by_hand(path: Path, made: str, luma: str, border: int, rounded: bool) -> float:
