@@ -32,10 +32,19 @@ LINES = [
 def called(monkeypatch, tmp_path):
     """The commands that would be run, in an empty folder for .venv."""
     commands = []
-    monkeypatch.setattr(course.subprocess, "run", lambda command, check: commands.append(command))
-    monkeypatch.setattr(course, "VENV", str(tmp_path))
-    monkeypatch.setattr(course, "STAMP", str(tmp_path / "stamp"))
-    monkeypatch.setattr(course, "PYTHON", str(tmp_path / "python"))
+    python = tmp_path / "venv" / "python"
+
+    def run(command, check):
+        commands.append(command)
+        if "venv" in command:
+            python.parent.mkdir()  # as venv, which clears nothing away unless it is told to
+            python.touch()
+
+    monkeypatch.setattr(course.subprocess, "run", run)
+    monkeypatch.setattr(course, "VENV", str(python.parent))
+    monkeypatch.setattr(course, "STAMP", str(python.parent / "stamp"))
+    monkeypatch.setattr(course, "PYTHON", str(python))
+    monkeypatch.setattr(course, "PIP", str(python))
     monkeypatch.setattr(course.shutil, "which", lambda name: None)
     return commands
 
@@ -66,6 +75,13 @@ def test_an_installation_that_failed_is_begun_again(called, monkeypatch):
         assert course.main(["setup"]) == 7
     assert course.main(["setup"]) == 0
     assert called
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(called):
+    course.main(["setup"])
+    Path(course.PYTHON).unlink()
+    called.clear()
+    assert course.main(["setup"]) == 0 and called[0][1:3] == ["-m", "venv"]
 
 
 @pytest.mark.parametrize("uv", [None, "/bin/uv"])
@@ -109,7 +125,8 @@ def test_it_all_works_in_a_folder_with_a_space_an_umlaut_and_a_quote(tmp_path):
     sources = [lint.setup_of(lint.load(run.lessons()[0])), "import helpers\nprint(helpers.__file__)"]
     cells = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(sources)]
     nbformat.write(new_notebook(cells=cells), place / "notebooks/mine.ipynb")
-    (place / ".venv").mkdir()
+    Path(course.PYTHON.replace(str(ROOT), str(place))).parent.mkdir(parents=True)
+    Path(course.PYTHON.replace(str(ROOT), str(place))).touch()  # which setup finds, and nobody calls
     (place / ".venv/.installed").write_text(course.fingerprint("requirements.txt", "pyproject.toml"), encoding="utf-8")
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for line in LINES:
