@@ -32,7 +32,7 @@ with contextlib.suppress(ImportError):
 SEARCH = DATA / "experiments" / "classical.csv"
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
 # tried on clean pictures at 0.1 to 0.8 bits per pixel, data/experiments/rivals.csv, none saves more than 1.2 % beyond
-# these, but slower speeds of AVIF: 3 takes ten times as long as its default, 6, and 0 saves 2 % more. By default its
+# these, but slower speeds of AVIF: 3 takes fourteen times as long as its default, 6, and 0 saves 2 % more. By default its
 # encoder aims at a measure like SSIM; "avif-psnr" tells it to aim at PSNR, as our networks do. JPEG 2000 is given the
 # lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {

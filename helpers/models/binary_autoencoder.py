@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits
+from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, trade_off
 from ..service.devices import full_precision
 from .jpeg_restorer import DRUNet
 
@@ -153,7 +153,7 @@ class TransformAutoencoder(nn.Module):
             bits = bits(means / steps, scales / steps).sum((1, 2, 3))
             picture = self.decode(rounded, steps)
         picture = self.restorer(picture)[..., :height, :width]
-        return Coded(picture, bits / (height * width), 7 / nominal_step(rate) ** 2)
+        return Coded(picture, bits / (height * width), trade_off(nominal_step(rate)))
 
     def through_integers(self, levels: torch.Tensor) -> tuple[torch.Tensor, Callable]:
         """Rounded levels, and a function from means and scales to their bits (Ballé et al. 2017).

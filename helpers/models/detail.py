@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import images
-from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits
+from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, trade_off
 from ..rangecoder import TOP
 from ..service.devices import full_precision
 from .binary_autoencoder import BLOCK, Coded, TransformAutoencoder, dct_basis, dct_kernels
@@ -58,7 +58,7 @@ class DetailLayer(nn.Module):
             means, scales = self.context(known, rate)
             bits = laplace_bits(coefficients / steps, means / steps, scales / steps).sum((1, 2, 3))
         picture = picture + self.pixels(coefficients) / 255
-        return Coded(picture[..., :height, :width], bits / (height * width), 7 / step(rate) ** 2)
+        return Coded(picture[..., :height, :width], bits / (height * width), trade_off(step(rate)))
 
     @torch.no_grad()
     def first_layer(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

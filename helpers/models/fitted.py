@@ -20,7 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .. import images
-from ..entropy import fixed, laplace_bits
+from ..entropy import fixed, laplace_bits, trade_off
 from ..rangecoder import MEAN, SCALES, TOP, LevelDecoder, LevelEncoder
 
 GRIDS = 6  # the coarsest has a 32nd of the picture's side
@@ -244,7 +244,7 @@ def fit(
 @torch.no_grad()
 def _start(model: FittedCodec, target: torch.Tensor, price: float, generator: torch.Generator) -> torch.Tensor:
     """Steps for such a price, random weights for `mend`, and latents: of each grid what coarser ones leave over."""
-    model.log_steps.add_(math.log((7 / price) ** 0.5 / 2 ** (GRIDS - 1))).clamp_(min=-0.7)
+    model.log_steps.add_(math.log((trade_off(1) / price) ** 0.5 / 2 ** (GRIDS - 1))).clamp_(min=-0.7)
     model.mend.weight += 0.1 * torch.randn(model.mend.weight.shape, generator=generator)
     planes = target - 128
     if model.channels == 3:
