@@ -432,7 +432,7 @@ def benchmark(options: argparse.Namespace) -> None:
     option("--quality", type=whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)"),
     option("--bits", type=int, choices=(8, 16), default=8, help="of the output (8); 16: a .tif, or a gray .png"),
     option("--strip", action="store_true", help="leave out EXIF data and resolution"),
-    option("--resume", action="store_true", help="of a folder, leave out the pictures that are in OUT already"),
+    option("--resume", action="store_true", help="leave out pictures that are in OUT already"),
     MODEL,
     DEVICE,
     QUIET,
@@ -450,6 +450,9 @@ def restore(options: argparse.Namespace) -> int:
         raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
     degradations.scale_of(options.task)
     folder = options.input.is_dir()
+    if not folder and options.resume and options.output.is_file():
+        print(f"{options.output}: there before")
+        return 0
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     name = options.model or next(iter(zoo.for_task(options.task)), "")
     if options.ensemble:

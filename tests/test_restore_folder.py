@@ -53,6 +53,8 @@ def test_resume_leaves_out_what_is_there(folder, capsys):
     (folder / "out/a.jpg").write_bytes(b"done before")
     assert restore("in", "out", "--resume") == 0
     assert ": 2 restored, 1 there before" in capsys.readouterr().out
+    assert restore("in/a.jpg", "out/a.jpg", "--resume") == 0
+    assert capsys.readouterr().out == "out/a.jpg: there before\n"
     assert (folder / "out/a.jpg").read_bytes() == b"done before"
     assert restore("in", "out") == 0
     assert Image.open("out/a.jpg").size == (32, 48)
