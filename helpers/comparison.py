@@ -89,7 +89,8 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
     """A row per method of each task and set, the best first: rank, mean, and how far it is from the first.
 
     Only pictures count that all methods have. A method has a rank of its own if it is behind the one that leads it by a
-    two-sided permutation test of their paired differences, at 5 % for all comparisons together (Bonferroni). With
+    two-sided permutation test of their paired differences, at 5 % for all pairs together (Bonferroni: the means choose
+    which pairs are compared). With
     fewer than `least_pictures` all share a rank. Raises CourseError for fewer than two.
     """
     rows = []
@@ -101,9 +102,10 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         if len(shared) < 2:
             raise CourseError(f"{task}, {dataset}: the methods share {len(shared)} pictures; at least two are needed.")
         first = lead = means.index[0]
+        pairs = len(means) * (len(means) - 1) / 2
         rank = 1
         for place, (method, mean) in enumerate(means.items(), start=1):
-            if _chance(shared[lead] - shared[method]) * (len(means) - 1) < 0.05:
+            if _chance(shared[lead] - shared[method]) * pairs < 0.05:
                 lead, rank = method, place
             nothing = Paired(0.0, 0.0, 0.0, 0, len(shared))
             gap = nothing if method == first else paired(part, method, first, score)
@@ -114,7 +116,8 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
 
 def least_pictures(methods: int) -> int:
     """How many pictures `ranks` needs to tell methods apart: its test of n pictures gives at least 2 / 2ⁿ."""
-    return 1 + int(np.log2(2 * max(1, methods - 1) / 0.05))
+    pairs = max(1, methods * (methods - 1) // 2)
+    return 1 + int(np.log2(2 * pairs / 0.05))
 
 
 def _chance(differences: pd.Series) -> float:

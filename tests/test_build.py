@@ -189,12 +189,12 @@ def test_layers_in_a_list_and_what_is_no_class_are_told():
 def test_a_network_goes_on_with_our_weights(capsys):
     mine, ours = built("edsr")(), zoo.load("edsr-x3")
     assert check.weights(mine, "edsr-x3") is mine
-    assert capsys.readouterr().out == "edsr-x3: your network, our weights: 31.7 dB on the cat's eye.\n"
+    assert capsys.readouterr().out == "edsr-x3: your network, our weights: 31.8 dB on the cat's eye.\n"
     y = torch.rand(1, 1, 20, 24)
     with torch.inference_mode():
         assert torch.allclose(mine(y), ours(y), atol=1e-5)
     assert check.weights(models.build("edsr"), "edsr-x3") is not ours
-    assert capsys.readouterr().out == "edsr-x3: ours stands in: 31.7 dB on the cat's eye.\n"
+    assert capsys.readouterr().out == "edsr-x3: ours stands in: 31.8 dB on the cat's eye.\n"
     other = check.weights(models.build("fsrcnn", scale=3), "edsr-x3")
     assert isinstance(other, models.EDSR)
     assert capsys.readouterr().out.startswith("edsr-x3: not yet. In the order of the calls, your next layer is body.0")

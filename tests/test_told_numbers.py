@@ -25,10 +25,10 @@ def test_notebook_1_tells_how_much_good_methods_gain():
     published = pd.concat(pd.read_csv(ROOT / "docs" / name) for name in ("published.csv", "published_since_2018.csv"))
     published = published.query("task == 'sr-x3' and dataset == 'Set5' and luma == 'rounded'").reset_index()
     best = published.loc[published["psnr"].idxmax()]
-    name, gain = re.search(r"a good published network \((\S+)\) gains ([\d.]+) dB over bicubic", text).groups()
+    name, gain = re.search(r"a good published network, (\S+) \(2024\), gains ([\d.]+) dB over bicubic", text).groups()
     assert (name, float(gain)) == (best["method"], round(best["psnr"] - SET5["bicubic"].mean(), 2))
     largest = (SET5["edsr-x3"] - SET5["bicubic"]).max()
-    assert f"the largest network of notebook 2 gains {largest:.1f} dB on one of them" in text
+    assert f"largest network of notebook 2 gains {largest:.1f} dB on one of them" in text
     above = 87.30 - 20 * math.log10(255) - 35.13
     assert f"That is {above:.0f} dB above bicubic" in text
 
