@@ -29,7 +29,7 @@ PARTS = ("test", "train", "validation", "train_excluded")
 COMMANDS = (
     "download standard",
     "download training",
-    "train edsr-x3 --steps 20 --quiet",
+    "train edsr-x2 --steps 20 --quiet",
     "benchmark sr-x2 --spot-check",
 )
 
