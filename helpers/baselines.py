@@ -32,9 +32,9 @@ with contextlib.suppress(ImportError):
 SEARCH = DATA / "experiments" / "classical.csv"
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
 # tried on clean pictures at 0.1 to 0.8 bits per pixel, data/experiments/rivals.csv, none saves more than 1.2 % beyond
-# these, but slower speeds of AVIF: 3 takes fourteen times as long as its default, 6, and 0 saves 2 % more. By default its
-# encoder aims at a measure like SSIM; "avif-psnr" tells it to aim at PSNR, as our networks do. JPEG 2000 is given the
-# lossless wavelet, which is worse, unless it is told to be irreversible.
+# these, but slower speeds of AVIF: 3 takes fourteen times as long as its default, 6, and 0 saves 2 % more. By default
+# its encoder aims at a measure like SSIM; "avif-psnr" tells it to aim at PSNR, as our networks do. JPEG 2000 is given
+# the lossless wavelet, which is worse, unless it is told to be irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
     "jpeg2000": ("JPEG2000", {"irreversible": True}, "bpp", (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.2, 2, 3)),
@@ -167,8 +167,8 @@ def find(name: str, task: str) -> Classical:
     rows = _search()
     fit = rows[(rows["method"] == name) & (rows["task"] == task)]
     if fit.empty:
-        known = ", ".join(sorted(set(rows["task"])))
-        raise CourseError(f"{name!r} has no strength for {task}; it was tuned for {known}.")
+        tuned = ", ".join(sorted(set(rows.loc[rows["method"] == name, "task"])))
+        raise CourseError(f"{name!r} has no strength for {task}; it was tuned for {tuned or 'no task'}.")
     best = fit.loc[fit["psnr"].idxmax()]
     return Classical(name, json.loads(best["settings"]), degradations.scale_of(task))
 

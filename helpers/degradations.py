@@ -81,7 +81,7 @@ def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises CourseError."""
     if task not in TASKS and not _NUMBERED.fullmatch(task):
         known = "sr-x2, sr-x3, sr-x4, deblock-q20, jpeg-q1 to jpeg-q100, jpeg-color-q1 to jpeg-color-q100"
-        raise CourseError(f"unknown task {task!r}; there are {known}, cs-01 to cs-25, codec and codec-gray.")
+        raise CourseError(f"unknown task {task!r}; there are {known}, cs-01 to cs-25, codec.")
     return TASKS.get(task, 1)
 
 
@@ -203,8 +203,11 @@ def zonal_rows(side: int, count: int) -> torch.Tensor:
 def measurement_counts(height: int, width: int, ratio: float, block: int = SENSED_BLOCK, device=None) -> torch.Tensor:
     """How many numbers are measured of each block, int64 (rows, columns): round(ratio · block²).
 
-    Of a block that hangs over the picture's edge as much less as it holds fewer pixels, rounded down.
+    Of a block that hangs over the picture's edge as much less as it holds fewer pixels, rounded down. Raises
+    CourseError for a ratio that is not above 0 and at most 1.
     """
+    if not 0 < ratio <= 1:
+        raise CourseError(f"a ratio is measurements per pixel, above 0 and at most 1, not {ratio:g}; 10 % is 0.1.")
     rows = (height - torch.arange(0, height, block, device=device)).clamp(max=block)
     columns = (width - torch.arange(0, width, block, device=device)).clamp(max=block)
     pixels = torch.outer(rows, columns)
@@ -224,8 +227,10 @@ def keep_low_frequencies(picture: torch.Tensor, ratio: float) -> torch.Tensor:
 def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Inner products of each block of (N, 1, H, W) with the rows, (m, side, side): (N, m, ⌈H/side⌉, ⌈W/side⌉).
 
-    Blocks that hang over the edge are filled by replication.
+    Blocks that hang over the edge are filled by replication. Raises CourseError for more than one channel.
     """
+    if image.shape[1] != 1:
+        raise CourseError(f"sensing takes one channel, not {image.shape[1]}; take a picture's luma, images.luma_uint8.")
     side = rows.shape[-1]
     padded = F.pad(image, (0, -image.shape[-1] % side, 0, -image.shape[-2] % side), mode="replicate")
     return F.conv2d(padded, rows[:, None], stride=side)

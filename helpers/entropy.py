@@ -63,8 +63,9 @@ class ExactContext:
     """The context model in numbers that every machine adds up to the same sums: what encoder and decoder both run.
 
     A sum of floats depends on the order of its terms, so on processor and threads, and a decoder that is off by one bit
-    loses the rest of the file. Here weights are multiples of 2⁻¹⁶ and activations of 2⁻⁸: in double precision all sums
-    of products are exact, in whatever order (the idea of Ballé et al., "Integer Networks for Data Compression", 2019).
+    loses the rest of the file. Here weights are multiples of 2⁻¹⁶, activations of 2⁻⁸, the first inputs of 2⁻¹¹: in
+    double precision all sums of products are exact, in whatever order (the idea of Ballé et al., "Integer Networks for
+    Data Compression", 2019).
     """
 
     def __init__(self, context: ContextModel):

@@ -1,4 +1,4 @@
-"""Losses as modules: loss(prediction, target) → a scalar to minimise, differentiable in every term.
+"""Losses as modules: loss(prediction, target) → a scalar to minimise.
 
 Pictures are (N, C, H, W) in [0, 1]. SSIM windows are 11×11 Gaussian, σ 1.5.
 """
@@ -41,9 +41,12 @@ class SSIMLoss(nn.Module):
 
 
 class MSSSIMLoss(nn.Module):
-    """1 − MS-SSIM over as many of its five scales as the patch allows (the coarsest must hold an 11×11 window)."""
+    """1 − MS-SSIM over as many of its five scales as torchmetrics allows: 5 from 176 pixels on, 4 from 99, 3 from 44.
 
-    WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, table of β
+    A contrast whose mean is negative counts as 0 and has no gradient: a network must not begin with a negative picture.
+    """
+
+    WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, β of its five scales
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) twice, in [0, 1] → a number. Raises ValueError for patches smaller than the window."""

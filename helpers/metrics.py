@@ -40,8 +40,9 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, peak: float = 1.0, window
     from skimage.metrics import structural_similarity
 
     _check(image, reference, peak)
-    if min(image.shape[-2:]) < (11 if window == "gaussian" else 7):
-        raise ValueError(f"SSIM wants pictures of at least its window, not {tuple(image.shape[-2:])}.")
+    (height, width), side = image.shape[-2:], 11 if window == "gaussian" else 7
+    if min(height, width) < side:
+        raise ValueError(f"SSIM wants pictures of at least its window, {side}x{side}, not {width}x{height}.")
     # double precision: constant regions divide tiny numbers by tiny numbers
     x, y = (t.reshape(-1, *t.shape[-2:]).detach().cpu().double().numpy() for t in (image, reference))
     return float(structural_similarity(x, y, channel_axis=0, data_range=peak, **WINDOWS[window]))

@@ -189,6 +189,7 @@ def _growth(bits: np.ndarray) -> int:
     for pace in range(16):
         late = int((needed - (lanes << pace)).clip(1).max() - 1).bit_length()
         if late < 16:
+            # ten doublings to 1,024 lanes take 2^(pace − 1) steps each
             choices.append(((1 << late) + (5 << pace), 16 * late + pace))
     return min(choices)[1]
 

@@ -1,6 +1,8 @@
 """The discrete wavelet transform of pictures, and DW-SSIM, the index of similarity that ResCSNet trains with.
 
-DW-SSIM is of Electronics 2019, 8(12), 1559; filters are PyWavelets', so is the treatment of edges ("zero" mode).
+DW-SSIM is of Electronics 2019, 8(12), 1559. Its absolute values are from CW-SSIM (Sampat et al. 2009), whose
+coefficients are complex: there they make the index blind to a common phase, here to a common sign. Filters are
+PyWavelets', so is the treatment of edges ("zero" mode).
 """
 
 import functools

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import models, training, zoo
+from helpers import datasets, degradations, images, models, training, zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "tools"))
@@ -46,6 +46,13 @@ def test_what_is_made_of_tensors_on_the_card_is_there_too(card):
     assert x[0].tolist() == [2, 2, 2] and y.sum().item() == 18 and x.device == card and y.device.type == "cpu"
     with pytest.raises(TypeError, match="cpu"):
         x.numpy()
+
+
+def test_a_restored_picture_lies_where_it_was_whatever_was_found(card):
+    model, clean = zoo.load("jpeg-blind").to(card), images.load_uint8(datasets.bundled("chelsea"))[:, :128, :128]
+    spoiled = degradations.for_task("jpeg-color-q10")(clean)
+    made = model.restore(torch.stack([clean, spoiled]).to(card))
+    assert made.device == card and torch.equal(made[0].cpu(), clean) and not torch.equal(made[1].cpu(), spoiled)
 
 
 REFUSED = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from builders import photograph
 
-from helpers import datasets, degradations, images, losses, metrics, models, wavelets, zoo
+from helpers import CourseError, datasets, degradations, images, losses, metrics, models, wavelets, zoo
 from helpers.degradations import SENSED_BLOCK as BLOCK
 from helpers.lesson import exercises as check
 from helpers.service.files import DATA
@@ -59,6 +59,22 @@ def test_counts_follow_the_pixels_of_a_block():
     counts = degradations.measurement_counts(100, 70, 0.1, 32)
     assert counts.tolist() == [[102, 102, 19], [102, 102, 19], [102, 102, 19], [12, 12, 2]]
     assert degradations.measurement_counts(256, 256, 0.25, 32).sum() == 256**2 // 4
+
+
+@pytest.mark.parametrize("ratio", [10, 1.01, 0.3, 0, -0.1, float("nan")])
+def test_a_ratio_that_cannot_be_measured_is_refused(ratio):
+    with pytest.raises(CourseError, match=r"not \S+; 10 % is 0\.1"):
+        models.ResCSNetAny().reconstruct(torch.zeros(1, 64, 64, dtype=torch.uint8), ratio)
+    if ratio != 0.3:
+        with pytest.raises(CourseError, match="a ratio is measurements per pixel"):
+            degradations.keep_low_frequencies(torch.zeros(1, 64, 64, dtype=torch.uint8), ratio)
+
+
+def test_a_picture_in_colour_is_not_sensed():
+    colour = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    for recover in (models.ResCSNetAny().reconstruct, degradations.keep_low_frequencies):
+        with pytest.raises(CourseError, match="sensing takes one channel, not 3"):
+            recover(colour, 0.1)
 
 
 def test_the_adjoint_is_the_transpose():

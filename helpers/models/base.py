@@ -70,7 +70,7 @@ class Restorer(nn.Module):
                 chroma = degradations.upscale(ycbcr[:, 1:], self.scale) if self.scale > 1 else ycbcr[:, 1:]
                 result = images.ycbcr_to_rgb(torch.cat([network(ycbcr[:, :1]), chroma], dim=1))
             result = result.clamp(0, 1)
-            return images.to_uint8(result).cpu() if piece.dtype == torch.uint8 else result.to(piece.device)
+            return (images.to_uint8(result) if piece.dtype == torch.uint8 else result).to(piece.device)
 
         result = images.map_tiles(restore_tile, whole, size, halo, self.scale, progress)
         return result if image.dim() == 4 else result[0]

@@ -27,7 +27,7 @@ class Coded(NamedTuple):
 
     picture: torch.Tensor  # (N, 3, H, W), decoded
     bits_per_pixel: torch.Tensor  # (N,), what the entropy model says that the code costs
-    trade_off: torch.Tensor  # (N,), the bits per pixel that a mean squared error of one gray level² is worth
+    trade_off: torch.Tensor  # (N,), λ: the bits per pixel that a mean squared error of one gray level² is worth
 
 
 class NoisyCode(NamedTuple):
@@ -65,7 +65,7 @@ class NPEG(nn.Module):
 
 
 def _chain(*widths: int) -> nn.Sequential:
-    """3×3 convolutions with ELU between them, and NPEG's fresh weights: truncated normal, variance 2 / inputs."""
+    """3×3 convolutions with ELU between. Fresh weights are normal, of variance 2 / fan-in; the original cuts them."""
     layers = []
     for inputs, outputs in zip(widths, widths[1:], strict=False):
         layer = nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -120,7 +120,7 @@ class TransformAutoencoder(nn.Module):
     """A codec: a strided convolution to a grid of codes, rounded; one back, and a restorer that mends the picture.
 
     The convolutions begin as a block DCT (16×16 for Y, 8×8 for Cb and Cr at half resolution), the steps of rounding
-    begin equal, the restorer begins as the blind JPEG restorer: at its first training step this is a codec already.
+    begin equal, the restorer is the identity (recipes load the blind JPEG restorer): at its first step this is a codec.
     """
 
     channels = 3

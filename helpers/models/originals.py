@@ -7,7 +7,7 @@ import torch
 
 from ..service.errors import CourseError
 
-MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint may unpack to; the largest original takes 6 MB
+MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint may unpack to; the largest that fits a network here takes 6 MB
 
 
 def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module:
@@ -15,6 +15,8 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
 
     Tensors only are read: code inside a pickle does not run. Raises CourseError.
     """
+    if not Path(path).is_file():
+        raise CourseError(f"{path}: no such file.")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -23,8 +25,10 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
         state = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model_state_dict", "model"):
             state = state[key] if isinstance(state.get(key), dict) else state
-        model.load_state_dict(state)
     except Exception:  # whose words may advise to run the file's code
-        what = f"no checkpoint of {type(model).__name__}, of tensors alone, can be read there"
-        raise CourseError(f"{path}: {what}; nothing of it was run.") from None
+        raise CourseError(f"{path}: no checkpoint of tensors alone; nothing of it was run.") from None
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError):
+        raise CourseError(f"{path}: its names and shapes are not those of {type(model).__name__}.") from None
     return model.eval()

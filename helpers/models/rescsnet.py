@@ -14,6 +14,7 @@ from torch import nn
 
 from .. import degradations, images
 from ..service.devices import full_precision
+from ..service.errors import CourseError
 from .jpeg_restorer import ResidualBlock
 
 BLOCK = degradations.SENSED_BLOCK
@@ -108,8 +109,10 @@ class ResCSNetAny(nn.Module):
     @property
     def rows(self) -> torch.Tensor:
         """The sensing operator, (256, 32, 32): Gram-Schmidt, which keeps the span of the first m rows, for every m."""
-        q, r = torch.linalg.qr(self.raw_rows.flatten(1).T)
-        return (q * r.diagonal().sign()).T.view_as(self.raw_rows)
+        here = self.raw_rows.device
+        raw = self.raw_rows.flatten(1).to("cpu" if here.type == "mps" else here)  # where qr is missing, or slow
+        q, r = torch.linalg.qr(raw.T)
+        return (q * r.diagonal().sign()).T.view_as(self.raw_rows).to(here)
 
     def forward(self, x: torch.Tensor, ratio: float = 0.1) -> torch.Tensor:
         """Sense and recover (N, 1, H, W) in [0, 1].
@@ -137,8 +140,12 @@ class ResCSNetAny(nn.Module):
     def geometry(height: int, width: int, ratio: float, device=None) -> tuple[tuple[int, int], torch.Tensor]:
         """The size at which a picture is sensed, and how many numbers are measured of each block, (1, h, w).
 
-        Below the ratio FAR that is half its size, to whole blocks.
+        Below the ratio FAR that is half its size, to whole blocks. Raises CourseError for a ratio that is not above 0
+        and at most TOP_RATIO.
         """
+        if not 0 < ratio <= TOP_RATIO:
+            said = f"this network measures up to {TOP_RATIO:g} numbers per pixel, and more than 0"
+            raise CourseError(f"{said}, not {ratio:g}; 10 % is 0.1.")
         if ratio >= FAR:
             return (height, width), degradations.measurement_counts(height, width, ratio, BLOCK, device)[None]
         rows, columns = (max(1, round(side / (2 * BLOCK))) for side in (height, width))

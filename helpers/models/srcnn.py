@@ -124,8 +124,9 @@ class FSRCNN(Restorer):
 class EDSR(Restorer):
     """A small EDSR: residual blocks without batch norm on the small picture, enlarged last, by a pixel shuffle.
 
-    Two economies against the paper: one convolution and one shuffle make the large picture (as ESPCN, Shi et al. 2016),
-    and the network adds to the bicubic picture rather than making all of it (as VDSR, Kim et al. 2016).
+    Three departures from the paper: one convolution and one shuffle make the large picture (as ESPCN, Shi et al. 2016);
+    the network adds to the bicubic picture rather than making all of it (as VDSR, Kim et al. 2016); and no convolution
+    follows the blocks, so the skip around them only doubles the head's maps.
     """
 
     adds_to_input = True
