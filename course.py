@@ -85,7 +85,7 @@ def setup(cpu, lock):
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
         print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 4 GB", flush=True)
     print(f"setting up .venv (about {'2 GB' if cpu else '6 GB'} with PyTorch, once) ...", flush=True)
-    if fresh:  # what is there may be half made, or its Python gone
+    if fresh and shutil.which("uv"):  # what is there may be half made, or its Python gone; venv clears it away itself
         shutil.rmtree(VENV, ignore_errors=True)
     for command in installation(shutil.which("uv"), cpu and on_linux, lock, fresh):
         subprocess.run(command, check=True)
@@ -115,7 +115,7 @@ def installation(uv, cpu, lock, fresh):
     if uv:
         make = [[uv, "venv", "--seed", "--python", sys.executable, VENV]] if fresh else []
         return [*make, [uv, "pip", "install", "--python", PYTHON, *(["--torch-backend=cpu"] if cpu else []), *packages]]
-    make = [[sys.executable, "-m", "venv", VENV]] if fresh else []
+    make = [[sys.executable, "-m", "venv", "--clear", VENV]] if fresh else []
     quiet = [] if sys.stdout.isatty() else ["--quiet"]  # in a terminal pip shows what it fetches, with a bar
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *quiet]
     torch = [[*pip, "--index-url", CPU_WHEELS, "torch", "torchvision", *pinned]] if cpu else []

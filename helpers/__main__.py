@@ -235,8 +235,9 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
     folder = options.out if options.out and len(names) > 1 else Path("runs")
     for place, name in enumerate(names):
         recipe = recipes.changed(recipes.find(name), **changes)
-        for each in recipe.sets:
-            datasets.folder(each)
+        for each in (*recipe.sets, recipe.validation):
+            if each:
+                datasets.folder(each)
         out = options.out if options.out and len(names) == 1 else folder / name
         source, later = options.start or recipe.start_from, False
         if not options.start and source in recipes.RECIPES and not zoo.has(source):  # a stretch that is not shipped

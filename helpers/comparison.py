@@ -90,8 +90,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
 
     Only pictures count that all methods have. A method has a rank of its own if it is behind the one that leads it by a
     two-sided permutation test of their paired differences, at 5 % for all pairs together (Bonferroni: the means choose
-    which pairs are compared). With
-    fewer than `least_pictures` all share a rank. Raises CourseError for fewer than two.
+    which pairs are compared). With fewer than `least_pictures` all share a rank. Raises CourseError for fewer than two.
     """
     rows = []
     for (task, dataset), part in table.groupby(KEYS[:2], sort=False):
@@ -102,10 +101,10 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         if len(shared) < 2:
             raise CourseError(f"{task}, {dataset}: the methods share {len(shared)} pictures; at least two are needed.")
         first = lead = means.index[0]
-        pairs = len(means) * (len(means) - 1) / 2
+        pairs = len(means) * (len(means) - 1) // 2
         rank = 1
         for place, (method, mean) in enumerate(means.items(), start=1):
-            if _chance(shared[lead] - shared[method]) * pairs < 0.05:
+            if _chance(shared[lead] - shared[method], pairs) * pairs < 0.05:
                 lead, rank = method, place
             nothing = Paired(0.0, 0.0, 0.0, 0, len(shared))
             gap = nothing if method == first else paired(part, method, first, score)
@@ -120,13 +119,16 @@ def least_pictures(methods: int) -> int:
     return 1 + int(np.log2(2 * pairs / 0.05))
 
 
-def _chance(differences: pd.Series) -> float:
-    """Of a mean as far from 0, if the sign of each difference were a coin's: exact for up to 13 pictures."""
+def _chance(differences: pd.Series, pairs: int = 1) -> float:
+    """Of a mean as far from 0, if the sign of each difference were a coin's: exact for up to 13 pictures.
+
+    Of more pictures signs are drawn, so often that the smallest chance is far below 5 % of one of so many `pairs`.
+    """
     from scipy.stats import permutation_test
 
     if not differences.abs().max():
         return 1.0
-    how = {"permutation_type": "samples", "n_resamples": 9999, "random_state": 0}
+    how = {"permutation_type": "samples", "n_resamples": max(9999, 200 * pairs), "random_state": 0}
     return permutation_test((differences.to_numpy(),), np.mean, **how).pvalue
 
 

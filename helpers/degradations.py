@@ -69,9 +69,10 @@ def for_task(task: str) -> Callable[[torch.Tensor], torch.Tensor]:
 
     "sr-x3" reduces by 3 with bicubic; "jpeg-q20" and "deblock-q20" are JPEG at quality 20. Raises CourseError.
     """
-    scale, kind = scale_of(task), "cs" if task.startswith("cs") else task
+    kind = "cs" if task.startswith("cs") else "codec" if task == "codec-gray" else task
     if kind in _INSTEAD:
         raise CourseError(f"the task {task} undoes nothing by itself; {_INSTEAD[kind]}.")
+    scale = scale_of(task)
     quality = re.fullmatch(r".*-q(\d+)", task)
     function = partial(jpeg, quality=int(quality[1])) if quality else partial(downscale, scale=scale)
     return lambda picture: images.to_uint8(function(images.to_float(picture)))
@@ -81,7 +82,7 @@ def scale_of(task: str) -> int:
     """Output pixels per input pixel, and side, of a task. Raises CourseError."""
     if task not in TASKS and not _NUMBERED.fullmatch(task):
         known = "sr-x2, sr-x3, sr-x4, deblock-q20, jpeg-q1 to jpeg-q100, jpeg-color-q1 to jpeg-color-q100"
-        raise CourseError(f"unknown task {task!r}; there are {known}, cs-01 to cs-25, codec.")
+        raise CourseError(f"unknown task {task!r}; there are {known}, cs-01 to cs-25, codec and codec-gray.")
     return TASKS.get(task, 1)
 
 

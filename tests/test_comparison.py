@@ -92,7 +92,7 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
 
 
-@pytest.mark.parametrize(("methods", "least"), [(2, 6), (3, 7), (4, 8), (5, 9), (7, 10)])
+@pytest.mark.parametrize(("methods", "least"), [(2, 6), (3, 7), (4, 8), (5, 9), (7, 10), (25, 14)])
 def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least, tmp_path, capsys):
     for count in (least - 1, least):
         images = tuple(f"{place}.png" for place in range(count))

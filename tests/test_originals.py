@@ -42,11 +42,14 @@ def test_skyline_takes_a_checkpoint_of_the_original(tmp_path, under, new):
     assert torch.equal(model.conv2.weight, state["conv2.weight"]) and not model.training
 
 
-@pytest.mark.parametrize("content", ["other", "tensor", "text", "empty", "half", "bomb", "none"])
+@pytest.mark.parametrize("content", ["other", "numbered", "tensor", "text", "empty", "half", "bomb", "none"])
 def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
     path = tmp_path / "c.pth"
     torch.save(
-        {"other": models.SRCNN(3).state_dict(), "tensor": torch.zeros(3)}.get(content, SKYLINE.state_dict()), path
+        {"other": models.SRCNN(3).state_dict(), "numbered": {0: torch.zeros(1)}, "tensor": torch.zeros(3)}.get(
+            content, SKYLINE.state_dict()
+        ),
+        path,
     )
     if content in ("text", "empty", "half"):
         path.write_bytes({"text": b"hello\n" * 9, "empty": b"", "half": path.read_bytes()[:5000]}[content])
@@ -55,7 +58,8 @@ def test_what_is_no_checkpoint_of_this_model_is_one_sentence(tmp_path, content):
             archive.writestr("archive/data/99", bytes(257 << 20))
     elif content == "none":
         path.unlink()
-    said = {"none": "no such file.", "other": "its names and shapes are not those of SkylineSRCNN."}
+    said = dict.fromkeys(("other", "numbered"), "its names and shapes are not those of SkylineSRCNN.")
+    said |= {"none": "no such file."}
     said = said.get(content, "no checkpoint of tensors alone; nothing of it was run.")
     with pytest.raises(CourseError, match=f"^{re.escape(f'{path}: {said}')}$"):
         originals.load_checkpoint(models.SkylineSRCNN(), path)

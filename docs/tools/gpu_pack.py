@@ -67,6 +67,10 @@ def main() -> None:
     options = options.parse_args()
     try:
         queue = [recipes.find(name) for name in options.recipes]
+        for place, recipe in enumerate(queue):
+            first = recipe.start_from
+            if first and not zoo.has(first) and first not in options.recipes[:place]:
+                raise CourseError(f"{recipe.name} begins with {first}, which is not shipped; name that before it.")
         own = list(dict.fromkeys(name for recipe in queue for name in recipe.sets))
         packed, left_out = choose(options.sets.split(",") if options.sets else own, options.megabytes)
         pack(options.out, queue, packed)
@@ -78,7 +82,8 @@ def main() -> None:
         print(f"  {name}: {len(files)} pictures, {size(files):.1f} MB")
     for name in left_out:
         print(f"  left out, since {options.megabytes:g} MB may go along: {name}, {size(datasets.folder(name)):.1f} MB")
-    sets = "" if set(own) == set(packed) else f" --sets {','.join(Path(name).name for name in packed)}"
+    whole = set(own) == set(packed) and not any(recipe.validation for recipe in queue)  # whose set does not go along
+    sets = "" if whole else f" --sets {','.join(Path(name).name for name in packed)}"
     train = f"python -m helpers train {' '.join(options.recipes)}{sets} --minutes 12 --resume"
     print(f"there:    tar xf {options.out.name} && cd gpu-pack && {train}; tar czf ../runs.tar.gz runs")
     print("and here: tar xf runs.tar.gz")

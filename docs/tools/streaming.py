@@ -109,7 +109,7 @@ def main() -> None:
     options.add_argument("paths", nargs="+", help="pack: the folder of pictures and that of shards; else shards")
     options.add_argument("--pictures", type=int, default=500, help="per shard")
     options.add_argument("--stay", type=int, default=100, help="steps that draw from one shard")
-    options.add_argument("--recipe", default="edsr-x3", choices=[n for n, r in recipes.RECIPES.items() if r.scale > 1])
+    options.add_argument("--recipe", default="edsr-x2", choices=[n for n, r in recipes.RECIPES.items() if r.scale > 1])
     options.add_argument("--steps", type=int)
     options.add_argument("--out", type=Path, default=Path("runs/streamed"))
     options.add_argument("--resume", action="store_true")

@@ -29,6 +29,6 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
         raise CourseError(f"{path}: no checkpoint of tensors alone; nothing of it was run.") from None
     try:
         model.load_state_dict(state)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, AttributeError):
         raise CourseError(f"{path}: its names and shapes are not those of {type(model).__name__}.") from None
     return model.eval()
