@@ -30,10 +30,10 @@ course: ready  ## run all notebooks end to end: copies, HTML and a results table
 lab: ready  ## open the notebooks in JupyterLab
 	@$(PYTHON) course.py lab
 
-student: ready  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere)
+student: ready  ## write the notebooks without solutions and outputs into build/student (OUT=dir: elsewhere; OVERWRITE=1)
 	@$(BIN)/python notebooks/editions.py student $(if $(OUT),--out "$(OUT)") $(if $(OVERWRITE),--overwrite)
 
-solutions: ready  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere)
+solutions: ready  ## write them with each exercise filled in, and executed, into build/solutions (OUT=dir: elsewhere; OVERWRITE=1)
 	@$(BIN)/python notebooks/editions.py solutions $(if $(OUT),--out "$(OUT)") $(if $(OVERWRITE),--overwrite)
 
 test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs

@@ -31,7 +31,12 @@ MOST_PATCHES = 1 << 16  # in a step; a slip of the finger should not fill the me
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Exit code 0; 2 for bad input, a line for each on stderr; 1 where `check` found a fault."""
-    options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a sign that it cannot write, as of a file's name, costs no command
+            stream.reconfigure(errors="backslashreplace")
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
@@ -58,11 +63,11 @@ def parser() -> argparse.ArgumentParser:
     called = "restoration" if Path(sys.argv[0]).stem == "restoration" else "python -m helpers"
     top = Parser(prog=called, description="Tools of the course on image restoration.")
     top.add_argument("--version", action="version", version=f"{__package__} {__version__}")
-    top.set_defaults(run=lambda options: top.print_help())
+    top.set_defaults(run=lambda options: top.print_help(), parser=top)
     places = top.add_subparsers(metavar="COMMAND")
     for name, (run, options) in COMMANDS.items():
         place = places.add_parser(name, help=run.__doc__, description=run.__doc__)
-        place.set_defaults(run=run)
+        place.set_defaults(run=run, parser=place)
         for one in options:
             group = place.add_mutually_exclusive_group() if isinstance(one, list) else place
             for names, about in one if isinstance(one, list) else [one]:
@@ -119,8 +124,8 @@ RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
 UNKNOWN_TO = {".bmp": {"exif": "EXIF data", "icc_profile": "colour profile"}, ".webp": {"dpi": "resolution"}}
 FILES = (
-    option("input", type=Path, metavar="IN", help="the file to read (restore: or a folder)"),
-    option("output", type=Path, metavar="OUT", help="the file to write (or a folder)"),
+    option("input", type=Path, metavar="IN", help="the file to read"),
+    option("output", type=Path, metavar="OUT", help="the file to write"),
 )
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
@@ -182,7 +187,7 @@ def download(options: argparse.Namespace) -> None:
     option("--quality", metavar="Q or LOW-HIGH", help="JPEG quality, for recipes that code their patches"),
     option("--tiles", action="store_true", help="cut the pictures into tiles once, not a patch anywhere"),
     option("--lr", type=float, dest="learning_rate", metavar="LR", help="learning rate instead of the recipe's"),
-    option("--seed", type=int, help="seed instead of the recipe's"),
+    option("--seed", type=whole(0, 2**63 - 1), help="seed instead of the recipe's"),
     option("--ratio", type=float, help="measurements per pixel, for the recipes of the original ResCSNet"),
     option("--start", metavar="CARD", help="begin with these weights: a network, its card, a .safetensors"),
     option("--sets", type=several, help="train on these sets or folders, separated by commas ('bundled')"),
@@ -277,7 +282,7 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
         about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
         card = recipes.write(recipe, model, out, **about, **facts)
         if done["step"] < recipe.plan.steps:
-            print(f"stopped at step {done['step']} of {recipe.plan.steps}; go on with --resume --out {out}")
+            print(f"stopped at step {done['step']} of {recipe.plan.steps}; the same command with --resume goes on")
         psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
         print(f"{card.with_suffix('.safetensors')} · {psnr}", flush=True)
     return done["step"]
@@ -325,11 +330,11 @@ def evaluate(options: argparse.Namespace) -> int:
     table, failures = evaluation.evaluate(options.task, files, dict.fromkeys(methods) | folders, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
-    if options.out and len(table):
-        with atomic(options.out) as temporary:
-            table.to_csv(temporary, index=False)
     if len(table):
         print(comparison.summary(table).to_string())
+    if options.out and len(table):
+        with atomic(options.out) as temporary:  # a file's name may be any bytes
+            table.to_csv(temporary, index=False, errors="surrogateescape")
     every, counts = table["image"].nunique(), table.groupby("method")["image"].nunique()
     for method, count in counts[counts < every].items():
         what = f"{method} has {count} of {every} pictures of {how['dataset']}, {options.task}"
@@ -350,7 +355,7 @@ def rank(options: argparse.Namespace) -> None:
         raise CourseError(f"--score {options.score}: rank by one of {', '.join(comparison.SCORES)}.")
     if options.figure:
         _check_output(options.figure)
-        if options.figure.suffix not in (".png", ".svg", ".pdf"):
+        if options.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
     ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
@@ -425,7 +430,8 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 @command(
-    *FILES,
+    option("input", type=Path, metavar="IN", help="the picture, or a folder of pictures"),
+    option("output", type=Path, metavar="OUT", help="the file to write, or of a folder the folder"),
     option("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)"),
     option("--tile", type=whole(16), help="side of the tiles in output pixels, 16 or more (512 or 1024)"),
     option("--half", action="store_true", help="half precision: faster, single pixels off by up to 9 gray levels"),
@@ -459,13 +465,19 @@ def restore(options: argparse.Namespace) -> int:
     if options.ensemble:
         name = f"{name.removesuffix('+')}+"
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
-    same = less = failed = 0
+    same = failed = 0
+    less: dict[str, list[Path]] = {}  # what was left out, and of which files
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
             if folder:
                 output.parent.mkdir(parents=True, exist_ok=True)
-            made, unchanged, lost = _restore_one(model, given, output, options, not (options.quiet or folder))
-            same, less = same + unchanged, less + bool(lost)
+            one = argparse.Namespace(**vars(options))
+            if folder and output.suffix.lower() not in (".jpg", ".jpeg", ".webp"):
+                one.quality = None  # which these kinds of files do not have
+            made, unchanged, lost = _restore_one(model, given, output, one, not (options.quiet or folder))
+            same += unchanged
+            for what in lost:
+                less.setdefault(what, []).append(given)
             if not folder:
                 by = "" if unchanged else f"by {name}"
                 print(f"{output}: {made}{by}{'; left out: ' * bool(lost)}{', '.join(lost)}")
@@ -476,7 +488,8 @@ def restore(options: argparse.Namespace) -> int:
         files = [path for path in options.input.rglob("*") if path.is_file() and not path.name.startswith(".")]
         others = [path.name for path in files if path.suffix.lower() not in images.SUFFIXES]
         counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
-        counts["with something left out (transparency, 16 bits, more pictures)"] = less
+        for what, paths in less.items():
+            counts[f"without {what}, such as {paths[0].name}"] = len(paths)
         counts[f"passed over, such as {next(iter(others), '')}"] = len(others)
         print(f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
     return 2 if failed else 0
@@ -514,9 +527,10 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
         alpha = images.to_float(alpha)
         alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
         restored = images.off_white(restored, alpha)
-    copied = unchanged and exact and not (lost or options.quality or options.strip)
+    copied = unchanged and exact and not (options.quality or options.strip or any("more picture" in w for w in lost))
     copied = copied and given.suffix.lower() == output.suffix.lower()
     if copied:
+        lost.clear()
         with atomic(output) as temporary:
             shutil.copyfile(given, temporary)
     else:

@@ -69,7 +69,8 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     tables = []
     for path in paths:
         try:
-            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str) | {score: float})
+            how = {"encoding_errors": "surrogateescape"}  # of names
+            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str) | {score: float}, **how)
             table["table"] = str(path)
         except ValueError:
             table = pd.DataFrame()
@@ -99,7 +100,8 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         part = part[part["image"].isin(shared.index)]
         means = shared.mean().sort_values(ascending=False)
         if len(shared) < 2:
-            raise CourseError(f"{task}, {dataset}: the methods share {len(shared)} pictures; at least two are needed.")
+            said = f"the methods share {len(shared)} pictures with a {score} that is a number; at least two are needed"
+            raise CourseError(f"{task}, {dataset}: {said}.")
         first = lead = means.index[0]
         pairs = len(means) * (len(means) - 1) // 2
         rank = 1

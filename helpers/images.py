@@ -107,7 +107,11 @@ def left_out(path: Place) -> list[str]:
     def find(picture: Image.Image) -> list[str]:
         frames = getattr(picture, "n_frames", 1)
         deep = picture.mode not in DEEP and any(";16" in str(tile[3]) for tile in picture.tile)
-        return [f"{frames - 1} more picture{'s' * (frames > 2)}"] * (frames > 1) + ["colours beyond 8 bits"] * deep
+        found = [f"{frames - 1} more picture{'s' * (frames > 2)}"] * (frames > 1) + ["colours beyond 8 bits"] * deep
+        texts = {"comment", *getattr(picture, "text", ())} - {"XML:com.adobe.xmp", "raw profile type exif"}
+        xmp = "xmp" in picture.info or "XML:com.adobe.xmp" in picture.info
+        found += ["text or comments"] * bool(texts & picture.info.keys()) + ["XMP data"] * xmp
+        return found + ["CMYK colours, now RGB"] * (picture.mode == "CMYK")
 
     return _read(path, find)
 
@@ -155,7 +159,8 @@ def _save_deep(path: Path, image: torch.Tensor, kind: str, options: dict[str, An
         return
     import tifffile  # scikit-image brings it along
 
-    told = {"iccprofile": options.get("icc_profile"), "resolution": options.get("dpi"), "resolutionunit": "INCH"}
+    dpi = options.get("dpi")
+    told = {"iccprofile": options.get("icc_profile"), "resolution": dpi, "resolutionunit": "INCH" if dpi else "NONE"}
     tifffile.imwrite(path, array, photometric="rgb", planarconfig="contig", metadata=None, software=False, **told)
 
 

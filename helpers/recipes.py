@@ -345,7 +345,7 @@ def changed(
         shorter = {"warmup": steps // 10, "float32_steps": steps // 5, "every": max(1, steps // 4)}
         shorter = {name: min(getattr(plan, name), most) for name, most in shorter.items()}
         plan = dataclasses.replace(plan, steps=steps, **shorter)
-    numbers = {"learning_rate": learning_rate, "seed": None if seed is None else abs(seed)}
+    numbers = {"learning_rate": learning_rate, "seed": seed}
     plan = dataclasses.replace(plan, **{name: value for name, value in numbers.items() if value is not None})
     border = f"the loss of {recipe.name} leaves out {plan.shave} output pixels on each side"
     coded = recipe.quality is not None
@@ -354,7 +354,7 @@ def changed(
         (ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
         (ratio is None or 0.0001 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0001 and 1"),
         (0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
-        (plan.seed < 2**63, "a seed is a whole number below 2^63 = 9.2e18; take a smaller one"),
+        (0 <= plan.seed < 2**63, "a seed is a whole number from 0 to below 2^63 = 9.2e18; take another"),
         (new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),
     ):
         if not right:

@@ -211,13 +211,13 @@ class Run:
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
         if self.out and not self.rank:
-            self._events(row, validation)
             save_weights(self.average.module, self._weights(step))
             score = -row["cost"] if "cost" in row else row.get("psnr", -math.inf)
             if score > self.best:
                 self.best = score
                 save_weights(self.average.module, self.out / "best.safetensors")
             self.save(step)
+            self._events(row, validation)  # last: a disk that they fill has the checkpoint already
         self.clock = time.perf_counter()
         return row
 

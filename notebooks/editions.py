@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         for path, book in books.items():
             if worked_on(out / path.name, book) and not options.overwrite:
                 what = "has been worked on, or is of another version; name another --out, or give --overwrite"
-                raise NotebookError(f"{out / path.name}: {what}.")
+                raise NotebookError(f"{out / path.name}: {what} (of make: OUT=DIR, OVERWRITE=1).")
         failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
     except (NotebookError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split("\n\n")[2])
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per student and exercise, with hints")
-    parser.add_argument("--seconds", type=int, default=300, help="time for one cell; then the notebook is given up")
+    parser.add_argument("--seconds", type=seconds, default=300, help="time for one cell; then the notebook is given up")
     parser.add_argument("--quick", action="store_true", help="leave out cells tagged nbval-ignore-output: training")
     options = parser.parse_args(arguments)
     books, unread = {}, 0
@@ -55,14 +55,25 @@ def main(arguments: list[str] | None = None) -> int:
     except NotebookError as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
-    rows = []
-    for path, book in books.items():
-        print(f"running {path} ...", file=sys.stderr, flush=True)
-        answers = answers_by_lesson()[lessons[path]]
-        rows += [(students[path], *row) for row in grade(book, answers, options.seconds, options.quick)]
+    rows, interrupted = [], False
+    try:
+        for path, book in books.items():
+            print(f"running {path} ...", file=sys.stderr, flush=True)
+            answers = answers_by_lesson()[lessons[path]]
+            rows += [(students[path], *row) for row in grade(book, answers, options.seconds, options.quick)]
+    except KeyboardInterrupt:  # what is graded stays
+        print("interrupted", file=sys.stderr)
+        interrupted = True
     if rows:
         report(pd.DataFrame(rows, columns=TABLE), options.out)
-    return 2 if unread else 0
+    return 130 if interrupted else 2 if unread else 0
+
+
+def seconds(text: str) -> int:
+    """A whole number of 1 or more: nbclient takes others for no limit."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number of 1 or more is wanted")
+    return int(text)
 
 
 # ------------------------------------------------------------------------------------------- who and what
@@ -123,8 +134,8 @@ def grade(book: Notebook, answers: dict[str, str], seconds: int, quick: bool) ->
     rows = []
     for check, answer in answers.items():
         result, remark = outcome(cells[check], sign, trouble) if check in cells else ("not attempted", f"no {answer}")
-        if result == "not attempted":
-            remark = remark or raised(prepared, answer)
+        if result == "not attempted" and (trouble_of_mine := raised(prepared, answer)):
+            result, remark = "not yet", trouble_of_mine
         rows.append((getattr(exercises, check).label, result, remark))
     return rows
 

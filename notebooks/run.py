@@ -146,7 +146,7 @@ def execute(book: Notebook, folder: Path, seconds: int = 900, allow_errors: bool
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--Application.log_level=ERROR"],
+        extra_arguments=["--Application.log_level=CRITICAL"],
     )
     client.comm_open_handlers = {}  # nbclient's own Output widget can hang for the whole timeout after `interact`
     try:
@@ -157,6 +157,10 @@ def execute(book: Notebook, folder: Path, seconds: int = 900, allow_errors: bool
         return f"a cell took longer than {seconds} s"
     except DeadKernelError:
         return "the kernel died"
+    except Exception:
+        if client.km is None:  # Ctrl-C: nbclient ends its kernel, and then fails at what it has no more
+            raise KeyboardInterrupt from None
+        raise
     return ""
 
 

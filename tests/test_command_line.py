@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import io
 import itertools
 import json
 import os
@@ -162,7 +163,8 @@ train tiny-x2 --batch 100000000 | --batch | from 1 to 65536
 train tiny-x2 --batch 2 --global-batch 4 | not allowed with
 train tiny-x2 --start set | no network is called 'set'
 train tiny-x2 --resume --overwrite | not allowed with
-train tiny-x2 --what | unrecognized arguments: --what
+train tiny-x2 --what | unrecognized arguments: --what (python -m helpers train --help says more)
+train tiny-x2 --seed -1 | '-1' where a whole number of 0 or more is wanted
 train rescsnet-any --ratio 0.1 --sets set | rescsnet-any has no ratio
 train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2, or give
 compress in.png out.png | end the name in .bic
@@ -181,7 +183,7 @@ rank text.csv | text.csv: not a table of psnr
 rank bytes.csv | bytes.csv: not a table of psnr
 rank words.csv | words.csv: not a table of psnr
 rank codec.csv | codec.csv: codecs are compared by BD-rate
-rank one.csv | sr-x3, set: the methods share 1 pictures; at least two
+rank one.csv | sr-x3, set: the methods share 1 pictures with a psnr that is a number; at least two
 rank one.csv --score beauty | --score beauty: rank by one of psnr,
 rank one.csv --score ssim | one.csv: not a table of ssim
 rank one.csv --figure out.xyz | out.xyz: end the name in .png
@@ -347,13 +349,22 @@ def test_restore_keeps_the_colour_profile_or_says_that_it_is_lost(place, capsys)
     assert "resolution" in "".join(capsys.readouterr())
 
 
+def test_a_name_that_the_output_cannot_write_costs_no_command(place, monkeypatch):
+    plain = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", plain)
+    assert run(*"restore in.png ü\u65e5.png --task sr-x2 --quiet".split()) == 0
+    plain.flush()
+    assert plain.buffer.getvalue().startswith(rb"\xfc\u65e5.png: 24x20 pixels")
+
+
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
     assert run(*"restore in.png out.png --task jpeg --quiet".split()) == 0
     assert "24x20 pixels, nothing changed" in capsys.readouterr().out
-    images.to_pillow(photograph(80, 96)).save("fine.jpg", quality=98, subsampling="4:4:4")
+    images.to_pillow(photograph(80, 96)).save("fine.jpg", quality=98, subsampling="4:4:4", comment=b"mine")
     assert run(*"restore fine.jpg copy.jpg --task jpeg --quiet".split()) == 0  # the same bytes, not coded again
     assert open("copy.jpg", "rb").read() == open("fine.jpg", "rb").read()
-    assert "nothing changed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nothing changed" in said and "left out" not in said
     assert run(*"restore fine.jpg other.jpg --task jpeg --quality 90 --quiet".split()) == 0
     assert "coded again: no trace of JPEG was found" in capsys.readouterr().out
 
@@ -404,7 +415,7 @@ def test_train_stop_resume_restore(place, capsys):
     Path("run").mkdir()
     Path("run", "stop").touch()
     assert train("tiny-x2") == 0
-    assert "stopped at step 1 of 4; go on with --resume --out run" in capsys.readouterr().out
+    assert "stopped at step 1 of 4; the same command with --resume goes on" in capsys.readouterr().out
     for line, hints in (
         ("publish run", ["stopped at step 1 of 4"]),
         ("train tiny-x2 --out run", ["run/last.pt: a run is there already", "--resume", "--overwrite", "--out"]),
@@ -476,7 +487,7 @@ def test_several_recipes_train_as_each_alone_however_often_they_are_stopped(plac
     monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
     assert run(*queue, "--minutes", 1) == 0
     said = capsys.readouterr().out
-    assert "of 4; go on with --resume --out runs/tiny-x2" in said and "not begun: other-x2; go on with --resume" in said
+    assert "of 4; the same command with --resume goes on" in said and "not begun: other-x2; go on with --resume" in said
     assert not Path("runs/other-x2").exists()
     for _ in range(8):
         assert run(*queue, "--minutes", 1, "--resume") == 0

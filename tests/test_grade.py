@@ -55,7 +55,7 @@ def test_a_right_answer_passes_a_forged_one_does_not_and_each_exercise_has_a_row
     assert rows.loc[("ada", "1.3"), "result"] == "passed"
     assert tuple(rows.loc[("eve", "1.3")]) == ("not yet", "my_count(10, 4, 2) is 0 where 4 is right.")
     assert tuple(rows.loc[("ada", "1.1")]) == ("not attempted", "")
-    assert tuple(rows.loc[("ada", "1.2")]) == ("not attempted", "SyntaxError: expected ':' (line 1)")
+    assert tuple(rows.loc[("ada", "1.2")]) == ("not yet", "SyntaxError: expected ':' (line 1)")
     assert tuple(rows.loc[("ada", "1.4")]) == ("not attempted", "no my_turn")
     assert rows.loc["eve"].index.tolist() == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
 
@@ -89,6 +89,23 @@ def test_the_students_helpers_are_put_back():
     assert examination.verdict("patch_count", lambda *_: 0).startswith("not yet.")
     assert examination.verdict("patch_count", lambda side, size, stride: (side - size) // stride + 1) == "passed."
     assert before == {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "helpers"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-5", "ten"])
+def test_no_limit_is_no_limit_that_is_taken(tmp_path, capsys, seconds):
+    with pytest.raises(SystemExit, match="2"):
+        grade.main([f"--seconds={seconds}", str(handed_in(tmp_path / "ada.ipynb", DONE))])
+    assert f"{seconds!r} where a whole number of 1 or more is wanted" in capsys.readouterr().err
+
+
+def test_who_is_graded_before_ctrl_c_is_in_the_table(tmp_path, capsys, monkeypatch):
+    rows = iter([[("1.1", "passed", "")]])
+    monkeypatch.setattr(grade, "grade", lambda *_: next(rows, None) or (_ for _ in ()).throw(KeyboardInterrupt))
+    files = [str(handed_in(tmp_path / f"{name}.ipynb", DONE)) for name in ("ada", "bob")]
+    assert grade.main([*files, "--out", str(tmp_path / "g.csv")]) == 130
+    said = capsys.readouterr()
+    assert "ada" in said.out and "bob" not in said.out and said.err.endswith("interrupted\n")
+    assert (tmp_path / "g.csv").read_text(encoding="utf-8").splitlines()[1:] == ["ada,1.1,passed,"]
 
 
 def test_bad_input_gets_one_sentence(tmp_path, capsys):

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from helpers import datasets, images, zoo
 from helpers.__main__ import main
@@ -39,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_folder_keeps_its_structure_and_goes_on_after_a_bad_file(folder, capsys):
     assert restore("in", "out") == 2
     said = capsys.readouterr()
-    lost = "1 with something left out (transparency, 16 bits, more pictures)"
+    lost = "1 without 16 bits, which --bits 16 keeps, such as a.png"
     assert said.out == f"out: 3 restored, 1 failed, {lost}, 1 passed over, such as notes.txt\n"
     assert said.err.count("\n") == 1 and "bad.png: not a picture" in said.err
     made = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")}
@@ -99,6 +100,9 @@ def test_who_took_it_when_and_where_stays_and_what_is_of_the_old_pixels_goes(fol
         ("three.tif one.png", "2 more pictures"),
         ("deep.png deep2.png", "16 bits, which --bits 16 keeps"),
         ("colours.tif c.png", "colours beyond 8 bits"),
+        ("text.png c.png", "text or comments"),
+        ("comment.jpg c.jpg", "text or comments, XMP data"),
+        ("cmyk.jpg c.jpg", "CMYK colours, now RGB"),
     ],
 )
 def test_what_is_left_out_is_said(folder, capsys, line, lost):
@@ -106,11 +110,30 @@ def test_what_is_left_out_is_said(folder, capsys, line, lost):
     frames[0].save("three.tif", save_all=True, append_images=frames[1:])
     Image.fromarray(np.full((9, 9), 30_000, np.uint16)).save("deep.png")
     tifffile.imwrite("colours.tif", np.zeros((9, 9, 3), np.uint16), photometric="rgb")
+    title = PngInfo()
+    title.add_text("Title", "a title")
+    frames[0].save("text.png", pnginfo=title)
+    frames[0].save("comment.jpg", comment=b"a comment", xmp=b"<x/>")
+    frames[0].convert("CMYK").save("cmyk.jpg")
     assert restore(*line.split()) == 0
     assert capsys.readouterr().out.endswith(f"by fsrcnn-x2; left out: {lost}\n")
 
 
+def test_of_a_folder_each_kind_of_file_has_the_options_that_it_knows(folder, capsys):
+    (folder / "in/bad.png").unlink()
+    assert restore("in", "out", "--quality", 30) == 0
+    assert restore("in/a.jpg", "best.jpg") == 0
+    assert Path("out/a.jpg").stat().st_size < Path("best.jpg").stat().st_size
+    assert Image.open("out/sub/b.png").size == (48, 32)
+
+
 # ------------------------------------------------------------------------------ 16 bits, transparency
+
+
+def test_16_bits_of_a_picture_without_a_resolution_have_none(folder):
+    Image.fromarray(PIXELS).save("plain.png")
+    assert restore("plain.png", "deep.tif", "--bits", 16) == 0
+    assert "dpi" not in images.attributes("deep.tif")
 
 
 @pytest.mark.parametrize(("given", "out"), [("ramp.png", "out.png"), ("ramp.png", "out.tif"), ("in/a.jpg", "out.tif")])

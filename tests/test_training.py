@@ -413,13 +413,16 @@ def test_a_run_in_a_thread_cannot_hear_signals_and_runs(tmp_path):
 
 def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, monkeypatch):
     fit(plan=Plan(2, every=2), out=tmp_path)
-    before = files(tmp_path)["last.pt"]
     full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
     monkeypatch.setattr(threading, "excepthook", lambda about: None)  # it writes in a thread
-    with pytest.raises(CourseError, match="tensorboard: the disk is full; free some space, then go on with --resume"):
-        fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
-    assert files(tmp_path)["last.pt"] == before
+    with monkeypatch.context() as patch:
+        patch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+        with pytest.raises(
+            CourseError, match="tensorboard: the disk is full; free some space, then go on with --resume"
+        ):
+            fit(plan=Plan(4, every=2), out=tmp_path, resume=True)
+    _, log = fit(plan=Plan(4, every=2), out=tmp_path, resume=True)  # all four steps are there
+    assert [row["step"] for row in log] == [2, 4] and (tmp_path / "step-0000004.safetensors").is_file()
 
 
 def test_weights_are_float32_safetensors_of_an_ordinary_layout_and_permissions(tmp_path):
