@@ -354,7 +354,7 @@ def test_a_name_that_the_output_cannot_write_costs_no_command(place, monkeypatch
     monkeypatch.setattr(sys, "stdout", plain)
     assert run(*"restore in.png ü\u65e5.png --task sr-x2 --quiet".split()) == 0
     plain.flush()
-    assert plain.buffer.getvalue().startswith(rb"\xfc\u65e5.png: 24x20 pixels")
+    assert plain.buffer.getvalue().startswith(rb"\xfc\u65e5.png: 48x40 pixels")
 
 
 def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
