@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from tqdm import tqdm
 
 from . import degradations, images, metrics, zoo
 from .service.errors import CourseError
@@ -169,7 +170,7 @@ def errors(
     `wanted`: of these rows alone. `restore`: of a network instead of bicubic, or after the JPEG. Raises CourseError.
     """
     columns = {}
-    for path in files:
+    for path in tqdm(files, unit="picture", leave=False, disable=None):  # in a terminal alone
         picture = images.load_uint8(path)
         if min(picture.shape[-2:]) < 2 * _borders(task)[-1] + 11:  # the largest border, and a window of SSIM
             raise CourseError(f"{path}: {picture.shape[-1]}x{picture.shape[-2]} pixels are too few to tell protocols.")
