@@ -37,7 +37,7 @@ def called(monkeypatch, tmp_path):
     def run(command, check):
         commands.append(command)
         if "venv" in command:
-            python.parent.mkdir()  # as venv, which clears nothing away unless it is told to
+            python.parent.mkdir(exist_ok=True)
             python.touch()
 
     monkeypatch.setattr(course.subprocess, "run", run)
