@@ -122,6 +122,7 @@ def several(text: str) -> tuple[str, ...]:
 QUIET = option("--quiet", action="store_true", help="no progress bar")
 RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
+WITH_QUALITY = (".jpg", ".jpeg", ".webp")
 UNKNOWN_TO = {".bmp": {"exif": "EXIF data", "icc_profile": "colour profile"}, ".webp": {"dpi": "resolution"}}
 FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
@@ -472,8 +473,8 @@ def restore(options: argparse.Namespace) -> int:
             if folder:
                 output.parent.mkdir(parents=True, exist_ok=True)
             one = argparse.Namespace(**vars(options))
-            if folder and output.suffix.lower() not in (".jpg", ".jpeg", ".webp"):
-                one.quality = None  # which these kinds of files do not have
+            if folder and output.suffix.lower() not in WITH_QUALITY:
+                one.quality = None
             made, unchanged, lost = _restore_one(model, given, output, one, not (options.quiet or folder))
             same += unchanged
             for what in lost:
@@ -537,7 +538,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
         images.save(output, restored, options.quality, alpha, options.bits, **about)
     said = f"{width}x{height} pixels, "
     if unchanged:
-        again = not copied and output.suffix.lower() in (".jpg", ".jpeg", ".webp")
+        again = not copied and output.suffix.lower() in WITH_QUALITY
         said += f"{'coded again' if again else 'nothing changed'}: no trace of JPEG was found to mend"
     return said, unchanged, lost
 

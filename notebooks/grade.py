@@ -22,7 +22,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from helpers.lesson import exercises  # noqa: E402  (found from any folder)
+from helpers.__main__ import whole  # noqa: E402  (found from any folder)
+from helpers.lesson import exercises  # noqa: E402
 from helpers.service.files import atomic, expanded, refusal  # noqa: E402
 from notebooks import run  # noqa: E402
 from notebooks.run import Notebook, NotebookError  # noqa: E402
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split("\n\n")[2])
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write a row per student and exercise, with hints")
-    parser.add_argument("--seconds", type=seconds, default=300, help="time for one cell; then the notebook is given up")
+    parser.add_argument("--seconds", type=whole(1), default=300, help="time for a cell; then the notebook is given up")
     parser.add_argument("--quick", action="store_true", help="leave out cells tagged nbval-ignore-output: training")
     options = parser.parse_args(arguments)
     books, unread = {}, 0
@@ -67,13 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
     if rows:
         report(pd.DataFrame(rows, columns=TABLE), options.out)
     return 130 if interrupted else 2 if unread else 0
-
-
-def seconds(text: str) -> int:
-    """A whole number of 1 or more: nbclient takes others for no limit."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number of 1 or more is wanted")
-    return int(text)
 
 
 # ------------------------------------------------------------------------------------------- who and what
@@ -134,8 +128,8 @@ def grade(book: Notebook, answers: dict[str, str], seconds: int, quick: bool) ->
     rows = []
     for check, answer in answers.items():
         result, remark = outcome(cells[check], sign, trouble) if check in cells else ("not attempted", f"no {answer}")
-        if result == "not attempted" and (trouble_of_mine := raised(prepared, answer)):
-            result, remark = "not yet", trouble_of_mine
+        if result == "not attempted" and (why := raised(prepared, answer)):
+            result, remark = "not yet", why
         rows.append((getattr(exercises, check).label, result, remark))
     return rows
 

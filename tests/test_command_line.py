@@ -36,6 +36,7 @@ CHANGES = {  # of a tiny recipe, by the names of others
     "wide-x2": {"patch": 30},
     "later-x2": {"start_from": "good-x2", "plan": Plan(1, 1e-30, averaging=0)},
     "lost-x2": {"sets": ("Nowhere",)},
+    "chosen-x2": {"validation": "Elsewhere"},
     "orphan-x2": {"start_from": "absent-x3"},
     "second-x2": {"start_from": "tiny-x2"},
 }
@@ -154,6 +155,7 @@ publish set | set: not the folder of a finished training
 train vgg | vgg | tiny-x2
 train tiny-x2 absent-x2 | 'absent-x2'
 train tiny-x2 lost-x2 | 'Nowhere' is not there
+train tiny-x2 chosen-x2 | 'Elsewhere' is not there
 train orphan-x2 | absent-x3 | good-x2
 train tiny-x2 --sets weights | weights: no folder with pictures in it
 train tiny-x2 --sets set, | has an empty name
@@ -347,6 +349,16 @@ def test_restore_keeps_the_colour_profile_or_says_that_it_is_lost(place, capsys)
     images.save("fine.png", photograph(20, 24), dpi=(300, 300))
     assert run(*"restore fine.png out.webp --task sr-x2 --quiet".split()) == 0
     assert "resolution" in "".join(capsys.readouterr())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_a_table_holds_names_that_are_no_text(place, capsys):
+    Path("bytes").mkdir()
+    for name in (b"\xe9.png", b"b.png"):
+        shutil.copy(next(Path("set").iterdir()), os.path.join(b"bytes", name))
+    assert run(*"evaluate sr-x2 --images bytes --methods bicubic,good-x2 --out bytes.csv --quiet".split()) == 0
+    assert b"\xe9.png" in Path("bytes.csv").read_bytes()
+    assert run("rank", "bytes.csv") == 0
 
 
 def test_a_name_that_the_output_cannot_write_costs_no_command(place, monkeypatch):

@@ -68,10 +68,19 @@ def test_a_training_from_the_pack_has_the_card_and_the_weights_of_one_here(sets,
     assert here == there  # the SHA-256 of the weights, too
 
 
-@pytest.mark.parametrize("wrong", [["nonsense"], ["edsr-x3"], ["edsr-x3", "--sets", "Large", "--megabytes", "0.001"]])
-def test_what_cannot_be_packed_is_one_sentence_and_no_file(sets, tmp_path, monkeypatch, capsys, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["edsr-x2"], "T91"),
+        (["edsr-x2", "--sets", "Large", "--megabytes", "0.001"], "none of Large fits into 0.001 MB"),
+        (["edsr-x3"], "edsr-x3 begins with edsr-x3-first, which is not shipped; name that before it"),
+        (["edsr-x3", "edsr-x3-first"], "edsr-x3 begins with edsr-x3-first, which is not shipped; name that before it"),
+    ],
+)
+def test_what_cannot_be_packed_is_one_sentence_and_no_file(sets, tmp_path, monkeypatch, capsys, wrong, said):
     with pytest.raises(SystemExit, match="2"):
         pack(monkeypatch, *wrong, "--out", tmp_path / "pack.tar.gz")
     line = capsys.readouterr().err
-    assert line.startswith("error: ") and len(line.splitlines()) == 1
+    assert line.startswith("error: ") and said in line and len(line.splitlines()) == 1
     assert not (tmp_path / "pack.tar.gz").exists()
