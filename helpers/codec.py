@@ -168,7 +168,7 @@ class Codec:
 
     def __init__(self, name: str):
         """By the name of its model, or by the path of its card. Raises CourseError."""
-        self.model = zoo.load(name) if name.endswith(".json") or name in names() else None
+        self.model = zoo.load(name) if name.endswith(zoo.FILES) or name in names() else None
         if not isinstance(self.model, TransformAutoencoder):
             raise CourseError(f"{name!r} is no codec; there are {', '.join([FITTED, *names()])}.")
         about = zoo.card(name)
@@ -313,7 +313,7 @@ def names() -> list[str]:
 
 def load(name: str) -> Codec:
     """A codec by the name of its model, or the path of its card; kept until its weights change. Raises CourseError."""
-    return _load(name, zoo.card(name)["sha256"] if name.endswith(".json") else "")
+    return _load(name, zoo.card(name)["sha256"] if name.endswith(zoo.FILES) else "")
 
 
 @functools.lru_cache(maxsize=4)

@@ -265,7 +265,7 @@ def load_method(name: str, task: str, what: Any = None) -> Method | Coder:
         what = own.method(own.find(*parts.groups()) if what is None else what, task)
         return _own_coder(*what) if type(what) is tuple else what
     network = str(name).removesuffix("+")  # which stands for its ensemble
-    if name not in known and not network.endswith(".json") and not zoo.has(network):
+    if name not in known and not network.endswith(zoo.FILES) and not zoo.has(network):
         raise CourseError(f"{name!r} is no method for {task}; there are {', '.join(known)}, and file.py:function.")
     if task.startswith("codec"):
         return _coder(name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
+FILES = (".json", ".safetensors")  # a network of your own is named by either of them
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 
 
@@ -36,7 +37,7 @@ def available() -> pd.DataFrame:
 
 def card(name: str | os.PathLike) -> dict:
     """The card of a shipped network, or of a trained one by the path of either of its files. Raises CourseError."""
-    known = str(name).endswith((".json", ".safetensors"))
+    known = str(name).endswith(FILES)
     path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
         if known:

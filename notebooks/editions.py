@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (NotebookError, OSError) as why:
         print(f"error: {why}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     wrote = f"{len(books) - failed} of {len(books)} written to {out}"
     print(f"{wrote}; they run in any folder of the course, and on Colab.")
     return 1 if failed else 0

@@ -55,10 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {why}", file=sys.stderr)
         return 2
     start, failed = time.perf_counter(), 0
-    for path, book in books.items():
-        failed += not finish(book, path, None if options.in_place else options.out)
-    if not options.in_place and not options.notebooks:
-        failed += results_table(options.out / "results.csv")
+    try:
+        for path, book in books.items():
+            failed += not finish(book, path, None if options.in_place else options.out)
+        if not options.in_place and not options.notebooks:
+            failed += results_table(options.out / "results.csv")
+    except KeyboardInterrupt:  # a notebook is written whole or not at all
+        print("interrupted", file=sys.stderr)
+        return 130
     print(f"{'total':<32} {time.perf_counter() - start:5.0f} s" + (f", {failed} failed" if failed else ""))
     return 1 if failed else 0
 

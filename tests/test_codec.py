@@ -100,6 +100,13 @@ def test_a_rate_is_kept_by_a_large_picture_of_which_only_some_tiles_are_tried(na
     assert metrics.bits_per_pixel(codec.compress(picture, name, rate=rate), picture) <= rate
 
 
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_a_codec_of_your_own_is_named_by_either_of_its_files(suffix, tiny_zoo):
+    picture, file = photograph(32, 32), str(tiny_zoo / f"tiny.{suffix}")
+    assert codec.compress(picture, file) == codec.compress(picture, "tiny")
+    assert evaluation.load_method(file, "codec").settings == codec.Codec.settings
+
+
 def test_a_second_layer_belongs_to_the_weights_that_it_was_trained_on(tiny_zoo):
     card = tiny_zoo / "layered-detail.json"
     before = card.read_text()

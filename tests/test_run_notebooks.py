@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from notebooks import run
+from notebooks import editions, run
 
 FAILING = ["x = 1", "x / 0", "print('never')"]
 
@@ -90,6 +90,15 @@ def test_a_file_that_is_no_notebook_is_one_clear_line(content, tmp_path, capsys)
     assert run.main(["--in-place", str(path)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: ")
+
+
+@pytest.mark.parametrize("program", [run, editions])
+def test_ctrl_c_is_one_word_and_nothing_half_written(program, tmp_path, monkeypatch, capsys):
+    book = notebook(tmp_path / "lesson.ipynb", "x = 20")
+    monkeypatch.setattr(run, "execute", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    words = ["solutions"] if program is editions else []
+    assert program.main([*words, "--out", str(tmp_path / "out"), str(book)]) == 130
+    assert capsys.readouterr().err == "interrupted\n" and not (tmp_path / "out").exists()
 
 
 def test_a_killed_measurement_is_named(tmp_path, monkeypatch, capsys):

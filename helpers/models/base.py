@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm.auto import tqdm
 
 from .. import degradations, images
 from ..service.devices import autocast, half_precision
@@ -88,12 +89,14 @@ class Ensemble(nn.Module):
         self.network, self.scale, self.channels = network, network.scale, network.channels
 
     @torch.no_grad()
-    def restore(self, image: torch.Tensor, *arguments, **options) -> torch.Tensor:
-        """As the network's own `restore`."""
-        total = None
-        for turns, mirrored in itertools.product(range(4), (False, True)):
+    def restore(
+        self, image: torch.Tensor, tile: int | None = 0, progress: bool = False, half: bool = False
+    ) -> torch.Tensor:
+        """As the network's own `restore`; the progress is told in orientations."""
+        total, orientations = None, [*itertools.product(range(4), (False, True))]
+        for turns, mirrored in tqdm(orientations, unit="orientation", disable=None if progress else True):
             seen = torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
-            back = torch.rot90(self.network.restore(images.to_float(seen), *arguments, **options), -turns, (-2, -1))
+            back = torch.rot90(self.network.restore(images.to_float(seen), tile, half=half), -turns, (-2, -1))
             back = back.flip(-1) if mirrored else back
             total = back.contiguous() if total is None else total.add_(back)  # in place: pictures may be large
             del back
