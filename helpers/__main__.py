@@ -384,7 +384,7 @@ def numbers(text: str) -> tuple[Decimal, ...]:
 
 @command(
     option("task", metavar="TASK", help="sr-x2, sr-x3, sr-x4, jpeg-q10, jpeg-color-q10, …"),
-    option("--set", required=True, type=several, dest="sets", help="sets or folders, with commas; 'bundled'"),
+    option("--sets", required=True, type=several, help="sets or folders, with commas; 'bundled'"),
     option("--psnr", required=True, type=numbers, help="all digits printed for bicubic, or the JPEG, on each of them"),
     option("--ssim", type=numbers, help="the SSIM beside it"),
     option("--also", type=numbers, metavar="PSNR", help="a method's figure on the first set: what would it be here?"),
@@ -395,7 +395,7 @@ def detect(options: argparse.Namespace) -> None:
 
     ssims = options.ssim or (None,) * len(options.sets)
     if not len(options.sets) == len(options.psnr) == len(ssims):
-        raise CourseError("--set, --psnr and --ssim go together: give as many of one as of the others.")
+        raise CourseError("--sets, --psnr and --ssim go together: give as many of one as of the others.")
     if any(ssim > 1 for ssim in options.ssim or ()):
         raise CourseError("--ssim: an SSIM is at most 1; 81.03 percent is 0.8103.")
     given = zip(options.sets, options.psnr, ssims, strict=True)

@@ -190,21 +190,21 @@ rank one.csv --score beauty | --score beauty: rank by one of psnr,
 rank one.csv --score ssim | one.csv: not a table of ssim
 rank one.csv --figure out.xyz | out.xyz: end the name in .png
 rank one.csv --figure none/out.png | none does not exist
-detect sr-x9 --set set --psnr 30 | unknown task 'sr-x9'
-detect cs-10 --set set --psnr 30 | cs-10 has no baseline that could tell; ask about sr-x2
-detect sr-x2 --set set --psnr 30,31 | --set, --psnr and --ssim go together
-detect sr-x2 --set set,set --psnr 30,31 --ssim 0.9 | --set, --psnr and --ssim go together
-detect sr-x2 --set set,./set --psnr 30,31 | two sets would have one name
-detect sr-x2 --set set --psnr 30 --ssim 81.03 | an SSIM is at most 1
+detect sr-x9 --sets set --psnr 30 | unknown task 'sr-x9'
+detect cs-10 --sets set --psnr 30 | cs-10 has no baseline that could tell; ask about sr-x2
+detect sr-x2 --sets set --psnr 30,31 | --sets, --psnr and --ssim go together
+detect sr-x2 --sets set,set --psnr 30,31 --ssim 0.9 | --sets, --psnr and --ssim go together
+detect sr-x2 --sets set,./set --psnr 30,31 | two sets would have one name
+detect sr-x2 --sets set --psnr 30 --ssim 81.03 | an SSIM is at most 1
 evaluate jpeg-q10 --images few --unrounded | for super-resolution alone
 restore in.png out.png --task jpeg-foo | unknown task 'jpeg-foo'
 restore in.png out.png --task sr-x2 --model no/such.json | no/such.json: no such file
 decompress good.bic out.png --model blind | 'blind' is no codec
-detect sr-x2 --set set --psnr many | 'many' where numbers with commas
+detect sr-x2 --sets set --psnr many | 'many' where numbers with commas
 rank empty.csv | empty.csv: not a table of psnr
 restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
-detect sr-x2 --set set --psnr nan | 'nan' where numbers
-detect sr-x2 --set tiny --psnr 30 | 16x16 pixels are too few
+detect sr-x2 --sets set --psnr nan | 'nan' where numbers
+detect sr-x2 --sets tiny --psnr 30 | 16x16 pixels are too few
 """
 ROWS = [[part.strip() for part in row.split(" | ")] for row in REFUSED.strip("\n").splitlines()]
 
@@ -226,7 +226,7 @@ recover X out.png
 evaluate sr-x2 --images X
 evaluate sr-x2 --images few --quiet --results X
 rank X
-detect sr-x2 --psnr 30 --set X
+detect sr-x2 --psnr 30 --sets X
 publish X
 train tiny-x2 --quiet --sets X
 train tiny-x2 --quiet --start X

@@ -209,7 +209,7 @@ def test_the_table_of_baselines_holds_what_is_said_of_it():
 
 
 def test_the_command_prints_candidates_a_verdict_and_a_conversion(small, capsys):
-    assert run("detect", "sr-x2", "--set", small[0].parent, "--psnr", "30", "--also", "31") == 0
+    assert run("detect", "sr-x2", "--sets", small[0].parent, "--psnr", "30", "--also", "31") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:4] == ["made", "luma", "depth", "border"] and len(lines) >= 11
     assert re.match(r"31\.00 dB by candidate [12] is about \d+\.\d\d dB by this course's protocol: ", lines[-1])

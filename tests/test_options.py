@@ -29,7 +29,7 @@ evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels 
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
 evaluate sr-x2 --images few --methods bicubic --results few --unrounded --out own.csv
 rank t.csv own.csv --score ssim --figure rank.png
-detect sr-x2 --set few --psnr 30 --ssim 0.9 --also 31
+detect sr-x2 --sets few --psnr 30 --ssim 0.9 --also 31
 benchmark deblock-q20 --out tables
 benchmark deblock-q20 --out tables --spot-check
 restore few/coffee.png out.jpg --task sr-x2 --model edsr-x2 --tile 64 --half --quality 90 --device cpu --quiet
