@@ -21,8 +21,8 @@ root_doc = "README"
 include_patterns = ["README.md", "CONTRIBUTING.md", "notebooks/[0-9]*.ipynb", "docs/*.md", "data/README.md"]
 exclude_patterns = [".*", "build", "runs", "data/downloads"]  # not even looked into
 
-# Markdown as on GitHub: $…$ is mathematics, and every heading down to ### has an anchor.
-myst_enable_extensions = ["dollarmath"]
+# Markdown as on GitHub: $…$ is mathematics, [ ] a box to tick, and every heading down to ### has an anchor.
+myst_enable_extensions = ["dollarmath", "tasklist"]
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]  # a line for the shell, !…, in a block of Python
 

@@ -197,9 +197,9 @@ def test_the_citation_has_what_the_format_wants():
     released = next(
         line
         for line in (ROOT / "docs" / "news.md").read_text(encoding="utf-8").splitlines()
-        if line.startswith("**") and ", " in line
+        if line.startswith("## ") and ", " in line
     )
-    assert released.startswith(f"**{CITATION['version']}**, ")
+    assert released.startswith(f"## {CITATION['version']}, ")
     assert helpers.__version__ == CITATION["version"] or helpers.__version__.endswith(".dev0")
     assert CITATION["title"] == README.splitlines()[0].removeprefix("# ")
     assert f"git clone {CITATION['repository-code']}.git" in README

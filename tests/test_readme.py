@@ -49,15 +49,18 @@ def test_the_tables_have_families_and_published_rows():
     ]
     published = [row("sr-x3", "VDSR", "Set5", 32.0), row("sr-x4", "VDSR", "Set5", 31.0)]
     text = update_readme.tables(pd.DataFrame(measured), pd.DataFrame(published).drop(columns="image"))
-    assert [line for line in text.splitlines() if line.startswith(("**", "| sr", "| jpeg"))] == [
-        "**Super-resolution** (PSNR in dB / SSIM)",
+    assert [line for line in text.splitlines() if line.startswith(("## ", "PSNR", "| sr", "| jpeg"))] == [
+        "## Super-resolution",
+        "PSNR in dB / SSIM.",
         "| sr-x3 | bicubic | – | 30.50 / 0.3050 |",
         "| sr-x3 | *VDSR, published* | 8 K | 32.00 / 0.3200 |",
         "| sr-x3 | best | 8,129 | 33.00 / 0.3300 |",
-        "**JPEG, luma** (PSNR in dB / SSIM / PSNR-B in dB)",
+        "## JPEG, luma",
+        "PSNR in dB / SSIM / PSNR-B in dB.",
         "| jpeg-q20 | jpeg | – | 30.00 / 0.3000 / 28.00 |",
         "| jpeg-q20 | blind | 8,129 | 31.00 / 0.3100 / 30.50 |",
-        "**JPEG, colour** (PSNR in dB / SSIM / PSNR-B in dB)",
+        "## JPEG, colour",
+        "PSNR in dB / SSIM / PSNR-B in dB.",
         "| jpeg-color-q10 | blind | 8,129 | 27.00 / 0.2700 / 26.50 |",
     ]
 

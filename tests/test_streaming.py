@@ -8,7 +8,7 @@ import torch
 from builders import pictures, recipe
 from test_training import same
 
-from helpers import datasets, recipes
+from helpers import CourseError, datasets, recipes
 from helpers.training import Plan
 
 pytest.importorskip("webdataset")
@@ -29,7 +29,7 @@ def test_shards_hold_each_picture_once_and_unchanged(shards, tmp_path):
     wanted = datasets.load_all(datasets.folder(tmp_path / "set"))
     assert len(shards) == 4
     assert sorted(y.flatten().tolist() for _, y in found) == sorted(y.flatten().tolist() for y in wanted)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(CourseError, match="is there already"):
         streaming.pack(str(tmp_path / "set"), tmp_path / "shards", 2)
 
 

@@ -27,6 +27,7 @@ COLAB = f"https://colab.research.google.com/github/{SLUG}/blob/{BRANCH}"
 REPOSITORY = f"https://github.com/{SLUG}"
 FILES = f"{REPOSITORY}/blob/{BRANCH}"
 
+FIRST = ("guide", "results", "originals", "glossary", "own", "colab", "scaling", "instructors")  # of the other pages
 NOTEBOOK = re.compile(r"\[(\d+ · [^\]]+)\]\((notebooks/\w+)\.ipynb\)")  # the README names them, short and in order
 PROGRESS = re.compile(r"\s*\d+%\|")
 WIDGET = re.compile(r"\w+\(\w+=")  # what a widget prints of itself: interactive(children=…
@@ -59,13 +60,13 @@ def prepare(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def contents(found: set[str]) -> str:
-    """The table of contents: the notebooks as the README names and orders them, the results, every other page."""
+    """The table of contents: the notebooks as the README names and orders them, then every other page."""
     notebooks = NOTEBOOK.findall(README)
     others = found - {"README"} - {page for _, page in notebooks}
-    results_first = sorted(others, key=lambda page: (page != "docs/results", "docs/" not in page, page))
-    return toctree("Notebooks", [f"{title} <{page}>" for title, page in notebooks]) + toctree(
-        "Reference", results_first
-    )
+    places = {f"docs/{name}": place for place, name in enumerate(FIRST)}
+    reference = sorted(others, key=lambda page: (places.get(page, len(FIRST)), "docs/" not in page, page))
+    lessons = [f"{title} <{page}>" for title, page in notebooks]
+    return toctree("Notebooks", lessons) + toctree("Reference", reference)
 
 
 def toctree(caption: str, entries: list[str]) -> str:

@@ -29,10 +29,13 @@ def pack(folder: str, out: Path, pictures: int) -> None:
     """Write the files of a folder, unchanged and in random order, into shards of so many pictures."""
     files = datasets.folder(folder)
     random.Random(0).shuffle(files)  # a batch is drawn from one shard: let each be like the whole
+    if out.exists():
+        raise CourseError(f"{out} is there already; name a new folder.")
     out.mkdir(parents=True)
     with webdataset.ShardWriter(str(out / "%05d.tar"), maxcount=pictures, verbose=0) as writer:
         for index, path in enumerate(files):
             writer.write({"__key__": f"{index:08d}-{path.stem.replace('.', '_')}", path.suffix[1:]: path.read_bytes()})
+    print(f"{out}: {len(files)} pictures in {len(list(out.glob('*.tar')))} shards")
 
 
 def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:

@@ -101,8 +101,10 @@ def codec_table(rows: pd.DataFrame) -> str:
     lowest = comparison.curve(rows[rows["method"] == "jpeg"])[0][0]  # JPEG has no smaller files
     span = f"{max(lowest, comparison.RATES[0]):.2f} to {comparison.RATES[1]:g}"
     lines = [
-        f"**Codecs{gray}, {found['dataset'][0]}** (PSNR{'' if gray else ' of RGB'} in dB at a file size; then BD-rate: "
-        f"how many more bits than JPEG for the PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel)",
+        f"## Codecs{gray}, {found['dataset'][0]}",
+        "",
+        f"PSNR{'' if gray else ' of RGB'} in dB at a file size; then BD-rate: how many more bits than JPEG for the "
+        f"PSNR, or MS-SSIM, that JPEG has at {span} bits per pixel.",
         "",
         f"| {' | '.join(heads)} |",
         "|---|" + "--:|" * (len(heads) - 1),
@@ -143,7 +145,7 @@ def tables(measured: pd.DataFrame, published: pd.DataFrame) -> str:
     for prefix, (heading, scores) in FAMILIES.items():
         family = means[means["task"].str.startswith(prefix)]
         if len(family):
-            parts.append(f"**{heading}** ({scores})\n\n{_one_table(family)}")
+            parts.append(f"## {heading}\n\n{scores}.\n\n{_one_table(family)}")
     return "\n\n".join(parts)
 
 
