@@ -331,11 +331,11 @@ def evaluate(options: argparse.Namespace) -> int:
     table, failures = evaluation.evaluate(options.task, files, dict.fromkeys(methods) | folders, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
-    if len(table):
-        print(comparison.summary(table).to_string())
     if options.out and len(table):
         with atomic(options.out) as temporary:  # a file's name may be any bytes
             table.to_csv(temporary, index=False, errors="surrogateescape")
+    if len(table):
+        print(comparison.summary(table).to_string())
     every, counts = table["image"].nunique(), table.groupby("method")["image"].nunique()
     for method, count in counts[counts < every].items():
         what = f"{method} has {count} of {every} pictures of {how['dataset']}, {options.task}"

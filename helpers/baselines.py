@@ -94,10 +94,7 @@ def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tenso
     from skimage.restoration import denoise_tv_chambolle
 
     height, width = picture.shape[-2:]
-    counts = degradations.measurement_counts(height, width, ratio)
-    rows = degradations.zonal_rows(degradations.SENSED_BLOCK, max(1, int(counts.max())))
-    mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
-    y = mask * degradations.block_sense(images.to_float(picture)[None] - 0.5, rows)
+    y, rows, mask = degradations.low_frequencies(picture, ratio)
     z = degradations.block_adjoint(y, rows)
     for _ in range(40):
         z = torch.from_numpy(denoise_tv_chambolle(z[0, 0].numpy(), weight, max_num_iter=30))[None, None]

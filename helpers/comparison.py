@@ -95,7 +95,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
     """
     rows = []
     for (task, dataset), part in table.groupby(KEYS[:2], sort=False):
-        scores = part.pivot_table(index="image", columns="method", values=score)
+        scores = part.pivot_table(index="image", columns="method", values=score, dropna=False)
         shared = scores[np.isfinite(scores).all(axis=1)]
         part = part[part["image"].isin(shared.index)]
         means = shared.mean().sort_values(ascending=False)
@@ -183,8 +183,10 @@ def curve(table: pd.DataFrame, score: str = "psnr", payload: bool = False) -> li
     `payload`: without the headers of the files. Points that take more bits for no more dB are left out.
     """
     rates = table["bpp"] - table["header_bpp"] * payload
-    scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
-    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean().sort_values("rate")
+    with np.errstate(divide="ignore"):
+        scores = table[score] if score == "psnr" else -10 * np.log10(1 - table[score])
+    points = pd.DataFrame({"rate": rates, "score": scores}).groupby(table["setting"]).mean()
+    points = points.sort_values(["rate", "score"], ascending=[True, False])  # of equal rates the best alone rises
     rises = points["score"] > points["score"].cummax().shift(fill_value=-np.inf)
     rises &= np.isfinite(points["score"])  # a lossless file has no place on a curve
     return list(points[rises].itertuples(index=False, name=None))

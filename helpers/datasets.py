@@ -46,12 +46,12 @@ def folder(name: str | os.PathLike) -> list[Path]:
     from .service import downloads
 
     hint = "put it there, or set COURSE_DATA to the folder that holds it."
-    for source, entry in downloads.catalog().items():
-        if str(name) in (Path(folder).name for folder in entry["folders"]):
-            hint = f"python -m helpers download {source} gets it."
     there = {path.name.lower(): path.name for place in places[1:] for path in place.parent.glob("*/")}
     for close in difflib.get_close_matches(str(name).lower(), there, n=1):
         hint = f"did you mean {there[close]}?"
+    for source, entry in downloads.catalog().items():
+        if str(name) in (Path(folder).name for folder in entry["folders"]):
+            hint = f"python -m helpers download {source} gets it."
     where = f"looked for a folder of that name here and in COURSE_DATA, which is {course_data()}"
     raise CourseError(f"the set {str(name)!r} is not there: {where}; {hint}")
 

@@ -218,11 +218,16 @@ def measurement_counts(height: int, width: int, ratio: float, block: int = SENSE
 def keep_low_frequencies(picture: torch.Tensor, ratio: float) -> torch.Tensor:
     """What the low frequencies of its blocks alone give back of a uint8 picture (1, H, W), uint8: dct-zonal."""
     height, width = picture.shape[-2:]
-    counts = measurement_counts(height, width, ratio)
+    kept, rows, _ = low_frequencies(picture, ratio)
+    return images.to_uint8(block_adjoint(kept, rows)[0, :, :height, :width] + 0.5)
+
+
+def low_frequencies(picture: torch.Tensor, ratio: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What is measured of a uint8 picture (1, H, W), (1, m, h, w); the rows that measure it; and where they do."""
+    counts = measurement_counts(*picture.shape[-2:], ratio)
     rows = zonal_rows(SENSED_BLOCK, max(1, int(counts.max())))  # of a tiny picture nothing is measured
     mask = torch.arange(len(rows)).view(-1, 1, 1) < counts
-    kept = mask * block_sense(images.to_float(picture)[None] - 0.5, rows)
-    return images.to_uint8(block_adjoint(kept, rows)[0, :, :height, :width] + 0.5)
+    return mask * block_sense(images.to_float(picture)[None] - 0.5, rows), rows, mask
 
 
 def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -233,8 +238,7 @@ def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     if image.shape[1] != 1:
         raise CourseError(f"sensing takes one channel, not {image.shape[1]}; take a picture's luma, images.luma_uint8.")
     side = rows.shape[-1]
-    padded = F.pad(image, (0, -image.shape[-1] % side, 0, -image.shape[-2] % side), mode="replicate")
-    return F.conv2d(padded, rows[:, None], stride=side)
+    return F.conv2d(images.pad_to_multiple(image, side), rows[:, None], stride=side)
 
 
 def block_adjoint(measurements: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

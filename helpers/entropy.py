@@ -159,6 +159,21 @@ def laplace_bits(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -
     return -probability.clamp(min=1e-7).log2()
 
 
+def straight_through(soft: torch.Tensor, hard: torch.Tensor) -> torch.Tensor:
+    """The values of `hard` with the gradient of `soft`."""
+    return soft + (hard - soft).detach()
+
+
+def shrunk(levels: torch.Tensor, dead_zone: float | torch.Tensor) -> torch.Tensor:
+    """Levels before rounding, towards zero by `dead_zone` steps, small ones by less: they cost more than they give."""
+    return levels - dead_zone * (4 * levels).clamp(-1, 1)
+
+
+def rates(x: torch.Tensor, training: bool) -> torch.Tensor:
+    """A place on the dial for each picture of a batch, (N,): random ones in training, else the middle."""
+    return TOP_RATE * (torch.rand(len(x), device=x.device) if training else x.new_full((len(x),), 0.5))
+
+
 def trade_off(step: float | torch.Tensor) -> float | torch.Tensor:
     """The bits per pixel that a mean squared error of one gray level² is worth where `step`, in gray levels, is right.
 

@@ -320,6 +320,12 @@ def crop_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
     return image[..., :height, :width]
 
 
+def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Repeat the last row and column of (N, C, H, W), float, until both sides divide by `multiple`."""
+    missing = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
+    return torch.nn.functional.pad(image, missing, mode="replicate")
+
+
 def as_rgb(image: torch.Tensor) -> torch.Tensor:
     """(…, 3, H, W) of a gray (R = G = B) or an RGB image; a view."""
     return image.expand(*image.shape[:-3], 3, *image.shape[-2:])

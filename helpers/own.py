@@ -7,8 +7,10 @@ sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
 """
 
 import importlib
+import os
 import re
 import runpy
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,9 @@ class Fault(CourseError):
 
 def find(place: str, name: str) -> Any:
     """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
+    beside = str(Path(place).resolve().parent) if place.endswith(".py") else os.getcwd()
+    if beside not in sys.path:
+        sys.path.insert(0, beside)  # so that it may import its neighbours, as in `python file.py`
     try:
         if place.endswith(".py"):
             found = runpy.run_path(place)
@@ -75,16 +80,14 @@ class Function:
 
         A function of Y takes Cb and Cr from bicubic; one of RGB is given a gray picture as R = G = B.
         """
-        if len(given) == 1 and self.channels == 3:
-            gray = images.to_float(self.restore(images.as_rgb(given).contiguous())).mean(0, keepdim=True)
-            return images.to_uint8(gray) if given.dtype == torch.uint8 else gray
         if len(given) == 3 and self.channels == 1 and self.scale > 1:
             ycbcr = images.rgb_to_ycbcr(images.to_float(given))
             y, chroma = self.restore(ycbcr[:1]), degradations.upscale(ycbcr[1:], self.scale)
             rgb = images.ycbcr_to_rgb(torch.cat([y, chroma])).clamp(0, 1)
             return images.to_uint8(rgb) if given.dtype == torch.uint8 else rgb
-        size = (len(given), *(self.scale * side for side in given.shape[-2:]))
-        restored = watched(self.function, given, size=size)
+        seen = images.as_rgb(given).contiguous() if self.channels == 3 else given
+        restored = watched(self.function, seen, size=(len(seen), *(self.scale * side for side in given.shape[-2:])))
+        restored = restored if len(seen) == len(given) else restored.mean(0, keepdim=True)
         return images.to_uint8(restored) if given.dtype == torch.uint8 else restored
 
 

@@ -216,8 +216,7 @@ def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: 
     model.load_state_dict(fit, strict=False)
     for index, block in enumerate(getattr(model, "blocks", ())):
         if f"blocks.{index}.0.weight" not in fit:  # a block more than they have begins as the identity
-            torch.nn.init.zeros_(block[-1].weight)
-            torch.nn.init.zeros_(block[-1].bias)
+            models.zero(block[-1])
 
 
 def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
@@ -352,7 +351,7 @@ def changed(
     for right, why in (
         (coded or not (quality or new.tiles), f"{recipe.name} codes no JPEG, so it has no quality or tiles"),
         (ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
-        (ratio is None or 0.0001 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0001 and 1"),
+        (ratio is None or 0.0002 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0002 and 1"),
         (0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
         (0 <= plan.seed < 2**63, "a seed is a whole number from 0 to below 2^63 = 9.2e18; take another"),
         (new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),

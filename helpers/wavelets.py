@@ -11,6 +11,8 @@ import pywt
 import torch
 import torch.nn.functional as F
 
+from .service.devices import send
+
 LEVELS = 3
 WINDOW, STRIDE = 15, 8  # pixels
 K = 0.01  # keeps the quotient of two empty bands at 1
@@ -25,7 +27,7 @@ def dwt2(image: torch.Tensor, wavelet: str = "haar", levels: int = 1) -> tuple[t
     filters = pywt.Wavelet(wavelet)
     smooth, rough = (torch.tensor(taps[::-1]) for taps in (filters.dec_lo, filters.dec_hi))
     down, across = torch.stack([smooth, rough, smooth, rough]), torch.stack([smooth, smooth, rough, rough])
-    kernels = torch.einsum("ki,kj->kij", down, across)[:, None].to(image, non_blocking=True)
+    kernels = send(torch.einsum("ki,kj->kij", down, across)[:, None], image.device).to(image.dtype)
     length = kernels.shape[-1]
     low, details = image, []
     for _ in range(levels):

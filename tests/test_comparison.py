@@ -78,6 +78,12 @@ def test_only_pictures_that_all_have_count():
     assert found["psnr"].to_dict() == pytest.approx({"low": kept, "short": kept + 0.1, "perfect": kept + 0.2}, abs=1e-3)
 
 
+def test_a_method_without_any_score_is_not_left_out_in_silence(tmp_path, capsys):
+    pd.concat([rows("low", HARD), rows("none", HARD * np.nan)]).to_csv(tmp_path / "two.csv", index=False)
+    assert run("rank", str(tmp_path / "two.csv")) == 2
+    assert "sr-x3, set: the methods share 0 pictures" in capsys.readouterr().err
+
+
 def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     TABLE.to_csv("one.csv", index=False)
@@ -131,3 +137,11 @@ def test_more_bits_for_no_more_quality_are_no_point_of_a_curve():
     table = curve_rows("jpeg", 1, images=("a",))
     worse = table.iloc[[0]].assign(setting=0, bpp=lambda row: 1.01 * row["bpp"], psnr=lambda row: row["psnr"] - 0.01)
     assert comparison.curve(pd.concat([worse, table])) == comparison.curve(table)
+
+
+def test_of_equal_rates_the_best_is_a_point_and_a_perfect_picture_warns_of_nothing(recwarn):
+    """As of a learner's codec whose files have one size."""
+    table = curve_rows("jpeg", 1, images=("a",))
+    equal = table.assign(bpp=0.5)
+    assert comparison.curve(equal) == [(0.5, table["psnr"].max())]
+    assert comparison.curve(table.assign(ms_ssim=1.0), "ms_ssim") == [] and not recwarn

@@ -36,6 +36,9 @@ def test_folder_finds_a_set_by_name_or_says_what_to_do(sets, monkeypatch):
     for name, hint in (hints | {"": "put it"}).items():
         with pytest.raises(CourseError, match=f"the set '{name}' is not there: .*COURSE_DATA, which is {sets}; {hint}"):
             datasets.folder(name)
+    pictures(sets / "LIVE2")  # near by its name, and another set
+    with pytest.raises(CourseError, match="; python -m helpers download LIVE1 gets it"):
+        datasets.folder("LIVE1")
     for value in ("", None):
         monkeypatch.delenv("COURSE_DATA") if value is None else monkeypatch.setenv("COURSE_DATA", value)
         assert course_data() == DATA / "downloads"

@@ -6,7 +6,7 @@ from helpers import CourseError
 from helpers.service import devices
 
 
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x", "meta"])
 def test_a_device_that_is_not_there_is_an_error(name):
     with pytest.raises(CourseError, match=name):
         devices.check_device(name)
@@ -28,9 +28,10 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
 def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
     """Bicubic interpolation with anti-aliasing came to it with torch 2.7."""
 
-    def interpolate(*_, mode, antialias):
+    def interpolate(picture, _, mode, antialias):
         if mode == "bicubic" and antialias and not able:
             raise NotImplementedError("aten::_upsample_bicubic2d_aa.out is not implemented for the MPS device")
+        return picture
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)

@@ -2,13 +2,14 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from builders import photograph, pictures, recipe, shipped
 
-from helpers import CourseError, baselines, datasets, degradations, images, own, zoo
+from helpers import CourseError, baselines, datasets, degradations, images, models, own, zoo
 from helpers import __main__ as command
 from helpers.evaluation import evaluate
 
@@ -141,6 +142,34 @@ def test_a_colour_function_is_given_colour(files):
     assert evaluate("sr-x2", files[:1], {"colour": restore}, progress=False)[1] == [] and set(seen) == {3}
     table, failures = evaluate("sr-x2", [gray], {"colour": restore, "bicubic": None}, progress=False)
     assert not failures and set(seen) == {3} and same(table, "colour", "bicubic")
+
+
+def test_an_rgb_function_of_a_gray_picture_scores_as_the_network_does(files, monkeypatch):
+    network = models.build("srcnn", scale=2, kernels=[3, 1, 3], channels=3).eval()
+    gray = photograph(48, 56, 1)
+
+    def restore(given):
+        return network.restore(images.to_float(given))
+
+    restore.channels = 3
+    assert torch.equal(own.Function(restore, 2).restore(images.to_uint8(gray)), network.restore(images.to_uint8(gray)))
+
+
+def test_a_module_here_and_the_neighbours_of_a_file_are_found(files, monkeypatch):
+    monkeypatch.setattr("sys.path", [place for place in sys.path if place not in ("", str(Path.cwd()))])
+    Path("beside.py").write_text("def restore(given): return given")
+    Path("far").mkdir()
+    Path("far/neighbour.py").write_text("from helpers.baselines import METHODS")
+    Path("far/own.py").write_text("import neighbour\ndef restore(given): return neighbour")
+    for place in ("beside", "beside.py", "far/own.py"):
+        assert callable(own.find(place, "restore"))
+
+
+def test_panels_of_two_functions_of_a_file_have_names_of_their_own(files, tmp_path):
+    Path("two.py").write_text(FILE.replace("fussy", "second"))
+    evaluate("sr-x2", files[:1], ["two.py:restore", "two.py:second", "good-x2"], progress=False, panels=tmp_path / "p")
+    names = {path.name for path in (tmp_path / "p").iterdir()}
+    assert names == {"000-two.py-restore.png", "000-two.py-second.png", "000-good-x2.png"}
 
 
 def test_a_float_picture_comes_back_as_one():

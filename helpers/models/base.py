@@ -111,6 +111,12 @@ def random_features(*convolutions: nn.Conv2d) -> None:
         nn.init.zeros_(convolution.bias)
 
 
+def zero(layer: nn.Module) -> None:
+    """Weights and bias 0: whatever this layer makes is added to begins unchanged."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+
+
 def multiply_adds(model: Restorer) -> int:
     """Multiplications, each with its addition, per output pixel: counted while a picture goes through."""
     side = 2**20  # so large that borders do not count; "meta" tensors have a shape and no memory

@@ -10,12 +10,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, trade_off
+from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, rates, shrunk, straight_through, trade_off
 from ..service.devices import full_precision
+from .base import zero
 from .jpeg_restorer import DRUNet
 
 BLOCK = 16  # side of a block in pixels
@@ -60,7 +60,7 @@ class NPEG(nn.Module):
             logits = logits + self.noise * torch.randn_like(logits)
         code = torch.sigmoid(logits)
         if self.hard or not self.training:
-            code = code + ((code > 0.5).to(code.dtype) - code).detach()  # straight through
+            code = straight_through(code, (code > 0.5).to(code.dtype))
         return NoisyCode(torch.sigmoid(self.decoder(code)), code)
 
 
@@ -95,8 +95,7 @@ class FactorizedCodec(nn.Module):
         self.log_scale = nn.Parameter(torch.full((codes, 1, 1), -1.0))  # of the levels, which are in steps
         inner = [nn.Conv2d(12, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 48, 3, padding=1), nn.ReLU()]
         self.mend = nn.Sequential(nn.PixelUnshuffle(2), *inner, nn.Conv2d(48, 12, 3, padding=1), nn.PixelShuffle(2))
-        nn.init.zeros_(self.mend[-2].weight)  # it begins by changing nothing
-        nn.init.zeros_(self.mend[-2].bias)
+        zero(self.mend[-2])  # it begins by changing nothing
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """The levels of (N, 3, H, W) in [0, 1] before rounding, (N, 384, H/16, W/16); H and W multiples of 16."""
@@ -110,7 +109,7 @@ class FactorizedCodec(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The decoded picture, and the bits per pixel of all pictures together; in training both have gradients."""
         levels = self.encode(x)
-        rounded = levels + (levels.round() - levels).detach()
+        rounded = straight_through(levels, levels.round())
         priced = levels + torch.rand_like(levels) - 0.5 if self.training else rounded
         bits = laplace_bits(priced, torch.zeros_like(priced), self.log_scale.exp())
         return self.decode(rounded), bits.sum() / (x.numel() / 3)
@@ -143,8 +142,7 @@ class TransformAutoencoder(nn.Module):
     def forward(self, x: torch.Tensor) -> Coded:
         """Code (N, 3, H, W) in [0, 1] and decode it: in training with noise and at random rates, else at rate 3."""
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
-        rate = TOP_RATE * (torch.rand(len(x), device=x.device) if self.training else x.new_full((len(x),), 0.5))
+        x, rate = images.pad_to_multiple(x, BLOCK), rates(x, self.training)
         with full_precision(x.device):
             steps = self.steps(rate)  # (N, codes, 1, 1)
             levels = self.encode(x, steps)
@@ -162,7 +160,7 @@ class TransformAutoencoder(nn.Module):
         place of rounding.
         """
         noisy = levels + torch.rand_like(levels) - 0.5 if self.training else levels.round()
-        return levels + (levels.round() - levels).detach(), partial(laplace_bits, noisy)
+        return straight_through(levels, levels.round()), partial(laplace_bits, noisy)
 
     def through_bits(self, levels: torch.Tensor) -> tuple[torch.Tensor, Callable]:
         """The same by bits: a level is a thermometer, a row of bits of which those below it are one.
@@ -175,7 +173,7 @@ class TransformAutoencoder(nn.Module):
         if self.training:
             logit = logit + torch.randn_like(logit)
         soft = torch.sigmoid(logit)
-        bit = soft + ((logit > 0).to(soft.dtype) - soft).detach()
+        bit = straight_through(soft, (logit > 0).to(soft.dtype))
 
         def bits(means: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
             zero, one = (laplace_bits(level, means, scales) for level in (below, below + 1))
@@ -186,7 +184,7 @@ class TransformAutoencoder(nn.Module):
     def encode(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """The codes of (N, 3, H, W) in units of their steps, before rounding: (N, codes, H/16, W/16)."""
         levels = self.analysis((x - 0.5) * 255 / BLOCK) / steps
-        return levels - self.dead_zone.view(-1, 1, 1) * (4 * levels).clamp(-1, 1)  # small ones cost more than they give
+        return shrunk(levels, self.dead_zone.view(-1, 1, 1))
 
     def decode(self, levels: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """The picture of rounded codes before it is restored: (N, 3, H, W)."""

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import images
-from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, trade_off
+from ..entropy import TOP_RATE, ContextModel, fixed, laplace_bits, rates, shrunk, trade_off
 from ..rangecoder import TOP
 from ..service.devices import full_precision
 from .binary_autoencoder import BLOCK, Coded, TransformAutoencoder, dct_basis, dct_kernels
 
 SIDE = 8  # of a block in pixels; four of them lie in a block of the codec
-DEAD_ZONE = 0.1  # of a step: levels are rounded towards zero by so much, since small ones cost more than they give
+DEAD_ZONE = 0.1  # of a step
 MOST, PART = 64, 2.0  # what the context is told of the codec's levels: their sum, up to 64, as so many gray levels each
 
 
@@ -48,8 +48,7 @@ class DetailLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> Coded:
         """Code (N, 3, H, W) in [0, 1] in both layers; of the bits, those of the second. See TransformAutoencoder."""
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
-        rate = TOP_RATE * (torch.rand(len(x), device=x.device) if self.training else x.new_full((len(x),), 0.5))
+        x, rate = images.pad_to_multiple(x, BLOCK), rates(x, self.training)
         with full_precision(x.device):
             levels, picture = self.first_layer(x)
             steps = step(rate).view(-1, 1, 1, 1)
@@ -66,7 +65,7 @@ class DetailLayer(nn.Module):
         if not self.codec:
             blocks = (side // BLOCK for side in x.shape[-2:])
             return x.new_zeros(len(x), self.spent[-1][1], *blocks), torch.full_like(x, 0.5)
-        codec = self.codec[0].to(x.device, non_blocking=True)
+        codec = self.codec[0].to(x.device, non_blocking=x.device.type != "mps")  # which would read freed memory
         steps = codec.steps(x.new_full((len(x),), TOP_RATE))
         levels = codec.encode(x, steps).round()
         return levels, images.quantize(codec.restorer(codec.decode(levels, steps)))
@@ -79,7 +78,7 @@ class DetailLayer(nn.Module):
     def levels(self, lacking: torch.Tensor, steps: float | torch.Tensor) -> torch.Tensor:
         """The rounded coefficients of (N, 3, H, W) in gray levels, in units of their steps: (N, 192, H/8, W/8)."""
         levels = F.conv2d(lacking, self.analysis, stride=SIDE) / steps
-        return (levels - DEAD_ZONE * (4 * levels).clamp(-1, 1)).round().clamp(-TOP, TOP)
+        return shrunk(levels, DEAD_ZONE).round().clamp(-TOP, TOP)
 
     def pixels(self, coefficients: torch.Tensor) -> torch.Tensor:
         """What coefficients add to a picture, (N, 3, H, W) in gray levels."""

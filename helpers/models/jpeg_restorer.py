@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from .base import Restorer, random_features
+from .base import Restorer, random_features, zero
 
 
 class ConvUnits(Restorer):
@@ -98,8 +98,7 @@ class DRUNet(Restorer):
         self.up = nn.ConvTranspose2d(quarter, half, 2, stride=2)
         self.decoder = nn.Sequential(*(ResidualBlock(half) for _ in range(after)))
         self.tail = nn.Conv2d(half, 12, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)  # begin as the identity
-        nn.init.zeros_(self.tail.bias)
+        zero(self.tail)  # begin as the identity
 
     def restore(self, image: torch.Tensor, *arguments, **options) -> torch.Tensor:
         """As `Restorer.restore`; but a picture in which there is for certain nothing to restore comes back as it is."""
@@ -130,7 +129,7 @@ class DRUNet(Restorer):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """JPEG's pixels, (N, 3, H, W) in [0, 1] → restored, of the same shape."""
         height, width = y.shape[-2:]
-        x = F.pad(y, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        x = images.pad_to_multiple(y, self.multiple)
         x = F.pixel_unshuffle(images.rgb_to_ycbcr(x, studio=False), 2)  # (N, 12, H/2, W/2)
         x = self.encoder(self.head(x))  # (N, 48, H/2, W/2)
         x = x + self.up(self.body(self.down(x)))  # (N, 96, H/4, W/4) in between

@@ -15,6 +15,7 @@ from torch import nn
 from .. import degradations, images
 from ..service.devices import full_precision
 from ..service.errors import CourseError
+from .base import zero
 from .jpeg_restorer import ResidualBlock
 
 BLOCK = degradations.SENSED_BLOCK
@@ -238,8 +239,7 @@ class _Stage(nn.Module):
         self.head = nn.Conv2d(4 + 4 + 5, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.tail = nn.Conv2d(width, 4, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        zero(self.tail)
 
     def forward(self, x, missed, planes, features):
         given = [F.pixel_unshuffle(x, 2), F.pixel_unshuffle(missed, 2), planes]

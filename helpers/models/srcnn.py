@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import degradations, images
-from .base import Restorer, random_features
+from .base import Restorer, random_features, zero
 
 
 class SRCNN(Restorer):
@@ -69,8 +69,7 @@ class SkylineSRCNN(Restorer):
         self.conv2 = nn.Conv2d(64, 32, 1, padding=padding[1], padding_mode="replicate")
         self.conv3 = nn.Conv2d(32, 1, 5, padding=padding[2], padding_mode="replicate")
         if residual:  # begin as the identity
-            nn.init.zeros_(self.conv3.weight)
-            nn.init.zeros_(self.conv3.bias)
+            zero(self.conv3)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """JPEG's luma, (N, 1, H, W) in [0, 1] → restored, of the same shape."""
@@ -151,8 +150,7 @@ class EDSR(Restorer):
         for first, _, second in self.blocks:
             random_features(first, second)
             second.weight.data.mul_(0.1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        zero(self.tail)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """The small picture, (N, C, H, W) in [0, 1] → (N, C, sH, sW)."""

@@ -31,7 +31,7 @@ def _reduces_pictures(name: str | None) -> bool:
     """Whether the device is there and has the bicubic reduction of pictures, which Apple's got with torch 2.7."""
     try:
         picture = torch.zeros(1, 1, 4, 4, device=pick_device(name))
-        nn.functional.interpolate(picture, (2, 2), mode="bicubic", antialias=True)
+        nn.functional.interpolate(picture, (2, 2), mode="bicubic", antialias=True).cpu()
         return True
     except (RuntimeError, AssertionError):  # NotImplementedError is a RuntimeError
         return False

@@ -33,8 +33,9 @@ def progress(folder: str | os.PathLike = ".") -> None:
     axis.spines[:].set_visible(False)
     axis.grid(False)
     every = [said for found in books.values() for said in found.values()]
-    told = f"{every.count('passed')} of {len(every)} have passed, {every.count('not yet')} not yet"
-    plots.show(figure, f"A circle for each exercise of each notebook: {told}; the others are not attempted.")
+    passed, tried = every.count("passed"), every.count("not yet")
+    told = f"{passed} of {len(every)} have passed, {tried} not yet, {len(every) - passed - tried} are not attempted"
+    plots.show(figure, f"A circle for each exercise of each notebook: {told}.")
     print(f"Exercises and builds in the saved notebooks: {told}.")
 
 
@@ -48,6 +49,6 @@ def results(path: Path) -> dict[str, str]:
     for cell in cells:
         if cell["cell_type"] == "code" and (mine := MINE.search("".join(cell["source"]))):
             label = getattr(getattr(sys.modules[__package__], mine[1], None), "label", None)  # if it is an exercise's
-            said = SAID.findall("".join("".join(output.get("text", "")) for output in cell["outputs"]))
+            said = SAID.findall("".join("".join(output.get("text", "")) for output in cell.get("outputs", ())))
             found |= {label: said[-1] if said else "not attempted"} if label else {}
     return found
