@@ -30,7 +30,7 @@ def solution(name: str) -> tuple[str, list[str]]:
 def built(name: str, *changes: tuple[str, str]) -> type:
     """The class of a notebook's solution; its text changed."""
     known = {"torch": torch, "nn": nn, "degradations": degradations, "images": images, "models": models, "SCALE": 3}
-    known |= {"math": math, "laplace_bits": laplace_bits, "unsafe_bits": unsafe_bits}
+    known |= {"math": math, "laplace_bits": laplace_bits, "unsafe_bits": unsafe_bits, "through": through}
     source, given = solution(name)
     for old, new in changes:
         assert old in source
@@ -44,6 +44,22 @@ def unsafe_bits(level, mean, scale):
     return -(model.cdf(level + 0.5) - model.cdf(level - 0.5)).log2()
 
 
+def through(levels):
+    """Rounded, with a straight gradient."""
+    return levels + (levels.round() - levels).detach()
+
+
+RIGHT = [
+    ("npeg", "self.decoder(code)", "self.decoder(code.float())"),
+    ("npeg", "15 * torch.randn_like(logits)", "torch.normal(0.0, 15.0, logits.shape)"),
+    ("factorized", "torch.rand_like(levels) - 0.5", "torch.empty_like(levels).uniform_(-0.5, 0.5)"),
+    ("factorized", "torch.rand_like(levels) - 0.5", "torch.rand(levels.shape) - 0.5"),
+]
+BICUBIC = 'nn.functional.interpolate(y, scale_factor=SCALE, mode="bicubic")'
+PADDED = "nn.Sequential(nn.ReplicationPad2d(4), nn.Conv2d(1, 64, 9))"
+TWO_SLOPES = "nn.Conv2d(64, 64, 3, padding=1), nn.PReLU()"
+TWO_SLOPES = f"nn.Sequential(nn.Conv2d(128, 64, 3, padding=1), {TWO_SLOPES}, {TWO_SLOPES})"
+LEVELS = "through(self.analysis(255 * x - 128) / self.log_step.exp())"
 WRONG = {
     "fsrcnn": [
         ("(12, 56, 1)", "(12, 56, 3)", "your next layer is body.12, Conv2d(12, 56, kernel_size=(3, 3)"),
@@ -54,6 +70,7 @@ WRONG = {
         ("return x[..., 6:-6, 6:-6]", "return x", "It has the shape (1, 1, 108, 108), and ours (1, 1, 96, 96)"),
         ('(2, 2, 2, 2), mode="replicate"', "(2, 2, 2, 2)", "What enters enlarge is not what enters our deconv"),
         ("x = self.enlarge(x)", "x = x", "calls no new layers; ours goes on with deconv"),
+        ("self.body =", "self.mine = nn.Parameter(torch.ones(1))\n        self.body =", "put all weights into layers"),
     ],
     "edsr": [
         ("range(6)", "range(5)", "your next layer is tail, Conv2d(64, 9"),
@@ -62,13 +79,23 @@ WRONG = {
         ("def forward", "@torch.no_grad()\n    def forward", "a gradient reaches 0 of its weights, and 28 of ours"),
         ("first + self.blocks(first)", "self.blocks(first)", "A skip is missing: add what leaves head"),
         ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "a ReLU, or a clamp, is too many"),
+        (
+            "first + self.blocks(first)",
+            "first.add_(self.blocks(first) - first) + first",
+            "changed what leaves head, too",
+        ),
+        (
+            "degradations.upscale(y, SCALE)",
+            BICUBIC,
+            "add degradations.upscale's picture, not nn.functional.interpolate's",
+        ),
         (" + degradations.upscale(y, SCALE)", "", "A skip is missing: add the enlarged input"),
         ("x + degradations.upscale(y, SCALE)", "(x + degradations.upscale(y, SCALE)).clamp(0, 1)", "It is clipped"),
         ("return x +", "x +", "returns nothing: return the last result"),
         ("return x +", "return first, x +", "does not"),
         ("return x + degradations.upscale(y, SCALE)", "return x + degradations.upscale(y, SCALE), x", "more than one"),
         ("return x +", "return (x.shape[-1] != 96) + x +", "does what ours does for 32 columns, but not for 21."),
-        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "does not. It differs by up to "),
+        ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x.view(1, 1, 96, 96)", "their order is not"),
         ("x = nn.functional.pixel_shuffle(x, SCALE)", "x = x", "forward raised, after tail, Conv2d(64, 9"),
     ],
     "skyline": [
@@ -77,6 +104,13 @@ WRONG = {
         ("return y + self.third(x)", "return self.third(x)", "A skip is missing: add what the network is given"),
         ("return y + self.third(x)", "return (y + self.third(x)).clamp(0, 1)", "clipped"),
         ("torch.relu(self.second(x))", "self.second(x)", "A ReLU is missing before it"),
+        ("self.third(x)", "self.third(x).relu()", "A ReLU is applied to what leaves third; ours has none there"),
+        (
+            "self.first(y)",
+            "nn.functional.conv2d(y, self.first.weight, padding=4)",
+            "It does not call first. Call layers",
+        ),
+        ("nn.Conv2d(1, 64, 9, **edge)", PADDED, "ours (1, 1, 96, 96). Let the layer itself pad."),
         ("Conv2d(64, 32, 1, **edge)", "Conv2d(64, 32, 5, **edge)", "ours is conv2, Conv2d(64, 32, kernel_size=(1, 1)"),
     ],
     "arcnn": [
@@ -88,6 +122,8 @@ WRONG = {
     ],
     "conv_units": [
         ("nn.Conv2d(32, 16, 1), nn.PReLU()", "nn.Conv2d(32, 16, 1)", "ours is reduce.1, PReLU"),
+        ("ConvUnit(128, 64)", TWO_SLOPES, "ours is units.2.first, Conv2d(64, 32"),
+        ("ConvUnit(128, 64)", TWO_SLOPES, "Ours calls one PReLU several times."),
         ("ConvUnit(128, 64)", "ConvUnit(128, 128), ConvUnit(128, 64)", "ours is units.1.first, Conv2d(128, 64"),
         ("5, padding=2", "5, padding=0", "Conv2d(16, 3, kernel_size=(5, 5), stride=(1, 1)) is given what ours is"),
         ("return self", "return y + self", "A skip is too many: what the network is given is added"),
@@ -108,7 +144,19 @@ WRONG = {
         ("code = (code > 0.5).float()", "pass", "What enters decoder.0 is not what enters our decoder.0"),
         ("return torch.sigmoid(self.decoder(code))", "return self.decoder(code)", "what your network returns does not"),
         ("16, 32, 64, 128)", "16, 32, 128)", "ours is encoder.4, Conv2d(32, 64"),
-        ("if self.training:", "if True:", "What enters decoder.0"),
+        ("if self.training:", "if True:", "it makes something else each time: noise is for training alone"),
+        ("code > 0.5", "logits > 0.5", "It is 1 where what leaves encoder.6 is above 0.5: the sigmoid comes first"),
+        ("(self.decoder(code))", "(self.decoder(code)), code", "more than one thing: return the picture alone"),
+        (
+            "decoder(code)",
+            "decoder(code + self.training * torch.randn_like(code))",
+            "the sigmoid comes after the noise",
+        ),
+        (
+            "decoder(code)",
+            "decoder(code + ((code > 0.5).float() - code).detach())",
+            "training the code is not cut to bits",
+        ),
         ("if not self.training:", "if True:", "a gradient reaches 8 of its weights, and 16 of ours"),
         ("15 * torch.randn_like", "15 * torch.rand_like", "has the mean 7"),
         ("15 * torch.randn_like(logits)", "4 * torch.randn_like(logits)", "deviation 4.0, where 0 and 15 are asked"),
@@ -119,7 +167,10 @@ WRONG = {
     "factorized": [
         ("255 * x - 128", "255 * x", "What enters analysis is not what enters our analysis"),
         (" / self.log_step.exp()", "", "What enters synthesis is not what enters our synthesis"),
-        ("return x + self.mend(x)", "return self.mend(x)", "what your network returns does not"),
+        (" / self.log_step.exp()", " / self.log_step", "it is about 16 times as large as ours, so a factor is amiss"),
+        ("self.log_step.exp()", "self.log_step", "Its own parameters are logarithms: .exp() them"),
+        ("self.analysis(255 * x - 128) / self.log_step.exp()", LEVELS, "levels that are not rounded yet"),
+        ("return x + self.mend(x)", "return self.mend(x)", "A skip is missing: add what enters mend.1"),
         ("return x + self.mend(x)", "return x", "calls no new layers; ours goes on with mend.1"),
         ("self.decode(rounded)", "self.decode(levels)", "What enters synthesis"),
         ("levels + (levels.round() - levels).detach()", "levels.round()", "a gradient reaches 4 of its weights, and 5"),
@@ -131,7 +182,11 @@ WRONG = {
         ("bits.sum() / (x.numel() / 3)", "bits", "The bits per pixel are one number"),
         (", bits.sum() / (x.numel() / 3)", "", "return two things"),
         ("if self.training:", "if False:", "rounded ones have no gradient"),
-        ("if self.training:", "if True:", "In evaluation"),
+        ("if self.training:", "if True:", "In evaluation no noise is added"),
+        ("bits.sum() / (x.numel() / 3)", "bits.mean()", "the mean price of a level"),
+        ("priced = levels + torch", "priced = rounded + torch", "the noise is added to *unrounded* levels"),
+        ("levels = self.encode(x)", "levels = through(self.encode(x))", "the noise is added to *unrounded* levels"),
+        ("torch.rand_like(levels) - 0.5", "torch.rand_like(levels[:1]) - 0.5", "from place to place"),
         ("torch.rand_like(levels) - 0.5", "torch.rand_like(levels)", "as wide as rounding"),
         ("torch.rand_like(levels) - 0.5", "torch.randn_like(levels)", "as wide as rounding"),
         ("torch.rand_like(levels) - 0.5", "torch.rand_like(levels[..., :1, :1]) - 0.5", "from place to place"),
@@ -170,6 +225,20 @@ def test_the_notebooks_own_class_is_ours_and_ours_stands_in_for_one_that_is_not_
 def test_a_wrong_build_gets_its_hint(name, old, new, hint):
     said = BUILDS[name].verdict(built(name, (old, new)))
     assert said.startswith("not yet. ") and hint in said
+
+
+@pytest.mark.parametrize(("name", "old", "new"), RIGHT)
+def test_another_right_build_passes(name, old, new):
+    assert BUILDS[name].verdict(built(name, (old, new))) == "passed."
+
+
+def test_one_prelu_for_all_is_told_only_where_ours_has_one():
+    assert "several times" not in check.fsrcnn.verdict(built("fsrcnn", ("(convolution.out_channels)]", "()]")))
+
+
+def test_numbers_that_differ_are_told_at_once(monkeypatch):
+    monkeypatch.delattr(torch, "unravel_index")  # it imports sympy: four seconds
+    assert "differs by up to" in check.skyline.verdict(built("skyline", ("return y +", "return 1.5 * y +")))
 
 
 def test_every_build_is_tested_here():

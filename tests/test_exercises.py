@@ -78,6 +78,19 @@ def by_change(network, x):
     return moved[-1] - moved[0] + 1
 
 
+def seen(network, x, middle_of=None, dim=1):
+    """From the first to the last place of `x`, along an axis, with a gradient of a middle pixel of network(x)."""
+    made = network(x.requires_grad_())
+    height, width = (made if middle_of is None else middle_of).shape[-2:]
+    places = torch.autograd.grad(made[0, 0, height // 2, width // 2], x)[0][0, 0].nonzero()[:, dim]
+    return places.max() - places.min() + 1
+
+
+def price(level, mean, scale, log2=torch.log2):
+    model = torch.distributions.Laplace(mean, scale)
+    return -log2(model.cdf(level + 0.5) - model.cdf(level - 0.5))
+
+
 def bands_index(a, b):
     """Of N pictures' bands, one picture after the other."""
     found = []
@@ -138,6 +151,7 @@ RIGHT = {  # written by another hand than the checks, as learners do
     "bootstrap": resampled,
 }
 ALSO_RIGHT = [
+    ("sight", seen),
     ("psnr", lambda a, b, peak: 10 * torch.log10(peak**2 / mse(a, b))),  # a tensor, and infinite by itself
     ("turn", lambda x, y, k: tuple(torch.rot90(t.flip(2) if k % 2 else t, k // 2, (1, 2)) for t in (x, y))),
     ("blocking", lambda image: torch.tensor(steps(image)).clamp(min=0)),
@@ -170,13 +184,21 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("split", lambda sources, held: (["cat"], ["cup"]), "not their photographs"),
     ("split", lambda sources, held: 9, "returned int; return two lists"),
     ("split", lambda sources, held: by(sources, lambda s: any(part in s for part in held)), "cupboard is not a cup"),
-    ("sight", lambda network, x: 13, "is 13 where 5 is right"),
+    ("sight", lambda network, x: 13, "is 13 where 17 is right"),
     ("sight", lambda network, x: torch.autograd.grad(network(x).sum(), x), "must ask for a gradient"),
+    ("sight", lambda network, x: seen(network, x, dim=0), "is 5 where 17 is right. Those are rows"),
+    ("sight", lambda network, x: seen(network, x, middle_of=x), "Take the middle of the *output*"),
+    ("code_length", lambda *given: price(*given).sum(), "Each level has its own price"),
+    ("code_length", lambda *given: price(*given).mean(), "Each level has its own price"),
+    ("code_length", lambda *given: price(*given, log2=math.log2), "torch.log2 a tensor"),
+    ("entropy", lambda p: -p * math.log2(p) - (1 - p) * math.log2(1 - p), "torch.log2 a tensor"),
     ("halo", lambda *blocks: 62, "(1, 2, 1) is 62 where 30 is right"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
     ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.5 where 0.25 is right"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).item(), "no gradient"),
+    ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).detach(), "no .item(), .detach() or"),
+    ("loss_border", lambda x, y, border: np.square(inner(x - y, border).numpy()).mean(), "no .item(), .detach() or"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
     ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "not a whole number"),
@@ -257,6 +279,11 @@ def test_each_mistake_gets_its_own_hint_and_three_at_least_are_known(name):
 def test_a_wrong_answer_gets_its_hint(name, answer, hint):
     said = CHECKS[name].verdict(answer)
     assert said.startswith("not yet. ") and hint in said
+
+
+def test_a_wrong_answer_is_told_at_once(monkeypatch):
+    monkeypatch.delattr(torch, "unravel_index")  # it imports sympy: four seconds
+    assert "is 5 where 57,184 is right" in check.multiply_adds.verdict(lambda *_: 5)
 
 
 def shifted(value, by):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from ...entropy import laplace_bits
-from .build import built, run
+from .build import alike, built, run
 from .examine import Wrong, blame, exercise, two
 
 BLOCKS = torch.sin(torch.arange(128.0) ** 1.3).view(2, 8, 8) * torch.tensor([1.0, 9.0]).view(2, 1, 1)
@@ -29,6 +29,7 @@ def entropy(p: torch.Tensor):
         "Those are nats: bits want the logarithm to base 2.": right * math.log(2),
         "The sign is wrong: logarithms of probabilities are negative, bits are not.": -right,
         "Zeros cost something, too: add the term of 1 − p.": -p * p.log2(),
+        "If math.log2 raised it: that takes one number, torch.log2 a tensor.": ValueError,
     }
 
 
@@ -67,6 +68,8 @@ def code_length(level: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor):
         "The sign is wrong: logarithms of probabilities are negative, prices are not.": share.log2(),
         "That is the interval from level to level + 1; a level stands for level ± ½.": -above.log2(),
         "The mean is left out.": -(centred.cdf(level + 0.5) - centred.cdf(level - 0.5)).log2(),
+        "Each level has its own price: return a tensor of the shape of `level`.": lambda x: x.shape != level.shape,
+        "If math.log2 raised it: that takes one number, torch.log2 a tensor.": ValueError,
         "How much lies between level ± ½?": True,
     }
 
@@ -96,18 +99,29 @@ def known(order: torch.Tensor):
 
 def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
     """Wrong where a network like NPEG, in training, does not send a sigmoid of noisy logits to its decoder."""
-    calls, *_ = run(network.double(), torch.cat([x, x]).double(), training=True)  # doubles saturate late
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # an answer is right, or not, each time
+        calls, _, stopped = run(network, torch.cat([x, x]), training=True)
+    if stopped or len(calls) < 8:
+        raise Wrong(f"In training, forward does not go through all layers. {stopped}".strip())
     logits, code = calls[3].made, calls[4].given
-    undecided = (logits[0].abs() < 4).expand_as(logits)  # where the sigmoid can be undone
+    undecided = (logits[0].abs() < 4).expand_as(logits)  # where half of the noise leaves a sigmoid that can be undone
     logits = logits[undecided]
-    noise = code[undecided].clamp(1e-15, 1 - 1e-15).logit() - logits
-    mean, spread = noise.mean().item(), noise.std().item()
-    slope = noise[logits > 2].mean() - noise[logits < -2].mean()
+    noise = code[undecided].float().clamp(1e-7, 1 - 1e-7).logit() - logits
+    low, mean, high = noise.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
+    spread = (high - low) / 1.349  # as of normal numbers
+    slope = noise[logits > 2].median() - noise[logits < -2].median()
     drawn = f"has the mean {mean:.1f} and the standard deviation {spread:.1f}"
+    one, other = noise.chunk(2)
     blame({
+        "Right, but it returns more than one thing: return the picture alone.": type(network(x)) in (tuple, list),
+        "In training the decoder is given values outside [0, 1]: the sigmoid comes after the noise.": bool(
+            ((code < 0) | (code > 1)).any()
+        ),
+        "In training the code is not cut to bits.": bool(((code == 0) | (code == 1)).all()),
         "In training no noise is added.": noise.abs().max() < 0.015,
-        "In training all pictures of a batch get the same noise.": torch.allclose(*noise.chunk(2), atol=1e-6),
-        "In training all places of a channel get the same noise.": noise.diff().abs().median() < 1e-6,
+        "In training all pictures of a batch get the same noise.": (one - other).abs().median() < 0.1,
+        "In training all places of a channel get the same noise.": noise.diff().abs().median() < 0.1,
         f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
             abs(mean) > 1.5 or abs(spread - 15) > 1.5
         ),
@@ -122,13 +136,17 @@ npeg = built("4.A", "npeg", also=noisy_code)
 
 def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     """Wrong where a codec does not say what its levels cost, by Laplace distributions, in bits per pixel."""
-    x = torch.cat([x, x.flip(-1)])
+    x = torch.cat([x, x]).requires_grad_()
     pixels = x.numel() / 3
 
     def cost(levels: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return laplace_bits(levels, torch.zeros(()), scale).sum() / pixels
 
-    told = two(network.eval()(x), "things, the picture and the bits per pixel")[1]
+    def noisy(levels: torch.Tensor) -> torch.Tensor:
+        """What levels cost in training, in eight draws."""
+        return torch.stack([cost(levels + torch.rand_like(levels) - 0.5, log_scale.exp()) for _ in range(8)])
+
+    told, again = (two(network.eval()(x), "things, the picture and the bits per pixel")[1] for _ in range(2))
     if not (isinstance(told, torch.Tensor) and told.numel() == 1):
         raise Wrong("The bits per pixel are one number, a tensor: their sum over all levels, divided by the pixels.")
     levels, log_scale = network.encode(x), network.log_scale
@@ -136,8 +154,8 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     right = cost(rounded, scale)
     network.train()
     trained = torch.stack([network(x)[1] for _ in range(8)])
-    wanted = torch.stack([cost(levels + torch.rand_like(levels) - 0.5, scale) for _ in range(8)])
-    weights = [network.analysis.weight, log_scale]
+    wanted = noisy(levels)
+    weights = [network.analysis.weight, log_scale, x]
     reached = torch.autograd.grad(trained.sum(), weights, retain_graph=True, allow_unused=True)
     shared = trained.std() > 5 * wanted.std()  # by all channels; by the places of one, its own slope tells
 
@@ -148,11 +166,15 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
 
     if None not in reached:
         shared |= spread(trained) > 1.3 * spread(wanted)
+        shared |= alike(*reached[2].nan_to_num().chunk(2))  # by the two pictures, which are equal
     same_price = torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
     same_picture = torch.allclose(network(x)[0], network.decode(rounded), atol=1e-3)
     near = functools.partial(torch.isclose, told, rtol=1e-3)
     blame({
+        "encode must return levels that are not rounded yet: forward rounds them.": torch.equal(levels, rounded),
+        "In evaluation no noise is added: the price changes from call to call.": not near(again),
         "That is the price of a value; a pixel has three of them.": near(right / 3),
+        "That is the mean price of a level; asked is that of a pixel.": near(right * pixels / levels.numel()),
         "That is the price of all pixels; divide it by their number.": near(right * pixels),
         "A batch has more pixels than one picture: divide by those of all.": near(right * len(x)),
         "Those are nats; laplace_bits gives bits.": near(right * math.log(2)),
@@ -166,6 +188,12 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
         "In training, the picture must be that of rounded levels, too.": not same_picture,
         "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
     })  # fmt: skip
+    with torch.no_grad():
+        log_scale.fill_(-4)  # so narrow that little noise around 0 costs anything
+        price, right, wrong = (
+            prices.mean() for prices in (torch.stack([network(x)[1] for _ in range(8)]), noisy(levels), noisy(rounded))
+        )
+    blame({"In training, the noise is added to *unrounded* levels.": abs(price - wrong) < abs(price - right)})
 
 
 factorized = built("4.B", "factorized", also=priced_levels)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,6 +24,7 @@ class Call(NamedTuple):
     layer: nn.Module
     given: torch.Tensor
     made: torch.Tensor
+    again: bool = False  # it is called several times
 
     def __str__(self):
         """Its name, and all that it was made with."""
@@ -132,9 +134,13 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
     theirs, made, stopped = run(network, x)
     known = {"what the network is given": x}
     if (scale := wanted.shape[-1] // x.shape[-1]) > 1:
-        known["the enlarged input"] = degradations.upscale(x, scale)
+        known["the enlarged input"] = enlarged = degradations.upscale(x, scale)
+        sharper = nn.functional.interpolate(x, scale_factor=scale, mode="bicubic")
+        known["degradations.upscale's picture, not nn.functional.interpolate's"] = enlarged - sharper
     for mine, other in zip(theirs, right, strict=True):
         if hint := departs(mine.given, other.given, known):
+            unpadded = [getattr(call.layer, "padding", 0) == (0, 0) for call in (mine, other)]
+            hint += " Let the layer itself pad." * (unpadded == [True, False]) + further(network, x, made, wanted)
             raise Wrong(f"What enters {mine.name} is not what enters our {other.name}. {hint}")
         if hint := departs(mine.made, other.made, {}):
             modes = [getattr(call.layer, "padding_mode", "") for call in (mine, other)]
@@ -151,18 +157,21 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
 def pair_layers(network: nn.Module, theirs: list[Call], stopped: str, ours: nn.Module, right: list[Call]) -> None:
     """Raise Wrong where a layer that is called next, or a network's own parameters, cannot take our weights."""
     if [w.shape for w in own(network)] != [w.shape for w in own(ours)]:
-        shapes = [tuple(w.shape) for w in own(ours)]
+        if not (shapes := [tuple(w.shape) for w in own(ours)]):
+            raise Wrong("Ours has no parameters outside of layers: put all weights into layers, and call those.")
         raise Wrong(f"Ours has parameters of its own, outside of layers, of the shapes {shapes}; yours has others.")
+    left_out = sorted({name for name, _ in weighty(network)} - {call.name for call in theirs})
+    more = unseen(network)
+    if left_out and not stopped:
+        more = f" It does not call {', '.join(left_out)}. Call layers: a function that takes their weights is not seen."
     for mine, other in zip(theirs, right, strict=False):
         if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
-            again = " Ours calls one PReLU several times." if type(mine.layer) is nn.PReLU else ""
+            again = type(mine.layer) is nn.PReLU and any(call.again for call in right)
             said = f"In the order of the calls, your next layer is {mine}; ours is {other}."
-            raise Wrong(said + again + unseen(network))
+            raise Wrong(said + " Ours calls one PReLU several times." * again + more)
     if stopped:
         raise Wrong(f"forward raised, {f'after {theirs[-1]}' if theirs else 'before any layer'}: {stopped}")
     if len(theirs) < len(right):
-        left_out = sorted({name for name, _ in weighty(network)} - {call.name for call in theirs})
-        more = f" It does not call {', '.join(left_out)}." if left_out else unseen(network)
         raise Wrong(f"Here your forward calls no new layers; ours goes on with {right[len(theirs)]}.{more}")
     if len(theirs) > len(right):
         raise Wrong(f"Your forward calls a layer more than ours: {theirs[len(right)]}.")
@@ -189,7 +198,9 @@ def run(network: nn.Module, x: torch.Tensor, training: bool = False) -> tuple[li
     calls, names = {}, {layer: name for name, layer in weighty(network)}
 
     def note(layer: nn.Module, given: tuple, named: dict, made) -> None:
-        if layer not in calls and made is not None:
+        if layer in calls:
+            calls[layer] = calls[layer]._replace(again=True)
+        elif made is not None:
             calls[layer] = Call(names[layer], layer, *(first(v).clone() for v in ((*given, *named.values()), made)))
 
     hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in names]
@@ -228,25 +239,46 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
         "It has no negative values: a ReLU, or a clamp, is too many before it.": (mine, right.relu()),
         "It is clipped to [0, 1]: leave that to restore(), or no loss can pull it back.": (mine, right.clamp(0, 1)),
     }
+    added = [torch.zeros(())]
     for what, value in known.items():
+        if value.numel() == right.numel() and (side := right.shape[-1] // value.shape[-1]) > 1:  # pixels in channels
+            value = nn.functional.pixel_shuffle(value, side)
         if value.shape == right.shape:
+            added.append(value)
             if alike(nn.functional.elu(value), right) and alike(value.relu(), mine):
                 return f"A ReLU is applied to {what}; ours is an ELU."
             hints[f"A skip is missing: add {what}."] = (mine + value, right)
             hints[f"A skip is too many: {what} is added."] = (mine, right + value)
             hints[f"It equals {what}: a step that ours takes in between is missing."] = (mine, value)
+            hints[f"A ReLU is applied to {what}; ours has none there."] = (mine, right - value + value.relu())
+            hints[f"It is 1 where {what} is above 0.5: the sigmoid comes first."] = (mine, (value > 0.5).to(mine.dtype))
+            hints[f"`x += …` has changed {what}, too: write x = x + …, a new tensor."] = (mine, 2 * (right - value))
     for hint, (one, other) in hints.items():
         if alike(one, other):
             return hint
-    if torch.equal(mine.flatten().sort().values, right.flatten().sort().values):
+    orders = [[(made - part).flatten().sort().values for made in (mine, right)] for part in added]
+    if any(torch.allclose(*both, rtol=0, atol=1e-6 * float(right.abs().max())) for both in orders):
         return "The numbers are right, their order is not: look at how they are laid out as a picture."
-    at = torch.unravel_index((mine - right).abs().argmax(), right.shape)
+    at = np.unravel_index((mine - right).abs().argmax().item(), right.shape)
     most, channels = f"{(mine - right)[at].item():+.3g}", right.shape[1]
+    times = (mine.norm() / right.norm()).item()
+    most += f": it is about {times:.2g} times as large as ours, so a factor is amiss" * (times > 4 or times < 0.25)
     if channels == 1:
         return f"It differs by up to {most}."
     other = [channel for channel in range(channels) if not alike(mine[:, channel], right[:, channel])]
     which = f"{len(other)} of" if len(other) < channels else "All"
     return f"{which} {channels} channels differ, by up to {most}."
+
+
+def further(network: nn.Module, x: torch.Tensor, made, wanted: torch.Tensor) -> str:
+    """Why a network that made something else than `wanted` of `x` departs, where another run of it tells."""
+    if isinstance(made, torch.Tensor) and departs(run(network, x)[1], made, {}):
+        return " In evaluation it makes something else each time: noise is for training alone."
+    with torch.no_grad():
+        for weight in own(network):
+            weight.exp_()
+    again = list(own(network)) and not departs(run(network, x)[1], wanted, {})
+    return " Its own parameters are logarithms: .exp() them." if again else ""
 
 
 def alike(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from ...service.files import reason
@@ -153,7 +154,7 @@ def seen(answer: Callable, case: tuple, value: torch.Tensor | Exception, wanted:
     if value.shape != wanted.shape:
         right = f"{tuple(wanted.shape)} was expected" if wanted.dim() else "that is not a number"
         return f"{name}({told}) has the shape {tuple(value.shape)}; {right}."
-    place = torch.unravel_index((value - wanted).abs().nan_to_num(torch.inf).argmax(), wanted.shape)
+    place = np.unravel_index((value - wanted).abs().nan_to_num(torch.inf).argmax().item(), wanted.shape)
     index = f"[{', '.join(str(int(i)) for i in place)}]" if place else ""
     return f"{name}({told}){index} is {value[place].item():,.6g} where {wanted[place].item():,.6g} is right."
 

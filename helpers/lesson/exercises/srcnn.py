@@ -10,36 +10,37 @@ from .build import built
 from .examine import Wrong, call, compare, examined, exercise
 
 
-def _stack(*layers: tuple[int, int, int]) -> Callable:
-    """Convolutions by side, stride and gap between their taps, (N, 1, H, W) → (N, 1, h, w)."""
+def _stack(*layers: tuple[int, int, int, int]) -> Callable:
+    """Convolutions by height, width, stride and gap between their taps, (N, 1, H, W) → (N, 1, h, w)."""
 
     def network(x: torch.Tensor) -> torch.Tensor:
-        for side, stride, gap in layers:
-            x = F.conv2d(x, torch.ones(1, 1, side, side), stride=stride, dilation=gap, padding=gap * (side // 2))
+        for height, width, stride, gap in layers:
+            edge = gap * (height // 2), gap * (width // 2)
+            x = F.conv2d(x, torch.ones(1, 1, height, width), stride=stride, dilation=gap, padding=edge)
         return x
 
     return network
 
 
-GIVEN = torch.linspace(0, 1, 48 * 48).view(1, 1, 48, 48)
+GIVEN = torch.linspace(0, 1, 40 * 48).view(1, 1, 40, 48)
+STACKS = [(9, 9, 1, 1), (1, 1, 1, 1), (5, 5, 1, 1)], [(3, 9, 1, 2)], [(3, 3, 2, 1), (3, 3, 1, 1)]
 
 
-@exercise(
-    "2.1",
-    *((_stack(*layers), GIVEN) for layers in ([(9, 1, 1), (1, 1, 1), (5, 1, 1)], [(3, 1, 2)], [(3, 2, 1), (3, 1, 1)])),
-)
+@exercise("2.1", *((_stack(*layers), GIVEN) for layers in STACKS))
 def sight(network: Callable, x: torch.Tensor):
     """my_sight(network, x): columns of `x` that one pixel of network(x) depends on, from the first to the last."""
     x = x.clone().requires_grad_()
     made = network(x)
     middle = made[..., made.shape[-2] // 2, made.shape[-1] // 2].sum()
-    columns = torch.autograd.grad(middle, x)[0].abs().sum(dim=(0, 1, 2)).nonzero()
+    rows, columns = torch.autograd.grad(middle, x)[0][0, 0].nonzero().T
     yield (right := columns.max() - columns.min() + 1)
     yield {
-        "Between the columns with a gradient lie some without: count from the first to the last.": len(columns),
+        "Those are rows; columns lie along the last axis.": rows.max() - rows.min() + 1,
+        "Between the columns with a gradient lie some without: count from first to last.": len(columns.unique()),
         "That is the last column less the first; count both.": right - 1,
         "That is how far it sees to one side.": (right - 1) / 2,
-        "Those are all pixels of the square; one side of it is asked.": right**2,
+        "Those are all pixels that it depends on; in how many columns do they lie?": len(columns),
+        "Take the middle of the *output*, which may be smaller than x.": IndexError,
         "Ask one pixel of the output, in the middle; you asked all of them.": x.shape[-1],
         "x must ask for a gradient before the network sees it (x.requires_grad_()); send one pixel back.": RuntimeError,
         "Send a gradient back from one output pixel: in which columns of x does it arrive?": True,
@@ -81,8 +82,11 @@ def loss_border(answer: Callable) -> None:
         "A border of 0 must leave everything. Height and width may differ.": True,
     }
     compare(answer, (prediction, target, 0), whole, empty, 1e-6)
-    if getattr(call(answer, prediction.requires_grad_(), target, 3), "grad_fn", None) is None:
-        raise Wrong("The number is right, but it carries no gradient, so nothing can be trained by it: no .item().")
+    bare = "The number is right, but has no gradient to train by: no .item(), .detach() or .numpy()."
+    prediction.requires_grad_()
+    compare(answer, (prediction, target, 3), 0.25, {bare: RuntimeError}, 1e-6)
+    if getattr(call(answer, prediction, target, 3), "grad_fn", None) is None:
+        raise Wrong(bare)
 
 
 @exercise("2.4", (57_184, 3, False), (57_184, 2, True), (9_000, 3, True))
