@@ -64,6 +64,19 @@ def test_notebook_2_tells_what_the_best_networks_reach():
     assert best < 45 - 10 and "stay more than ten decibels below" in (ROOT / "data/quizzes/2.md").read_text("utf-8")
 
 
+def test_one_gray_is_worse_on_the_pictures_that_notebook_3_holds_out():
+    pictures = {path.stem: images.to_float(datasets.load_all([path], channels=3)[0]) for path in datasets.bundled()}
+    held_out = ("chelsea", "coffee", "flower")
+    seen = [name for name in pictures if name not in held_out]
+    gray = sum(pictures[name].mean() for name in seen) / len(seen)
+
+    def psnr(names):
+        parts = [pictures[name][:, 100:260, 160:400] for name in names]
+        return sum(metrics.psnr(gray.expand_as(part), part) for part in parts) / len(parts)
+
+    assert f"(one gray has {psnr(seen):.0f} and {psnr(held_out):.0f})" in cell("03_jpeg_restorer", "r5b-seen")
+
+
 def test_the_covariance_of_all_pixels_loses_a_decibel_to_the_variances_of_waves():
     """As notebook 5 says of its nine photographs, here for low frequencies at a ratio of 0.25."""
     text = cell("05_rescsnet_dwssim", "covariance")
