@@ -336,6 +336,9 @@ def evaluate(options: argparse.Namespace) -> int:
             table.to_csv(temporary, index=False, errors="surrogateescape")
     if len(table):
         print(comparison.summary(table).to_string())
+        for place, what in ((options.out, "a row"), (options.panels, "a picture")):
+            if place:
+                print(f"{place}: {what} for each of {len(table)} measurements")
     every, counts = table["image"].nunique(), table.groupby("method")["image"].nunique()
     for method, count in counts[counts < every].items():
         what = f"{method} has {count} of {every} pictures of {how['dataset']}, {options.task}"
@@ -368,6 +371,7 @@ def rank(options: argparse.Namespace) -> None:
             print(f"{', '.join(names)}: {said}.")
     if options.figure:
         comparison.draw_ranks(ranked, options.figure)
+        print(f"{options.figure}: the same, drawn")
 
 
 def _name(folder: str) -> str:

@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pooch
 from tqdm.auto import tqdm
@@ -76,7 +77,9 @@ def fetch(url: str, path: Path, sha256: str, progress: bool = True) -> None:
         raise CourseError(f"{url}: what came is not the file that was published; look whether it moved.") from None
     except OSError as why:  # those of requests, too
         kept = "; run it again, it goes on where it ended" if part.exists() else "; run it again"
-        raise CourseError(f"{path}: the download failed ({reason(why)}){kept}.") from None
+        offline = type(why).__name__ == "ConnectionError"  # requests' own, whose text is a chain of exceptions
+        said = f"{urlsplit(url).netloc} cannot be reached; is there a network?" if offline else reason(why)
+        raise CourseError(f"{path}: the download failed ({said}){kept}.") from None
 
 
 def _go_on(part: Path, progress: bool, url: str, output: str, _: pooch.Pooch) -> None:
