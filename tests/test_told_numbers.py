@@ -74,7 +74,9 @@ def test_one_gray_is_worse_on_the_pictures_that_notebook_3_holds_out():
         parts = [pictures[name][:, 100:260, 160:400] for name in names]
         return sum(metrics.psnr(gray.expand_as(part), part) for part in parts) / len(parts)
 
-    assert f"(one gray has {psnr(seen):.0f} and {psnr(held_out):.0f})" in cell("03_jpeg_restorer", "r5b-seen")
+    assert f"one gray has {psnr(seen):.0f} dB on the seven and {psnr(held_out):.0f} on the three" in cell(
+        "03_jpeg_restorer", "r5b-seen"
+    )
 
 
 def test_the_covariance_of_all_pixels_loses_a_decibel_to_the_variances_of_waves():
