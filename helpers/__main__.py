@@ -128,6 +128,7 @@ FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
     option("output", type=Path, metavar="OUT", help="the file to write"),
 )
+OVERWRITE = option("--overwrite", action="store_true", help="replace a picture that is there")
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
 
@@ -444,7 +445,7 @@ def benchmark(options: argparse.Namespace) -> None:
     option("--quality", type=whole(1, 100), metavar="Q", help="of a .jpg or .webp file, 1 to 100 (95)"),
     option("--bits", type=int, choices=(8, 16), default=8, help="of the output (8); 16: a .tif, or a gray .png"),
     option("--strip", action="store_true", help="leave out EXIF data and resolution"),
-    option("--resume", action="store_true", help="leave out pictures that are in OUT already"),
+    [option("--resume", action="store_true", help="leave out pictures that are in OUT already"), OVERWRITE],
     MODEL,
     DEVICE,
     QUIET,
@@ -510,7 +511,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
 
     from . import images
 
-    _check_output(output, given)
+    _check_output(output, given, options.overwrite)
     pixels, alpha, lost = images.load_uint8(given, True), images.load_alpha(given), images.left_out(given)
     height, width = (model.scale * side for side in pixels.shape[-2:])
     images.check_writable(output, (width, height), options.quality, options.bits, len(pixels))
@@ -558,6 +559,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
     left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]
+    if not options.overwrite and (old := next((output for _, output in left if os.path.exists(output)), None)):
+        raise CourseError(f"{old}: that is there already; leave such pictures out by --resume, or give --overwrite.")
     return left, len(pairs) - len(left)
 
 
@@ -586,7 +589,7 @@ def compress(options: argparse.Namespace) -> None:
     _keep(options, data, picture, f"by {header.model}{about}")
 
 
-@command(*FILES, MODEL, QUIET)
+@command(*FILES, OVERWRITE, MODEL, QUIET)
 def decompress(options: argparse.Namespace) -> None:
     """Read a .bic file back into a picture."""
     from . import codec
@@ -610,7 +613,7 @@ def sense(options: argparse.Namespace) -> None:
     _keep(options, data, picture, "its luma alone" if len(picture) == 3 else "gray")
 
 
-@command(*FILES, MODEL, QUIET)
+@command(*FILES, OVERWRITE, MODEL, QUIET)
 def recover(options: argparse.Namespace) -> None:
     """Make the picture of a file of measurements."""
     from . import sensing
@@ -622,12 +625,17 @@ def recover(options: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------- files and errors
 
 
-def _check_output(path: Path, given: Path | None = None) -> None:
-    """Raise CourseError, before any work is done, where no file can be written to `path`, or that is the input."""
+def _check_output(path: Path, given: Path | None = None, overwrite: bool = True) -> None:
+    """Raise CourseError, before any work is done, where no file can be written to `path`, or none without --overwrite.
+
+    The input itself is never replaced.
+    """
     if why := refusal(path):
         raise CourseError(f"{path}: {why}.")
     if given and os.path.exists(path) and os.path.exists(given) and path.samefile(given):
         raise CourseError(f"{path}: that is the input itself; name another output.")
+    if not overwrite and os.path.exists(path):
+        raise CourseError(f"{path}: that is there already; name another output, or replace it by --overwrite.")
 
 
 def _input(options: argparse.Namespace, suffix: str):
@@ -659,7 +667,7 @@ def _read_back(options: argparse.Namespace, most: int, read: Callable, make: Cal
     """Write the picture that a file of at most so many bytes holds; returns what the file says of itself."""
     from . import images
 
-    _check_output(options.output, options.input)
+    _check_output(options.output, options.input, options.overwrite)
     with open(options.input, "rb") as file:
         data = file.read(most + 1)
     images.check_writable(options.output)

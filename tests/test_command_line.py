@@ -135,6 +135,9 @@ restore in.png out.png --task codec | `compress`
 restore in.png out.png --task codec-detail | it is part of a codec
 restore in.png out.png --task cs-10 | `sense` and `recover`
 restore in.png link.png --task sr-x2 | is the input itself
+restore in.png link.png --task sr-x2 --overwrite | is the input itself
+restore in.png few/000.png --task sr-x2 | few/000.png: that is there already; name another output, or replace it
+restore in.png out.png --task sr-x2 --resume --overwrite | not allowed with
 evaluate sr-x9 --images set | 'sr-x9' | sr-x2
 evaluate sr-x2 --images few --methods vgg --panels new | 'vgg' is no method for sr-x2; there are bicubic | good-x2
 evaluate sr-x2 --images few --methods one-x3 --panels new | 'one-x3' solves sr-x3, not sr-x2 | good-x2
@@ -180,6 +183,8 @@ decompress half.bic out.png | half.bic: the file is damaged or truncated
 sense in.png out.png | end the name in .npz
 sense in.png out.npz --ratio 0.5 | at most 0.25
 recover in.png out.png | in.png: not a whole file of measurements
+decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
+recover good.npz in.png | in.png: that is there already
 recover half.npz out.png | half.npz: not a whole file of measurements
 rank text.csv | text.csv: not a table of psnr
 rank bytes.csv | bytes.csv: not a table of psnr
@@ -444,7 +449,7 @@ def test_train_stop_resume_restore(place, capsys):
     for name in ("tiny-x2.json", "tiny-x2.safetensors"):  # copied into the zoo by hand, it has no figures
         shutil.copy(Path("run", name), "weights")
     for model in ("run/tiny-x2.json", "tiny-x2"):
-        assert run(*f"restore in.png out.png --task sr-x2 --model {model} --quiet".split()) == 0
+        assert run(*f"restore in.png out.png --task sr-x2 --model {model} --overwrite --quiet".split()) == 0
     assert images.load("out.png").shape == (3, 40, 48)
 
 
@@ -561,7 +566,7 @@ from helpers import __main__ as command, models, zoo
 network = models.Restorer()
 network.weight, network.forward = torch.nn.Parameter(torch.zeros(1)), lambda y: 1 - y
 zoo.load_for = lambda *_: network
-assert command.main("restore in.bmp out.bmp --task deblock-q20 --device cpu --quiet".split()) == 0
+assert command.main("restore in.bmp out.bmp --task deblock-q20 --overwrite --device cpu --quiet".split()) == 0
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

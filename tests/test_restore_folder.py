@@ -48,7 +48,7 @@ def test_a_folder_keeps_its_structure_and_goes_on_after_a_bad_file(folder, capsy
     assert Image.open("out/sub/a.png").size == (48, 32)
 
 
-def test_resume_leaves_out_what_is_there(folder, capsys):
+def test_what_is_there_is_left_by_resume_and_replaced_by_overwrite_alone(folder, capsys):
     (folder / "in/bad.png").unlink()
     (folder / "out").mkdir()
     (folder / "out/a.jpg").write_bytes(b"done before")
@@ -57,7 +57,13 @@ def test_resume_leaves_out_what_is_there(folder, capsys):
     assert restore("in/a.jpg", "out/a.jpg", "--resume") == 0
     assert capsys.readouterr().out == "out/a.jpg: there before\n"
     assert (folder / "out/a.jpg").read_bytes() == b"done before"
-    assert restore("in", "out") == 0
+    for line, how in (
+        ("in out", "by --resume, or give --overwrite"),
+        ("in/a.jpg out/a.jpg", "replace it by --overwrite"),
+    ):
+        assert restore(*line.split()) == 2
+        assert how in capsys.readouterr().err and (folder / "out/a.jpg").read_bytes() == b"done before"
+    assert restore("in", "out", "--overwrite") == 0
     assert Image.open("out/a.jpg").size == (32, 48)
 
 
