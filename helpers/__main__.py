@@ -480,7 +480,7 @@ def restore(options: argparse.Namespace) -> int:
             one = argparse.Namespace(**vars(options))
             if folder and output.suffix.lower() not in WITH_QUALITY:
                 one.quality = None
-            made, unchanged, lost = _restore_one(model, given, output, one, not (options.quiet or folder))
+            made, unchanged, lost = _restore_one(model, given, output, one)
             same += unchanged
             for what in lost:
                 less.setdefault(what, []).append(given)
@@ -501,7 +501,7 @@ def restore(options: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, progress: bool) -> tuple:
+def _restore_one(model, given: Path, output: Path, options: argparse.Namespace) -> tuple:
     """Restore a picture into a file: what is to be said of it, whether nothing has changed, and a list of what is lost.
 
     Alpha is enlarged as a gray picture, by the same network. The colours are those that come nearest to the restored
@@ -526,7 +526,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace, 
         lost.append("transparency, laid on white")
     exact = short and alpha is None and pixels.dtype == torch.uint8
     picture = pixels if exact else images.to_float(pixels)
-    how = {"tile": options.tile or 0, "half": options.half, "progress": progress}
+    how = {"tile": options.tile or 0, "half": options.half, "progress": not options.quiet}
     restored = model.restore(picture, **how)
     unchanged = torch.equal(restored, picture)
     if alpha is not None:

@@ -400,7 +400,7 @@ def map_tiles(
         raise CourseError(f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
     result = None
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
-    for top, left in tqdm(corners, unit="tile", disable=None if progress else True):
+    for top, left in tqdm(corners, unit="tile", leave=None, disable=None if progress else True):
         bottom, right = min(top + tile, height), min(left + tile, width)
         outer_top, outer_left = max(top - halo, 0), max(left - halo, 0)
         piece = function(image[..., outer_top : bottom + halo, outer_left : right + halo])

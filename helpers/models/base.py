@@ -94,7 +94,7 @@ class Ensemble(nn.Module):
     ) -> torch.Tensor:
         """As the network's own `restore`; the progress is told in orientations."""
         total, orientations = None, [*itertools.product(range(4), (False, True))]
-        for turns, mirrored in tqdm(orientations, unit="orientation", disable=None if progress else True):
+        for turns, mirrored in tqdm(orientations, unit="orientation", leave=None, disable=None if progress else True):
             seen = torch.rot90(image.flip(-1) if mirrored else image, turns, (-2, -1))
             back = torch.rot90(self.network.restore(images.to_float(seen), tile, half=half), -turns, (-2, -1))
             back = back.flip(-1) if mirrored else back
