@@ -6,6 +6,7 @@ import math
 import struct
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from builders import fresh, photograph
@@ -13,6 +14,7 @@ from fuzz_mutations import sealed_bic
 from PIL import Image
 
 from helpers import CourseError, baselines, codec, datasets, degradations, evaluation, images, metrics, zoo
+from helpers.service.files import DATA
 
 NAMES = ("tiny", "other", "bits", "layered")
 
@@ -280,6 +282,18 @@ def test_the_container_of_an_avif_file_is_a_large_part_of_a_small_one():
     square = images.load_uint8(datasets.bundled("coffee"))[:, :128, :128]
     files = [baselines.file_bytes(square, "avif", quality) for quality in (0, 20, 60)]
     assert all(240 < data.index(b"mdat") + 4 < 320 for data in files) and len(files[0]) < 600
+
+
+def test_a_jpeg_that_aims_at_psnr_has_the_best_steps_that_were_tried_and_saves_bits():
+    rivals = pd.read_csv(DATA / "experiments" / "rivals.csv").query("options.str.contains('rise')")
+    best = json.loads(rivals.loc[rivals["BD-rate %"].idxmin(), "options"])
+    assert baselines.psnr_steps(30) == baselines.psnr_steps(30, **best)
+    flower, curves = images.load_uint8(datasets.bundled("flower")), {}
+    for name in ("jpeg", "jpeg-psnr"):
+        files = [baselines.file_bytes(flower, name, quality) for quality in (5, 10, 20, 40)]
+        scores = [metrics.psnr(degradations.decode(data).float(), flower.float(), 255) for data in files]
+        curves[name] = [(metrics.bits_per_pixel(data, flower), psnr) for data, psnr in zip(files, scores, strict=True)]
+    assert metrics.bd_rate(curves["jpeg-psnr"], curves["jpeg"], 0.15, 0.5) < -8
 
 
 def test_the_rivals_run_at_their_best_settings():

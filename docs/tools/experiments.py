@@ -372,8 +372,9 @@ def perceptual_table(steps: int) -> Iterator[dict]:
 def rivals_table(_: int) -> Iterator[dict]:
     """A row per file format and option: BD-rate (RGB, 0.1 to 0.8 bits per pixel) against the options in use."""
     pictures = [images.load_uint8(path) for path in datasets.folder("DIV2K_valid_256")[::6]]  # never a JPEG before
+    growths = [{"rise": rise, "colour": share} for rise in (0, 0.1, 0.2, 0.3, 0.4, 0.6) for share in (0.5, 0.7, 1)]
     options = {
-        "jpeg": ({}, {"progressive": True}, {"subsampling": "4:4:4"}),
+        "jpeg": ({}, {"progressive": True}, {"subsampling": "4:4:4"}, *growths),
         "jpeg2000": ({}, {"irreversible": False}, {"mct": 0}, {"num_resolutions": 5}, {"codeblock_size": (32, 32)}),
         "webp": ({}, {"method": 4}),
         "avif": (
@@ -391,8 +392,13 @@ def rivals_table(_: int) -> Iterator[dict]:
         kind, _, _, settings = baselines.FILE_FORMATS[name]
         curves = {}
         for more in tried:
-            used = [baselines.file_options(name, size, 3) | more for size in settings[:8:2]]
-            curves[json.dumps(more)] = [_point(pictures, kind, each) for each in used]
+            curve = curves[json.dumps(more)] = []
+            for size in settings[:8:2]:
+                used = baselines.file_options(name, size, 3) | more
+                if "rise" in more:
+                    steps = baselines.psnr_steps(size, **more)
+                    used = baselines.file_options("jpeg-psnr", size, 3) | {"qtables": steps}
+                curve.append(_point(pictures, kind, used))
             bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
             yield {"format": name, "options": json.dumps(more), "BD-rate %": bits}
 
@@ -518,7 +524,7 @@ def fitted_table(steps: int, crops: list = CROPS, qualities: tuple = (20, 40, 60
         for quality in (*range(0, 91, 10), 93, 96):
             data = codec.compress(square, "integer-ae", quality=quality)
             yield row("integer-ae", quality, data, codec.decompress_uint8(data))
-        for method in ("jpeg", "webp", "avif-psnr", "jpegxl"):
+        for method in ("jpeg", "jpeg-psnr", "webp", "avif-psnr", "jpegxl"):
             for setting in sorted({*baselines.FILE_FORMATS[method][-1], 70, 80, 90}):
                 data = baselines.file_bytes(square, method, setting)
                 yield row(method, setting, data, degradations.decode(data))

@@ -22,7 +22,13 @@ from .. import images, metrics
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # a codec has the same colour in all figures; so has what else appears in several
 CODECS = dict(zip(("integer-ae", "avif-slow", "jpeg2000", "webp", "avif", "binary-ae", "jpeg"), COLOURS, strict=True))
-CODECS |= {"avif-psnr": "#A50F15", "jpeg+jpeg-blind": "0.5", "jpegxl": "#8C564B", "fitted": "#6A3D9A"}
+CODECS |= {
+    "avif-psnr": "#A50F15",
+    "jpeg-psnr": "0.35",
+    "jpeg+jpeg-blind": "0.5",
+    "jpegxl": "#8C564B",
+    "fitted": "#6A3D9A",
+}
 CODECS |= {"your codec": "#808000", "sensed, 4 bits": "0.75", "sensed, 6 bits": "0.55", "sensed, 8 bits": "0.35"}
 CODECS |= {"JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5"}
 plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10, axisbelow=True)
