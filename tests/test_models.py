@@ -7,7 +7,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers import datasets, degradations, images, metrics, models, zoo
-from helpers.__main__ import main
 from helpers.service import devices
 
 REACH = 2  # pixels beyond `halo` that the bicubic interpolation inside, or beside, a network sees
@@ -229,12 +228,3 @@ def test_eight_orientations_are_better_than_one_pass():
     small = degradations.downscale(clean, 3)
     one, eight = (zoo.load_for(name, "sr-x3").restore(small) for name in ("srcnn-955-x3", "srcnn-955-x3+"))
     assert metrics.psnr(eight, clean) > metrics.psnr(one, clean)
-
-
-def test_restore_ensemble_is_the_mean(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    images.save("in.png", photograph(20, 30))
-    assert main("restore in.png x.png --task sr-x2 --model fsrcnn-x2 --ensemble --quiet".split()) == 0
-    assert "by fsrcnn-x2+" in capsys.readouterr().out
-    wanted = zoo.load_for("fsrcnn-x2+", "sr-x2").restore(images.load_uint8("in.png"))
-    assert torch.equal(images.load_uint8("x.png"), wanted)
