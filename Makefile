@@ -66,7 +66,7 @@ benchmark: ready  ## measure all tables of data/results that are not up to date,
 	@$(BIN)/python -m helpers benchmark
 	@$(BIN)/python docs/tools/update_readme.py
 
-speed: ready  ## measure throughput, processes, restoring, codec, DW-SSIM and memory, each against the plain way
+speed: ready  ## measure training by processes and by threads, and what makes restoring fast
 	@$(BIN)/python tests/benchmark.py
 
 test-colab: ready  ## run all notebooks with Colab's versions, as after a click on a badge (6 GB, once)

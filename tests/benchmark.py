@@ -1,48 +1,25 @@
-"""Speed and peak memory, each against the plain way (make speed). All parts by default; wants a quiet machine.
+"""Training by processes and by threads, and what makes restoring fast (make speed); wants a quiet machine.
 
-python tests/benchmark.py [training] [processes] [memory] [restoring] [codec] [dw-ssim]
+python tests/benchmark.py [processes] [restoring]
+
+What methods and codecs take, `make benchmark` measures (data/results/costs.csv); memory, test_command_line.
 """
 
 import argparse
-import itertools
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from reference_dw_ssim import haar_by_convolution, window_by_window  # noqa: E402
-
-from helpers import datasets, degradations, images, recipes, training, wavelets  # noqa: E402
+from helpers import recipes, training  # noqa: E402
 from helpers.service import devices  # noqa: E402
-
-COMMAND = """
-import resource, sys, time
-from pathlib import Path
-from helpers import codec
-from helpers.__main__ import main
-start = time.perf_counter()
-code = main(sys.argv[1:])
-seconds = time.perf_counter() - start
-status = Path("/proc/self/status")  # Linux: there, ru_maxrss also counts the process that began this one
-lines = status.read_text().splitlines() if status.exists() else []
-peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-peak = peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(seconds, peak // (2**20 if sys.platform == "darwin" else 2**10))
-sys.exit(code)
-"""
 
 
 def process(*arguments: str, **variables: str) -> list[str]:
@@ -53,76 +30,6 @@ def process(*arguments: str, **variables: str) -> list[str]:
     if done.returncode:
         sys.exit(done.stderr)
     return done.stdout.splitlines()[-1].split()
-
-
-def command(*arguments: str | Path) -> tuple[float, int]:
-    """Seconds of a command without the start of Python, and MiB at its peak."""
-    seconds, peak = process("-c", COMMAND, *map(str, arguments), "--quiet")
-    return float(seconds), int(peak)
-
-
-# ------------------------------------------------------------------------------------------- training
-
-
-class PairFiles(Dataset):
-    """One file per item, as system 4 stores them: the enlarged input right, the target left."""
-
-    def __init__(self, folder: Path):
-        self.files = sorted(folder.glob("*.png"))
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int):
-        pair = np.asarray(Image.open(self.files[index]).convert("L"), dtype=np.float32) / 255
-        half = pair.shape[1] // 2
-        return torch.from_numpy(pair[None, :, half:].copy()), torch.from_numpy(pair[None, :, :half].copy())
-
-
-def measure_training(name: str = "srcnn-955-x3", steps: int = 40) -> None:
-    """The course's loop beside the plain loop that the original systems write: the best of three, in turns.
-
-    Same network, patches, batch and optimiser, one process. The plain loop opens a pair file for each item, stacks a
-    batch in a DataLoader, and steps in float32. The course's draws from pictures in memory as uint8, and runs in the
-    fastest type of the processor, in channels_last.
-    """
-    recipe = recipes.find(name)
-    pictures = [images.crop_to_multiple(y, recipe.scale) for y in datasets.load_all(datasets.bundled())]
-    reduced = [degradations.for_task(recipe.task)(y) for y in pictures]
-    batches = datasets.Patches(pictures, reduced, size=recipe.patch, batch=recipe.batch, scale=recipe.scale)
-
-    def plain(folder: Path, steps: int) -> float:
-        network = recipes.network(recipe)
-        network.scale = 1  # its files are enlarged already
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-        loader = DataLoader(PairFiles(folder), batch_size=recipe.batch, shuffle=True, drop_last=True)
-        start = time.perf_counter()
-        endless = itertools.chain.from_iterable(itertools.repeat(loader))
-        for x, y in itertools.islice(endless, steps):
-            loss = nn.functional.mse_loss(network(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return steps * recipe.batch / (time.perf_counter() - start)
-
-    def course(_: Path, steps: int) -> float:
-        plan = training.Plan(steps, learning_rate=1e-4, shave=recipe.plan.shave, every=steps)
-        network = recipes.network(recipe)
-        start = time.perf_counter()
-        training.train(network, batches, nn.MSELoss(), plan, progress=False)
-        return steps * recipe.batch / (time.perf_counter() - start)
-
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        for step in range(512 // recipe.batch):
-            x, y = batches(step)
-            for index, (poor, good) in enumerate(zip(degradations.upscale(x, recipe.scale), y, strict=True)):
-                datasets.SidePairs.write(place / f"{step:04d}-{index:02d}.png", poor, good)
-        for loop in (plain, course):
-            loop(place, 5)
-        slow, fast = (max(loop(place, steps) for _ in range(3)) for loop in (plain, course))
-    print(f"{name}, batch {recipe.batch}, patches of {recipe.patch * recipe.scale}, {torch.get_num_threads()} threads:")
-    print(f"plain {slow:.0f} patches/s, the course's {fast:.0f} patches/s, ratio {fast / slow:.2f}", flush=True)
 
 
 # ------------------------------------------------------------------------------------------ processes
@@ -167,19 +74,7 @@ def train(name: str, steps: int = 30) -> None:
         print((steps - steps // 5) * recipe.batch * devices.world() / seconds)
 
 
-# ----------------------------------------------------------------------- memory, restoring, codec, DW-SSIM
-
-
-def measure_memory(side: int = 8000) -> None:
-    """Peak memory of `restore` where 1 and 64 megapixels are given (deblocking) or come out (super-resolution)."""
-    for task, scale in (("deblock-q20", 1), ("sr-x2", 2)):
-        peaks = []
-        for length in (1000, side):
-            with tempfile.TemporaryDirectory() as folder:
-                given = Path(folder, "given.bmp")
-                Image.effect_noise((length // scale,) * 2, 50).convert("RGB").save(given)
-                peaks.append(command("restore", given, Path(folder, "out.bmp"), "--task", task)[1])
-        print(f"{task:<12} 1 MP: {peaks[0]} MiB, {side**2 / 1e6:.0f} MP: {peaks[1]} MiB", flush=True)
+# ------------------------------------------------------------------------------------------ restoring
 
 
 ONE_WAY = """
@@ -215,57 +110,7 @@ def measure_restoring(names: tuple[str, ...] = ("srcnn-955-x3", "edsr-x3", "jpeg
             print(f"{name:<13} {way:<44} {value:7.3f} s  {seconds['plain'] / value:5.2f} times as fast", flush=True)
 
 
-def measure_codec(sizes: tuple[int, ...] = (2, 50), model: str = "integer-ae") -> None:
-    """`compress` and `decompress` of a real photograph, enlarged to some megapixels, at the middle quality."""
-    for megapixels in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            given, file, back = (Path(folder, name) for name in ("in.bmp", "out.bic", "back.bmp"))
-            with Image.open(ROOT / "data" / "images" / "flower.png") as photo:
-                scale = (megapixels * 1e6 / (photo.width * photo.height)) ** 0.5
-                photo.convert("RGB").resize((round(photo.width * scale), round(photo.height * scale))).save(given)
-            found = {"compress": command("compress", given, file, "--model", model, "--quality", "50")}
-            found["decompress"] = command("decompress", file, back)
-            bpp = 8 * file.stat().st_size / megapixels / 1e6
-        for name, (seconds, peak) in found.items():
-            print(f"{name:<11} {megapixels} MP: {seconds:.2f} s, {megapixels / seconds:.2f} MP/s, {peak} MiB")
-        both = megapixels / sum(seconds for seconds, _ in found.values())
-        print(f"both        {megapixels} MP: {both:.2f} MP/s at {bpp:.2f} bits per pixel", flush=True)
-
-
-def measure_dw_ssim(batch: int = 8, side: int = 100) -> None:
-    """The index with its gradient, one thread, against window by window as its authors wrote it.
-
-    There the transform is two convolutions, or, better than theirs, four sums. Each way is repeated in a row, as
-    training repeats it, three such rows in turns; the median without warm-ups.
-    """
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    x, y = torch.rand(2, batch, 1, side, side)
-    ways: dict[str, Callable] = {
-        "window by window": lambda x: window_by_window(2 * x - 1, 2 * y - 1, haar_by_convolution),
-        "the same, by sums": lambda x: window_by_window(2 * x - 1, 2 * y - 1),
-        "one product": lambda x: wavelets.dw_ssim(x, y, joint=True),
-    }
-
-    def seconds(index: Callable) -> float:
-        given = x.clone().requires_grad_()
-        start = time.perf_counter()
-        index(given).backward()
-        return time.perf_counter() - start
-
-    times = {name: [] for name in ways}
-    for _ in range(3):
-        for name, index in ways.items():
-            times[name] += [seconds(index) for _ in range(6)][1:]
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        print(f"{name:<17} {value:8.4f} s  {medians['window by window'] / value:6.1f} times as fast", flush=True)
-
-
-PARTS = {
-    "training": measure_training, "processes": measure_processes, "memory": measure_memory,
-    "restoring": measure_restoring, "codec": measure_codec, "dw-ssim": measure_dw_ssim,
-}  # fmt: skip
+PARTS = {"processes": measure_processes, "restoring": measure_restoring}
 
 
 def main() -> None:
