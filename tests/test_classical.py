@@ -65,14 +65,3 @@ def test_a_task_without_a_strength_is_an_error():
         baselines.find("wavelet", "jpeg-color-q10")
     assert baselines.for_task("jpeg-color-q10") == ["total-variation", "non-local-means", "shifted-jpegs"]
     assert baselines.for_task("codec") == []
-
-
-def test_classical_methods_stand_in_the_table_of_their_task_enlarged_and_in_bytes(tmp_path):
-    path = images.save(tmp_path / "one.png", photograph(60, 64))
-    table, failures = evaluation.evaluate("sr-x2", [path], ["unsharp"], progress=False)
-    assert not failures and table["parameters"][0] == 0
-    clean = images.luma_uint8(images.load_uint8(path))
-    restored = baselines.find("unsharp", "sr-x2").restore(degradations.for_task("sr-x2")(clean))
-    assert restored.shape == clean.shape and restored.dtype == torch.uint8
-    pair = [images.shave(t, 2).float() for t in (restored, clean)]
-    assert table["psnr"][0] == pytest.approx(metrics.psnr(*pair, 255), abs=1e-6)

@@ -259,7 +259,8 @@ def test_what_is_no_place_to_write_is_named(place, capsys, line, given):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("line", WRITING.strip().splitlines()[::5])  # pictures, and tables
 def test_a_full_or_closed_disk_leaves_nothing_behind(place, capsys, monkeypatch, where, code, line):
-    (place / "old.csv").write_text("old")
+    for name in ("old.csv", "old.png"):
+        (place / name).write_text("old")
 
     def refuse(path, *_, **__):
         raise OSError(code, os.strerror(code), str(path))

@@ -45,6 +45,7 @@ def test_a_row_per_picture_and_method_and_the_same_again(shelf, files):
     assert set(table["task"]) == {"sr-x2"} and set(table["dataset"]) == {"mine"} and table["bpp"].isna().all()
     expected = sum(p.numel() for p in models.EDSR(2, 4, 1).parameters())
     assert set(table.loc[table["method"] == "good-x2", "parameters"]) == {expected}
+    assert set(table.loc[table["method"].isin(methods[:-2]), "parameters"]) == {0}
     assert evaluation.methods_for("jpeg-color-q10") == ["jpeg", *baselines.for_task("jpeg-color-q10")]
     again = evaluate("sr-x2", files, dataset="mine", progress=False)[0]
     assert again.drop(columns="seconds").equals(table.drop(columns="seconds"))

@@ -6,7 +6,7 @@ from builders import photograph, randomized
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from helpers import datasets, degradations, images, metrics, models, zoo
+from helpers import datasets, degradations, images, models, zoo
 from helpers.service import devices
 
 REACH = 2  # pixels beyond `halo` that the bicubic interpolation inside, or beside, a network sees
@@ -221,10 +221,3 @@ def test_each_orientation_is_seen_once_and_turned_back(shape):
     assert torch.allclose(models.Ensemble(network).restore(image), network.restore(image), atol=1e-5)
     assert len({tuple(t.flatten().tolist()) for t in network.seen}) == 8
     assert models.Ensemble(network).restore((255 * image).byte()).dtype == torch.uint8
-
-
-def test_eight_orientations_are_better_than_one_pass():
-    clean = images.luma(images.load(datasets.bundled("chelsea")))[:, 60:180, 150:270]
-    small = degradations.downscale(clean, 3)
-    one, eight = (zoo.load_for(name, "sr-x3").restore(small) for name in ("srcnn-955-x3", "srcnn-955-x3+"))
-    assert metrics.psnr(eight, clean) > metrics.psnr(one, clean)

@@ -174,6 +174,7 @@ def test_damaged_bytes_give_a_reason_or_other_levels(at, new, kind):
         got = decoder.get(means, scales)
         assert len(got) == 3000 and abs(got).max() <= TOP
         decoder.finish()
+        assert kind != "cut" or at > len(whole) - 3  # the very last bits may be zeros, which a decoder supplies
     except ValueError as why:
         assert str(why).startswith("they ")
 
@@ -184,13 +185,3 @@ def test_more_symbols_than_were_put_are_refused_before_they_are_read():
     decoder = Decoder(bytes(100), ALPHABETS)
     with pytest.raises(ValueError, match="they hold fewer symbols"):
         decoder.get(tables)
-
-
-def test_a_file_that_lost_its_end_is_noticed():
-    tables, symbols = drawn(5000, 2)
-    whole = coded([(tables, symbols)])
-    for length in range(len(whole) - 3, 0, -97):  # the very last bits may be zeros, which a decoder supplies
-        with pytest.raises(ValueError, match="they"):
-            decoder = Decoder(whole[:length], ALPHABETS)
-            decoder.get(tables)
-            decoder.finish()

@@ -437,6 +437,38 @@ def test_weights_are_float32_safetensors_of_an_ordinary_layout_and_permissions(t
 # --------------------------------------------------------------------------------------------- devices
 
 
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x", "meta"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(CourseError, match=name):
+        devices.check_device(name)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert devices.pick_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
+    """Bicubic interpolation with anti-aliasing came to it with torch 2.7."""
+
+    def interpolate(picture, _, mode, antialias):
+        if mode == "bicubic" and antialias and not able:
+            raise NotImplementedError("aten::_upsample_bicubic2d_aa.out is not implemented for the MPS device")
+        return picture
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **_: torch.ones(size))
+    monkeypatch.setattr(nn.functional, "interpolate", interpolate)
+    assert devices.pick_device() == torch.device("mps" if able else "cpu")
+    if not able:
+        with pytest.raises(CourseError, match="'mps'.*lacks an operation; use cpu"):
+            devices.check_device("mps")
+
+
 def test_for_a_gpu_the_next_batch_is_made_while_the_present_one_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     begun = [threading.Event() for _ in range(4)]
@@ -449,11 +481,12 @@ def test_for_a_gpu_the_next_batch_is_made_while_the_present_one_is_used(monkeypa
 # ---------------------------------------------------------------------------------------- many processes
 
 
-def test_a_world_of_one_wants_no_group_and_one_of_several_torchrun(monkeypatch):
+def test_a_world_of_one_wants_no_group_and_one_of_several_torchrun(monkeypatch, tmp_path):
     """Clusters set WORLD_SIZE without the rest of what torchrun sets."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert fit()[1][-1]["step"] == 6
+    monkeypatch.setenv("RANK", "1")
+    for value in ("", "1"):
+        monkeypatch.setenv("WORLD_SIZE", value)
+        assert fit(out=tmp_path / f"of {value}")[1][-1]["step"] == last(tmp_path / f"of {value}")["step"] == 6
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(CourseError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
         fit()
