@@ -20,7 +20,7 @@ from builders import fresh, photograph, pictures, recipe, shipped
 from PIL import Image
 
 from helpers import __main__ as command
-from helpers import baselines, codec, images, models, recipes, sensing, zoo
+from helpers import codec, images, models, recipes, sensing, zoo
 from helpers.service.files import sha256
 from helpers.training import Plan
 
@@ -375,21 +375,6 @@ def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
 
 
 # ---------------------------------------------------------------------------------- evaluate, check, list
-
-
-def test_evaluate_writes_a_table_and_reports_a_bad_picture(place, capsys):
-    (place / "few" / "bad.png").write_bytes(b"")
-    known = next(iter(baselines.METHODS))
-    methods = ["--methods", f"bicubic, {known}, good-x2", "--device", "cpu", "--quiet"]
-    assert run("evaluate", "sr-x2", "--images", "few", "--out", "table.csv", *methods) == 2
-    said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 1 and said.err.startswith("skipped: ") and "bad.png" in said.err
-    with open("table.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["dataset"], row["image"], row["method"]) for row in rows] == [
-        ("few", "000.png", method) for method in ("bicubic", known, "good-x2")
-    ]
-    assert f"{float(rows[0]['psnr']):.2f}" in said.out and not list(place.glob(".*"))
 
 
 def test_a_folder_called_by_a_dot_has_its_own_name_in_a_table(place, monkeypatch):

@@ -95,17 +95,6 @@ def test_tables_do_not_depend_on_the_decimal_context_of_the_caller():
     np.testing.assert_array_equal(again.all.frequency, rangecoder.laplace_tables().all.frequency)
 
 
-def test_tables_are_the_laplace_distribution_nearly():
-    tables = rangecoder.laplace_tables()
-    at, mode = tables.place(np.array([64 * 7 - 16]), np.array([16]))  # a mean of 6.75, a scale of e
-    assert mode == 7
-    half = tables.half[at[0]]
-    edges = np.arange(-half, half) + 0.5 + 0.25
-    below = np.where(edges < 0, np.exp(edges / np.e) / 2, 1 - np.exp(-edges / np.e) / 2)
-    row = tables.all.frequency[tables.all.first[at[0]] :][1 : 2 * half]
-    np.testing.assert_allclose(row / TOTAL, np.diff(below), atol=1e-3, rtol=1e-2)
-
-
 @given(st.lists(st.integers(0, 2**45 // 300), min_size=1, max_size=300).filter(sum))
 @example([0, 32767, 32768])  # both get as many, before the rest is given away
 def test_any_weights_make_frequencies(weights):
