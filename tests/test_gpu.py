@@ -17,13 +17,12 @@ import pandas as pd
 import pretended
 import pytest
 import torch
+import update_readme
 from torch import nn
 
 from helpers import datasets, degradations, images, models, training, zoo
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs" / "tools"))
-import update_readme  # noqa: E402
 
 
 @pytest.fixture

@@ -7,15 +7,13 @@ import sys
 import tarfile
 from pathlib import Path
 
+import gpu_pack
 import pytest
 import torch
 from builders import photograph, pictures
 
 from helpers import CourseError, datasets, images
 from helpers import __main__ as command
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "tools"))
-import gpu_pack  # noqa: E402
 
 
 @pytest.fixture

@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tutor
 
 from helpers.lesson import exercises
-from helpers.service.files import DATA
 from notebooks import editions, run
-
-sys.path.insert(0, str(DATA.parent / "docs" / "tools"))
-import tutor  # noqa: E402
 
 PAGE = tutor.PAGE.read_text(encoding="utf-8")
 CHECKS = {name: check for name, check in vars(exercises).items() if hasattr(check, "label")}
