@@ -177,16 +177,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_the_notebooks_own_class_is_ours_and_ours_stands_in_for_one_that_is_not_there(name, capsys):
+def test_cells_below_go_on_with_the_learners_class_or_ours(name):
+    """Of the notebooks' own classes and stubs, nbval compares what is said."""
     examined, mine = BUILDS[name], built(name)
-    examined(mine)
-    assert capsys.readouterr().out == f"Build {examined.label}: passed.\n"
-    assert check.usable(examined, mine) is mine
 
     class MyStub(nn.Module):
         def forward(self, x): ...
 
-    assert examined.verdict(MyStub) == "not attempted yet. Replace the ... in MyStub."
+    assert check.usable(examined, mine) is mine
     assert check.usable(examined, MyStub) is examined.course
     assert examined.verdict(examined.course) == "passed."
 
