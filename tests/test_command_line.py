@@ -9,15 +9,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import torch
-from builders import fresh, photograph, pictures, recipe, shipped
+from builders import fresh, photograph, pictures, recipe, shipped, tree
 from PIL import Image
+from test_environment import python
 
 from helpers import __main__ as command
 from helpers import codec, images, models, recipes, sensing, zoo
@@ -95,10 +95,6 @@ def run(*arguments) -> int:
         return command.main([str(a) for a in arguments])
     except SystemExit as end:
         return end.code
-
-
-def tree(place: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
 
 
 def refused(place: Path, capsys, *arguments) -> str:
@@ -295,13 +291,6 @@ def test_a_bug_keeps_its_traceback(place, monkeypatch):
         run(*"restore in.png out.png --task sr-x2 --quiet".split())
 
 
-def in_a_process(*how: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run(
-        [sys.executable, *how], cwd=cwd, env=environment, check=False, capture_output=True, text=True, timeout=200
-    )
-
-
 def test_restoration_is_the_same_command_by_a_name_of_its_own(place, monkeypatch, capsys):
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     [(name, function)] = re.findall(r'^\[project\.scripts\]\n(\w+) = "(.+)"$', text, re.MULTILINE)
@@ -315,7 +304,7 @@ def test_restoration_is_the_same_command_by_a_name_of_its_own(place, monkeypatch
 
 
 def test_a_process_ends_with_one_line(tmp_path):
-    done = in_a_process(*"-m helpers evaluate sr-x2 --images Set99".split(), cwd=tmp_path)
+    done = python(*"-m helpers evaluate sr-x2 --images Set99".split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: the set 'Set99' is not there") and done.stderr.count("\n") == 1
 
@@ -555,7 +544,7 @@ def test_16_megapixels_want_little_more_memory_than_a_quarter(tmp_path):
     peaks = []
     for side in (500, 4000):
         Image.effect_noise((side, side), 50).convert("RGB").save(tmp_path / "in.bmp")
-        done = in_a_process("-c", CHEAP, cwd=tmp_path)
+        done = python("-c", CHEAP, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         peaks.append(1024 * int(done.stdout.split()[-1]))
     assert 2.4 < (peaks[1] - peaks[0]) / (4000**2 - 500**2) < 24  # bytes for each pixel

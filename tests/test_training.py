@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from builders import photograph, pictures
+from builders import photograph, pictures, tree
 from safetensors.torch import load_file
 from torch import nn
 
@@ -78,10 +78,6 @@ def without_time(log: list[dict]) -> list[dict]:
 
 def last(folder: Path) -> dict:
     return torch.load(folder / "last.pt", weights_only=True)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -248,10 +244,10 @@ OTHERS = [  # what is another when the run is resumed, and what the sentence say
 @pytest.mark.parametrize(("options", "hint"), OTHERS)
 def test_a_checkpoint_of_another_run_is_an_error(tmp_path, options, hint):
     fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
-    before = files(tmp_path)
+    before = tree(tmp_path)
     with pytest.raises(CourseError, match=rf"last\.pt: .*{hint}"):
         fit(**{"batch": pytest.fail, "plan": Plan(4), "origin": ORIGIN} | options, out=tmp_path, resume=True)
-    assert files(tmp_path) == before
+    assert tree(tmp_path) == before
 
 
 def test_a_resumed_run_may_be_longer_validate_more_often_and_say_more_of_its_origin(tmp_path):
@@ -374,7 +370,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
     scores(30.0, 31.0)
     how = {"validation": VALIDATION, "out": tmp_path, "resume": True}
     fit(plan=Plan(2), **how)
-    before, write = files(tmp_path), Path.write_bytes
+    before, write = tree(tmp_path), Path.write_bytes
 
     def refuse(path, data):
         if path.name.startswith(f".{name}"):
@@ -386,7 +382,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
         patch.setattr(Path, "write_bytes", refuse)
         with pytest.raises(CourseError, match=f"^{tmp_path / name}: the disk is full; free some space, .*--resume"):
             fit(plan=Plan(4), **how)
-    after = files(tmp_path)
+    after = tree(tmp_path)
     assert before["last.pt"] == after["last.pt"] and after.get(name) == before.get(name)
     assert not list(tmp_path.glob(".*"))
     assert fit(plan=Plan(4), **how)[1][-1]["step"] == 4
