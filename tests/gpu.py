@@ -1,6 +1,6 @@
 """The course on a GPU: each notebook, network and recipe tried, and what they take measured (make test-gpu).
 
-    python tests/gpu.py [--device cuda|cpu] [--quick] [--minutes 5] [--out FILE.csv] [--commit NAME] [PART ...]
+    python tests/gpu.py [--device cuda|cpu] [--quick] [--minutes 5] [--out FILE.csv] [PART ...]
 
 Wants what `helpers` imports; no Jupyter, no network, no image sets. Parts: restoring, training, files, the notebooks 01
 to 06, begun in this order, up to six at once; then timing, alone. Each is a process of its own, so that one which
@@ -428,7 +428,7 @@ def main() -> int:
     os.environ.pop("COURSE_DATA", None)  # the bundled pictures are everywhere
     options = parse()
     pretend, table = options.device == "cpu", None
-    about = {"device": "pretended GPU"} if pretend else described(options.commit)
+    about = {"device": "pretended GPU"} if pretend else described()
     if not pretend:
         table = options.out
         begin(table, about["device"])
@@ -448,7 +448,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--minutes", type=float, default=5, help="what is not finished then has failed")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
-    parser.add_argument("--commit", help="the commit of this code, where git cannot tell it")
     options = parser.parse_args()
     options.parts = options.parts or list(PARTS)
     if unknown := {*options.parts} - {*PARTS}:
@@ -456,7 +455,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def described(commit: str | None) -> dict:
+def described() -> dict:
     """The card, its driver and what runs on it, without touching CUDA, which does not survive a fork."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
@@ -465,7 +464,7 @@ def described(commit: str | None) -> dict:
         sys.exit("error: nvidia-smi finds no GPU here; --device cpu pretends one.")
     device, driver = said.splitlines()[0].split(", ")
     today = datetime.date.today().isoformat()
-    rest = {"torch": torch.__version__, "date": today, "commit": commit or recipes.commit() or "unknown"}
+    rest = {"torch": torch.__version__, "date": today, "commit": recipes.commit() or "unknown"}
     return {"device": device, "driver": driver} | rest
 
 

@@ -12,6 +12,7 @@ import shutil
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -266,21 +267,17 @@ def test_a_full_or_closed_disk_leaves_nothing_behind(place, capsys, monkeypatch,
     assert ("disk is full" in said) == (code == errno.ENOSPC) and "old" in said
 
 
-def raising(why: Exception):
-    raise why
-
-
 FULL = {
-    "Python": lambda *_, **__: raising(MemoryError()),
+    "Python": MemoryError(),
     "a CPU": lambda *_, **__: torch.empty(1 << 55),
-    "CUDA": lambda *_, **__: raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")),
-    "the system": lambda *_, **__: raising(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
+    "CUDA": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    "the system": OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
 }
 
 
 @pytest.mark.parametrize("full", FULL.values(), ids=FULL)
 def test_a_full_memory_is_a_sentence(place, capsys, monkeypatch, full):
-    monkeypatch.setattr(models.Restorer, "restore", full)
+    monkeypatch.setattr(models.Restorer, "restore", mock.Mock(side_effect=full))
     for line in ("restore in.png out.png --task sr-x2 --quiet", "evaluate sr-x2 --images few --quiet"):
         assert "memory is full" in refused(place, capsys, *line.split())
 

@@ -194,6 +194,9 @@ def test_total_variation_gives_back_more_of_sensed_edges_than_their_low_frequenc
     assert metrics.psnr(back.float(), picture.float(), 255) > metrics.psnr(low.float(), picture.float(), 255) + 0.1
     agrees = degradations.keep_low_frequencies(back, 0.1)
     assert metrics.psnr(agrees.float(), low.float(), 255) > 50
+    methods = ["dct-zonal", "sensed-tv"]
+    table, failures = evaluation.evaluate("cs-10", [datasets.bundled("camera")], methods, progress=False)
+    assert not failures and table["measured"].nunique() == 1 and table["psnr"][1] > table["psnr"][0] + 0.3
 
 
 def test_each_tuned_setting_is_the_best_of_its_search():

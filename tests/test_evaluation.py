@@ -69,6 +69,13 @@ def test_the_protocol_of_super_resolution_step_by_step(tmp_path, scale):
     assert table["ssim"][0] == pytest.approx(metrics.ssim(large[inside], y[inside], 255), abs=1e-3)
 
 
+def test_a_colour_network_is_given_colour_and_measured_on_luma(shelf, files):
+    table, _ = evaluate("sr-x2", files[:1], ["colour-x2"], progress=False)
+    clean = images.load_uint8(files[0])
+    restored = zoo.load("colour-x2").restore(degradations.for_task("sr-x2")(clean))
+    assert agrees(table.iloc[0], *(images.luma_uint8(t)[:, 2:-2, 2:-2] for t in (restored, clean)), "psnr", "ssim")
+
+
 def test_a_picture_that_fails_is_told_and_skipped_and_gray_and_flat_ones_are_measured(shelf, files, tmp_path):
     (bad := tmp_path / "bad.png").write_bytes(b"nothing")
     tiny = images.save(tmp_path / "tiny.png", photograph(5, 60))

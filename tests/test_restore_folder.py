@@ -133,12 +133,6 @@ def test_of_a_folder_each_kind_of_file_has_the_options_that_it_knows(folder, cap
 # ------------------------------------------------------------------------------ 16 bits, transparency
 
 
-def test_16_bits_of_a_picture_without_a_resolution_have_none(folder):
-    Image.fromarray(PIXELS).save("plain.png")
-    assert restore("plain.png", "deep.tif", "--bits", 16) == 0
-    assert "dpi" not in images.attributes("deep.tif")
-
-
 @pytest.mark.parametrize(("given", "out"), [("ramp.png", "out.png"), ("ramp.png", "out.tif"), ("in/a.jpg", "out.tif")])
 def test_16_bits_are_those_of_the_network(folder, given, out):
     """A ramp of less than a gray level of 8 bits stays a ramp; 8 bits in give 16 bits out, too."""
@@ -178,7 +172,8 @@ def test_a_network_for_jpeg_leaves_transparency_as_it_is(folder):
     assert (np.array(Image.open("out.png"))[..., 3] == alpha).all()
 
 
-def test_a_resolution_that_is_none_is_left_out(folder):
-    Image.new("L", (8, 8)).save("x.tif", dpi=(1e9, 1e9))
-    assert restore("x.tif", "y.jpg") == 0
-    assert "dpi" not in Image.open("y.jpg").info
+@pytest.mark.parametrize(("dpi", "line"), [({}, "x.png y.tif --bits 16"), ({"dpi": (1e9, 1e9)}, "x.tif y.jpg")])
+def test_a_resolution_that_is_none_is_left_out(folder, dpi, line):
+    given, made, *_ = line.split()
+    Image.fromarray(PIXELS).save(given, **dpi)
+    assert restore(*line.split()) == 0 and "dpi" not in images.attributes(made)
