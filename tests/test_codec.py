@@ -273,9 +273,10 @@ def test_the_rivals_run_at_their_best_settings():
     assert baselines.FILE_FORMATS["avif"][-1][0] == 0  # its curve goes as far down as AVIF does
     assert [baselines.file_options("avif-slow", 50, n)["subsampling"] for n in (1, 3)] == ["4:0:0", "4:4:4"]
     photo = images.load_uint8(datasets.bundled("coffee"))[:, :256, :256]
-    for picture, quality, smaller in ((photo[:, :64, :64], 10, False), (photo, 84, True), (photo, 85, True)):
-        data, colour = baselines.file_bytes(picture, "jpeg", quality), "4:2:0" if quality < 85 else "4:4:4"
+    for picture, quality, smaller in ((photo[:, :64, :64], 10, False), (photo, 89, True), (photo, 90, True)):
+        data, colour = baselines.file_bytes(picture, "jpeg", quality), "4:2:0" if quality < 90 else "4:4:4"
         assert (b"\xff\xc2" in data) == smaller  # it is progressive
+        assert (Image.open(io.BytesIO(data)).layer[0][1] == 1) == (quality >= 90)  # Y has as many samples as Cb and Cr
         buffer, options = io.BytesIO(), {"optimize": True, "subsampling": colour, "progressive": not smaller}
         images.to_pillow(picture).save(buffer, "JPEG", quality=quality, **options)
         assert len(data) < len(buffer.getvalue())
