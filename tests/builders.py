@@ -28,6 +28,11 @@ def pictures(folder: Path, count: int = 3, height: int = 48, width: int = 56, ch
     return folder
 
 
+def tree(folder: Path) -> dict[str, bytes]:
+    """What lies in a folder and below, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def randomized(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Every weight random, so that no part of the network is without effect, and outputs mostly within [0, 1]."""
     generator = torch.Generator().manual_seed(seed)

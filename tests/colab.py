@@ -17,9 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import venvs
+import versions
 
-ROOT = venvs.ROOT
+ROOT = versions.ROOT
 sys.path.insert(0, str(ROOT / "docs" / "tools"))
 import badges  # noqa: E402
 
@@ -27,22 +27,22 @@ import badges  # noqa: E402
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="by default all six")
-    parser.add_argument("--python", default=venvs.python_for("3.13", "3.12", "3.11"))
+    parser.add_argument("--python", default=versions.python_for("3.13", "3.12", "3.11"))
     options = parser.parse_args()
     requirements = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8").splitlines()
-    python = venvs.make("colab", options.python, requirements)
+    python = versions.make("colab", options.python, requirements)
     baseline = python.parent.parent / "baseline.json"
     if not baseline.is_file():
-        baseline.write_text(json.dumps(venvs.freeze(python)), encoding="utf-8")
+        baseline.write_text(json.dumps(versions.freeze(python)), encoding="utf-8")
     before = json.loads(baseline.read_text(encoding="utf-8"))
-    if added := [name for name in venvs.freeze(python) if name not in before]:  # by an earlier run
+    if added := [name for name in versions.freeze(python) if name not in before]:  # by an earlier run
         subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *added], check=True)
     with tempfile.TemporaryDirectory(prefix="colab-") as folder:
         place = Path(folder).resolve()  # as the cell's own `Path.cwd()` has it
         origin = publish(place / "origin.git")
         every = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
         failed = sum(not click(python, path, place, origin) for path in every)
-    after = venvs.freeze(python)
+    after = versions.freeze(python)
     changed = {name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version}
     added = [f"{name} {after[name]}" for name in after if name not in before]
     print(f"{len(before)} packages before, changed: {changed or 'none'}; installed: {', '.join(added) or 'none'}")

@@ -1,6 +1,6 @@
 """The course on a GPU: each notebook, network and recipe tried, and what they take measured (make test-gpu).
 
-    python tests/gpu.py [--device cuda|cpu] [--quick] [--minutes 5] [--out FILE.csv] [--commit NAME] [PART ...]
+    python tests/gpu.py [--device cuda|cpu] [--quick] [--minutes 5] [--out FILE.csv] [PART ...]
 
 Wants what `helpers` imports; no Jupyter, no network, no image sets. Parts: restoring, training, files, the notebooks 01
 to 06, begun in this order, up to six at once; then timing, alone. Each is a process of its own, so that one which
@@ -10,6 +10,7 @@ Exit code 1 where something failed. `--device cpu` has a pretended GPU (tests/pr
 """
 
 import argparse
+import ast
 import copy
 import csv
 import datetime
@@ -18,12 +19,14 @@ import itertools
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -37,7 +40,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import pretended  # noqa: E402
 import torch  # noqa: E402
-from scripts import QUICK_STEPS, compiled, without_jupyter  # noqa: E402
 
 from helpers import codec, datasets, degradations, evaluation, images, losses, metrics  # noqa: E402
 
@@ -49,7 +51,7 @@ COLUMNS = ["device", "driver", "torch", "date", "commit", "part", "name", "measu
 # Largest differences from the CPU that pass, of pictures in [0, 1]. PyTorch lets cuDNN's convolutions round their
 # inputs to TF32, 10 bits of mantissa, unless it is told not to; the package leaves that as it is. So both are measured.
 EXACT, ROUNDED, HALF = 0.1 / 255, 1 / 255, 3 / 255  # gray levels
-TRAINED_BATCH, QUICK_PATCH = 8, 32
+TRAINED_BATCH, QUICK_PATCH, QUICK_STEPS = 8, 32, 3
 DEVICE = torch.device("cuda", 0)
 
 
@@ -88,6 +90,56 @@ class Report:
 
 
 # ------------------------------------------------------------------------------------------- notebooks
+
+
+class Widget(nullcontext):
+    """Stands for each widget: it has a value, and does nothing."""
+
+    def __init__(self, value=None, *_, **options):
+        self.__dict__.update(options, value=value, model_id="", enter_result=self)
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: None
+
+
+def interact(function: Callable, **knobs) -> Callable:
+    """Call the function once, as the real one does at first."""
+    function(**{name: getattr(knob, "value", knob) for name, knob in knobs.items()})
+    return function
+
+
+def without_jupyter() -> None:
+    """Put stand-ins where notebooks import IPython and ipywidgets from."""
+    shell, display, widgets = (types.ModuleType(name) for name in ("IPython", "IPython.display", "ipywidgets"))
+    shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
+    display.display = display.Image = display.HTML = lambda *_, **__: None
+    for name in ("FileUpload", "FloatSlider", "IntSlider", "Text", "Output", "HBox"):
+        setattr(widgets, name, Widget)
+    widgets.interact = interact
+    sys.modules |= {module.__name__: module for module in (shell, display, widgets)}
+
+
+class Shorter(ast.NodeTransformer):
+    """Code for a smoke test: loops that train take three turns, asserts are computed and not held to."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        return ast.copy_location(ast.Expr(node.test), node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in ast.walk(node)):
+            short = f"__import__('itertools').islice({ast.unparse(node.iter)}, {QUICK_STEPS})"
+            node.iter = ast.parse(short, mode="eval").body
+        return node
+
+
+def compiled(source: str, name: str, quick: bool):
+    """A cell as code: lines that are IPython's own do nothing."""
+    plain = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    if quick:
+        plain = re.sub(r"^(\w+_STEPS) = [\d_]+", rf"\1 = {QUICK_STEPS}", plain, flags=re.MULTILINE)
+    tree = ast.parse(plain, name)
+    return compile(ast.fix_missing_locations(Shorter().visit(tree)) if quick else tree, name, "exec")
 
 
 def notebook(report: Report, path: Path) -> None:
@@ -376,7 +428,7 @@ def main() -> int:
     os.environ.pop("COURSE_DATA", None)  # the bundled pictures are everywhere
     options = parse()
     pretend, table = options.device == "cpu", None
-    about = {"device": "pretended GPU"} if pretend else described(options.commit)
+    about = {"device": "pretended GPU"} if pretend else described()
     if not pretend:
         table = options.out
         begin(table, about["device"])
@@ -396,7 +448,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--minutes", type=float, default=5, help="what is not finished then has failed")
     parser.add_argument("--out", type=Path, default=TABLE, help="the table")
-    parser.add_argument("--commit", help="the commit of this code, where git cannot tell it")
     options = parser.parse_args()
     options.parts = options.parts or list(PARTS)
     if unknown := {*options.parts} - {*PARTS}:
@@ -404,7 +455,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def described(commit: str | None) -> dict:
+def described() -> dict:
     """The card, its driver and what runs on it, without touching CUDA, which does not survive a fork."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
@@ -413,7 +464,7 @@ def described(commit: str | None) -> dict:
         sys.exit("error: nvidia-smi finds no GPU here; --device cpu pretends one.")
     device, driver = said.splitlines()[0].split(", ")
     today = datetime.date.today().isoformat()
-    rest = {"torch": torch.__version__, "date": today, "commit": commit or recipes.commit() or "unknown"}
+    rest = {"torch": torch.__version__, "date": today, "commit": recipes.commit() or "unknown"}
     return {"device": device, "driver": driver} | rest
 
 

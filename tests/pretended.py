@@ -8,7 +8,7 @@ refuse; it shows no speed, no rounding, no memory. Where a tensor is, is noted o
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from unittest import mock
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 GPU = torch.device("cuda", 0)
 ANSWERS = {"device": GPU, "is_cuda": True, "is_cpu": False}
+SILENT = ("set_device", "synchronize", "reset_peak_memory_stats", "empty_cache", "manual_seed_all", "_lazy_init")
 FREE = ("copy_", "_foreach_copy_", "__set__", "_has_compatible_shallow_copy_type")  # what two places may meet in
 JOINING = ("cat", "stack", "concat", "conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "mm", "bmm", "einsum")
 
@@ -24,28 +25,18 @@ JOINING = ("cat", "stack", "concat", "conv1d", "conv2d", "conv_transpose2d", "li
 @contextmanager
 def gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[None]:
     """Within it `torch.cuda` has one card; of capability 7.5, as a T4, it trains in float16 instead of bfloat16."""
-    here = {
-        "is_available": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
-        "set_device": lambda device: None,
-        "synchronize": lambda device=None: None,
-        "get_device_capability": lambda device=None: capability,
-        "get_device_name": lambda device=None: "pretended GPU",
-        "is_bf16_supported": lambda including_emulation=True: capability >= (8, 0),
-        "max_memory_allocated": lambda device=None: 0,
-        "reset_peak_memory_stats": lambda device=None: None,
-        "empty_cache": lambda: None,
-        "manual_seed_all": lambda seed: None,
-        "_lazy_init": lambda: None,
-    }
+    answers = {"is_available": True, "device_count": 1, "current_device": 0, "max_memory_allocated": 0}
+    answers |= {"get_device_capability": capability, "get_device_name": "pretended GPU"}
+    answers |= {"is_bf16_supported": capability >= (8, 0)} | dict.fromkeys(SILENT)
+    here = {name: lambda *_, answer=answer, **__: answer for name, answer in answers.items()}
+    checks = dict.fromkeys((f"{kind}_graph_capture_health_check" for kind in ("_cuda", "_accelerator")), lambda _: None)
     autocast, load, submit = torch.autocast, torch.load, ThreadPoolExecutor.submit
 
     def cast(device_type: str, *args, **options):  # a CPU's half precision is slow where it is emulated: none of it
         return autocast("cpu", enabled=False) if device_type == "cuda" else autocast(device_type, *args, **options)
 
     def loaded(file, map_location=None, **options):
-        there = map_location is not None and torch.device(map_location).type == "cuda"
+        there = _asks(map_location)
         found = load(file, "cpu" if there else map_location, **options)
         return tree_map_only(torch.Tensor, _put, found) if there else found
 
@@ -56,18 +47,18 @@ def gpu(capability: tuple[int, int] = (8, 0)) -> Iterator[None]:
 
         return submit(pool, work)
 
-    with ExitStack() as stack:
+    with (
+        mock.patch.multiple(torch.cuda, **here),
+        mock.patch.multiple(torch.optim.Optimizer, create=True, **checks),
+        mock.patch.multiple(torch, autocast=cast, load=loaded),
+        mock.patch.object(ThreadPoolExecutor, "submit", submitted),
+        _Places(),
+    ):
         gc.disable()  # torch 2.6 lets it take what is noted on a storage that only C++ holds
-        stack.callback(gc.enable)
-        for name, stand_in in here.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
-        for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
-            stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, lambda optimizer: None, create=True))
-        stack.enter_context(mock.patch.object(torch, "autocast", cast))
-        stack.enter_context(mock.patch.object(torch, "load", loaded))
-        stack.enter_context(mock.patch.object(ThreadPoolExecutor, "submit", submitted))
-        stack.enter_context(_Places())
-        yield
+        try:
+            yield
+        finally:
+            gc.enable()
 
 
 class _Places(TorchFunctionMode):

@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
+import badges
 import notebook_lint as lint
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs" / "tools"))
-import badges  # noqa: E402
 
 NEW = badges.Course("Ann-B/a.course", "v1.2")
 

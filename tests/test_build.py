@@ -73,22 +73,13 @@ WRONG = {
         ("self.body =", "self.mine = nn.Parameter(torch.ones(1))\n        self.body =", "put all weights into layers"),
     ],
     "edsr": [
-        ("range(6)", "range(5)", "your next layer is tail, Conv2d(64, 9"),
         ("range(6)", "range(7)", "ours is tail"),
         ("(ResidualBlock(64) for _ in range(6))", "[ResidualBlock(64)] * 6", "One layer stands in several places"),
         ("def forward", "@torch.no_grad()\n    def forward", "a gradient reaches 0 of its weights, and 28 of ours"),
         ("first + self.blocks(first)", "self.blocks(first)", "A skip is missing: add what leaves head"),
         ("first + self.blocks(first)", "(first + self.blocks(first)).relu()", "a ReLU, or a clamp, is too many"),
-        (
-            "first + self.blocks(first)",
-            "first.add_(self.blocks(first) - first) + first",
-            "changed what leaves head, too",
-        ),
-        (
-            "degradations.upscale(y, SCALE)",
-            BICUBIC,
-            "add degradations.upscale's picture, not nn.functional.interpolate's",
-        ),
+        ("first + self.blocks(first)", "first.add_(self.blocks(first) - first) + first", "changed what leaves head"),
+        ("degradations.upscale(y, SCALE)", BICUBIC, "add degradations.upscale's picture, not nn.functional.interp"),
         (" + degradations.upscale(y, SCALE)", "", "A skip is missing: add the enlarged input"),
         ("x + degradations.upscale(y, SCALE)", "(x + degradations.upscale(y, SCALE)).clamp(0, 1)", "It is clipped"),
         ("return x +", "x +", "returns nothing: return the last result"),
@@ -102,23 +93,15 @@ WRONG = {
         (', "padding_mode": "replicate"', "", "=replicate). Yours has padding_mode='zeros', ours 'replicate'"),
         ("nn.Conv2d(1, 64, 9, **edge)", "nn.Conv2d(1, 64, 9, padding=2)", "forward raised, after third"),
         ("return y + self.third(x)", "return self.third(x)", "A skip is missing: add what the network is given"),
-        ("return y + self.third(x)", "return (y + self.third(x)).clamp(0, 1)", "clipped"),
         ("torch.relu(self.second(x))", "self.second(x)", "A ReLU is missing before it"),
         ("self.third(x)", "self.third(x).relu()", "A ReLU is applied to what leaves third; ours has none there"),
-        (
-            "self.first(y)",
-            "nn.functional.conv2d(y, self.first.weight, padding=4)",
-            "It does not call first. Call layers",
-        ),
+        ("self.first(y)", "nn.functional.conv2d(y, self.first.weight, padding=4)", "It does not call first. Call"),
         ("nn.Conv2d(1, 64, 9, **edge)", PADDED, "ours (1, 1, 96, 96). Let the layer itself pad."),
-        ("Conv2d(64, 32, 1, **edge)", "Conv2d(64, 32, 5, **edge)", "ours is conv2, Conv2d(64, 32, kernel_size=(1, 1)"),
     ],
     "arcnn": [
         (', "padding_mode": "replicate"', "", "makes something else; ours is layers.0"),
         ("*layers[:-1]", "*layers", "a ReLU, or a clamp, is too many"),
         ("return self", "return y + self", "A skip is too many: what the network is given is added"),
-        ("(64, 32, 7), (32, 16, 1)", "(64, 32, 1), (32, 16, 7)", "ours is layers.2, Conv2d(64, 32, kernel_size=(7, 7)"),
-        ("(32, 16, 1), (16, 1, 5)", "(32, 1, 5)", "ours is layers.4, Conv2d(32, 16"),
     ],
     "conv_units": [
         ("nn.Conv2d(32, 16, 1), nn.PReLU()", "nn.Conv2d(32, 16, 1)", "ours is reduce.1, PReLU"),
@@ -126,37 +109,24 @@ WRONG = {
         ("ConvUnit(128, 64)", TWO_SLOPES, "Ours calls one PReLU several times."),
         ("ConvUnit(128, 64)", "ConvUnit(128, 128), ConvUnit(128, 64)", "ours is units.1.first, Conv2d(128, 64"),
         ("5, padding=2", "5, padding=0", "Conv2d(16, 3, kernel_size=(5, 5), stride=(1, 1)) is given what ours is"),
-        ("return self", "return y + self", "A skip is too many: what the network is given is added"),
         ("self.last(self.reduce(self.units(y)))", "self.reduce(self.units(y))", "ours goes on with last"),
     ],
     "unet": [
         ("x = x + self.up", "x = self.up", "What enters decoder.0.first is not what enters our decoder.0.first. A"),
-        ("return y + ", "return ", "A skip is missing: add what the network is given"),
         ("x = images.rgb_to_ycbcr(y, studio=False)", "x = y", "What enters head"),
-        ("range(5)", "range(4)", "your next layer is up"),
         ("self.decoder(x)", "x", "ours is decoder.0.first"),
         (", offset=False", "", "what your network returns does not"),
-        ("half, quarter, 2, stride=2", "half, quarter, 3, stride=2, padding=1", "ours is down, Conv2d(48, 96"),
     ],
     "npeg": [
         ("x - 0.5", "x", "What enters encoder.0 is not what enters our encoder.0"),
         ("logits = logits + 15 * torch.randn_like(logits)", "pass", "In training no noise is added"),
         ("code = (code > 0.5).float()", "pass", "What enters decoder.0 is not what enters our decoder.0"),
         ("return torch.sigmoid(self.decoder(code))", "return self.decoder(code)", "what your network returns does not"),
-        ("16, 32, 64, 128)", "16, 32, 128)", "ours is encoder.4, Conv2d(32, 64"),
         ("if self.training:", "if True:", "it makes something else each time: noise is for training alone"),
         ("code > 0.5", "logits > 0.5", "It is 1 where what leaves encoder.6 is above 0.5: the sigmoid comes first"),
         ("(self.decoder(code))", "(self.decoder(code)), code", "more than one thing: return the picture alone"),
-        (
-            "decoder(code)",
-            "decoder(code + self.training * torch.randn_like(code))",
-            "the sigmoid comes after the noise",
-        ),
-        (
-            "decoder(code)",
-            "decoder(code + ((code > 0.5).float() - code).detach())",
-            "training the code is not cut to bits",
-        ),
+        ("decoder(code)", "decoder(code + self.training * torch.randn_like(code))", "comes after the noise"),
+        ("decoder(code)", "decoder(code + ((code > 0.5).float() - code).detach())", "the code is not cut to bits"),
         ("if not self.training:", "if True:", "a gradient reaches 8 of its weights, and 16 of ours"),
         ("15 * torch.randn_like", "15 * torch.rand_like", "has the mean 7"),
         ("15 * torch.randn_like(logits)", "4 * torch.randn_like(logits)", "deviation 4.0, where 0 and 15 are asked"),
@@ -207,16 +177,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", BUILDS)
-def test_the_notebooks_own_class_is_ours_and_ours_stands_in_for_one_that_is_not_there(name, capsys):
+def test_cells_below_go_on_with_the_learners_class_or_ours(name):
+    """Of the notebooks' own classes and stubs, nbval compares what is said."""
     examined, mine = BUILDS[name], built(name)
-    examined(mine)
-    assert capsys.readouterr().out == f"Build {examined.label}: passed.\n"
-    assert check.usable(examined, mine) is mine
 
     class MyStub(nn.Module):
         def forward(self, x): ...
 
-    assert examined.verdict(MyStub) == "not attempted yet. Replace the ... in MyStub."
+    assert check.usable(examined, mine) is mine
     assert check.usable(examined, MyStub) is examined.course
     assert examined.verdict(examined.course) == "passed."
 

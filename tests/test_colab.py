@@ -1,4 +1,7 @@
-"""The setup cell fetches the course on Colab and Kaggle, adds what they lack, and does nothing anywhere else."""
+"""The setup cell fetches the course on Colab and Kaggle, adds what they lack, and does nothing anywhere else.
+
+And floors and lock: which versions the course promises to run with, and with which CI runs it.
+"""
 
 import ast
 import os
@@ -10,13 +13,16 @@ from pathlib import Path
 
 import notebook_lint as lint
 import pytest
+import versions
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from helpers.service import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COLAB = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "tests" / "colab.txt").read_text(), re.MULTILINE))
+LAPTOP = {"ipython", "ipywidgets", "jupyterlab", "nbval"}  # tools that a hosted notebook has, or does without
 SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 
@@ -35,11 +41,45 @@ def imported(source: str) -> set[str]:
 # --------------------------------------------------------------------------------------- the packages
 
 
+def project() -> dict:
+    """What pyproject.toml says of the package."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read it")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
 def runtime() -> dict[str, Requirement]:
     """What `helpers` needs, by name."""
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read it")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {needed.name: needed for needed in map(Requirement, project["dependencies"])}
+    return {needed.name: needed for needed in map(Requirement, project()["dependencies"])}
+
+
+def test_both_files_name_the_same_packages_with_the_same_floors():
+    optional = project()["optional-dependencies"]
+    extras = [Requirement(line).name for name in ("dev", "site") for line in optional.pop(name)]
+    assert list(optional) == ["jxl"]  # which no test wants
+    needed_too = set(extras) - {project()["name"]}  # one extra includes the other
+    learner = {name for name, _ in versions.FLOOR.findall((ROOT / "requirements.txt").read_text("utf-8"))}
+    assert learner == {*runtime()} | LAPTOP
+    assert versions.floors().keys() == learner | needed_too
+
+
+def test_the_lock_holds_exact_versions_above_the_floors_and_nothing_else():
+    found, exact = {}, re.compile(r"([\w-]+)==([\d.]+(?:post\d+)?)(?: ; [^/:@]+)?")  # no label, no path
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            name, version = exact.fullmatch(line).groups()
+            found.setdefault(name, []).append(Version(version))
+    for name, floor in versions.floors().items():
+        assert min(found[name]) >= Version(floor)
+
+
+def test_ci_installs_the_lock_and_a_learner_does_not():
+    def says(*options: str) -> str:
+        return subprocess.run(["make", "-nB", "setup", *options], cwd=ROOT, capture_output=True, text=True).stdout
+
+    assert "export LOCK=requirements.lock" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "--lock requirements.lock" in says("LOCK=requirements.lock")
+    assert "--lock" not in says("LOCK=")
+    assert "--cpu" in says("LOCK=", "CPU=1") and "--cpu" not in says("LOCK=", "CPU=")
 
 
 def test_what_is_imported_is_what_a_host_gets():

@@ -9,18 +9,19 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
-from builders import fresh, photograph, pictures, recipe, shipped
-from PIL import Image, ImageCms
+from builders import fresh, photograph, pictures, recipe, shipped, tree
+from PIL import Image
+from test_environment import python
 
 from helpers import __main__ as command
-from helpers import baselines, codec, images, models, recipes, sensing, zoo
+from helpers import codec, images, models, recipes, sensing, zoo
 from helpers.service.files import sha256
 from helpers.training import Plan
 
@@ -97,10 +98,6 @@ def run(*arguments) -> int:
         return end.code
 
 
-def tree(place: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("*") if p.is_file()}
-
-
 def refused(place: Path, capsys, *arguments) -> str:
     """Run what must be refused: code 2, one line on stderr, and no file made or changed. Returns the line."""
     before = tree(place)
@@ -175,6 +172,7 @@ train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tin
 compress in.png out.png | end the name in .bic
 compress in.png out.bic --rate 0.001 | 0.001 bits per pixel are too few
 compress in.png out.bic --quality 5 --rate 1 | not allowed with
+compress in.png out.bic --model fitted --rate 0.3 | a fitted codec is asked for a quality
 compress in.png out.bic --rate nan | 'nan' where a number above 0
 compress in.png out.bic --psnr=-3 | '-3' where a number above 0
 compress in.png out.bic --rate much | 'much' where a number above 0
@@ -263,7 +261,8 @@ def test_what_is_no_place_to_write_is_named(place, capsys, line, given):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 @pytest.mark.parametrize("line", WRITING.strip().splitlines()[::5])  # pictures, and tables
 def test_a_full_or_closed_disk_leaves_nothing_behind(place, capsys, monkeypatch, where, code, line):
-    (place / "old.csv").write_text("old")
+    for name in ("old.csv", "old.png"):
+        (place / name).write_text("old")
 
     def refuse(path, *_, **__):
         raise OSError(code, os.strerror(code), str(path))
@@ -273,21 +272,17 @@ def test_a_full_or_closed_disk_leaves_nothing_behind(place, capsys, monkeypatch,
     assert ("disk is full" in said) == (code == errno.ENOSPC) and "old" in said
 
 
-def raising(why: Exception):
-    raise why
-
-
 FULL = {
-    "Python": lambda *_, **__: raising(MemoryError()),
+    "Python": MemoryError(),
     "a CPU": lambda *_, **__: torch.empty(1 << 55),
-    "CUDA": lambda *_, **__: raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")),
-    "the system": lambda *_, **__: raising(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
+    "CUDA": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    "the system": OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
 }
 
 
 @pytest.mark.parametrize("full", FULL.values(), ids=FULL)
 def test_a_full_memory_is_a_sentence(place, capsys, monkeypatch, full):
-    monkeypatch.setattr(models.Restorer, "restore", full)
+    monkeypatch.setattr(models.Restorer, "restore", mock.Mock(side_effect=full))
     for line in ("restore in.png out.png --task sr-x2 --quiet", "evaluate sr-x2 --images few --quiet"):
         assert "memory is full" in refused(place, capsys, *line.split())
 
@@ -296,13 +291,6 @@ def test_a_bug_keeps_its_traceback(place, monkeypatch):
     monkeypatch.setattr(models.Restorer, "restore", lambda *_, **__: torch.zeros(2, 3) @ torch.zeros(2, 3))
     with pytest.raises(RuntimeError, match="mat1"):
         run(*"restore in.png out.png --task sr-x2 --quiet".split())
-
-
-def in_a_process(*how: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run(
-        [sys.executable, *how], cwd=cwd, env=environment, check=False, capture_output=True, text=True, timeout=200
-    )
 
 
 def test_restoration_is_the_same_command_by_a_name_of_its_own(place, monkeypatch, capsys):
@@ -318,7 +306,7 @@ def test_restoration_is_the_same_command_by_a_name_of_its_own(place, monkeypatch
 
 
 def test_a_process_ends_with_one_line(tmp_path):
-    done = in_a_process(*"-m helpers evaluate sr-x2 --images Set99".split(), cwd=tmp_path)
+    done = python(*"-m helpers evaluate sr-x2 --images Set99".split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: the set 'Set99' is not there") and done.stderr.count("\n") == 1
 
@@ -332,28 +320,19 @@ def test_a_python_without_a_package_is_told(place, capsys, monkeypatch):
 # --------------------------------------------------------------------------------------------- restore
 
 
-@pytest.mark.parametrize(("more", "out"), [("--tile 16", "out.png"), ("--tile 16 --quality 30", "out.jpg")])
-def test_restore_writes_the_networks_picture(place, capsys, more, out):
+RESTORED = [("--tile 16", "out.png", "good-x2"), ("--tile 16 --quality 30", "out.jpg", "good-x2")]
+RESTORED += [("--model good-x2 --ensemble", "out.png", "good-x2+")]
+
+
+@pytest.mark.parametrize(("more", "out", "by"), RESTORED)
+def test_restore_writes_the_networks_picture(place, capsys, more, out, by):
     before = set(tree(place))
     assert run("restore", "in.png", out, "--task", "sr-x2", "--quiet", *more.split()) == 0
-    assert capsys.readouterr() == (f"{out}: 48x40 pixels, by good-x2\n", "")
+    assert capsys.readouterr() == (f"{out}: 48x40 pixels, by {by}\n", "")
     assert set(tree(place)) - before == {out}
-    picture = zoo.load("good-x2").restore(images.load_uint8("in.png"), tile=16)
+    picture = zoo.load_for(by, "sr-x2").restore(images.load_uint8("in.png"), 16 if "tile" in more else 0)
     expected = images.save(f"expected-{out}", picture, 30 if "quality" in more else None)
     assert Path(out).read_bytes() == expected.read_bytes()
-
-
-def test_restore_keeps_the_colour_profile_or_says_that_it_is_lost(place, capsys):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    images.save("profiled.png", photograph(20, 24), icc_profile=profile)
-    assert run(*"restore profiled.png out.jpg --task sr-x2 --quiet".split()) == 0
-    assert Image.open("out.jpg").info["icc_profile"] == profile
-    capsys.readouterr()
-    assert run(*"restore profiled.png out.bmp --task sr-x2 --quiet".split()) == 0
-    assert "colour profile" in "".join(capsys.readouterr())
-    images.save("fine.png", photograph(20, 24), dpi=(300, 300))
-    assert run(*"restore fine.png out.webp --task sr-x2 --quiet".split()) == 0
-    assert "resolution" in "".join(capsys.readouterr())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
@@ -387,21 +366,6 @@ def test_restore_for_jpeg_says_when_nothing_was_to_mend(place, capsys):
 
 
 # ---------------------------------------------------------------------------------- evaluate, check, list
-
-
-def test_evaluate_writes_a_table_and_reports_a_bad_picture(place, capsys):
-    (place / "few" / "bad.png").write_bytes(b"")
-    known = next(iter(baselines.METHODS))
-    methods = ["--methods", f"bicubic, {known}, good-x2", "--device", "cpu", "--quiet"]
-    assert run("evaluate", "sr-x2", "--images", "few", "--out", "table.csv", *methods) == 2
-    said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 1 and said.err.startswith("skipped: ") and "bad.png" in said.err
-    with open("table.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["dataset"], row["image"], row["method"]) for row in rows] == [
-        ("few", "000.png", method) for method in ("bicubic", known, "good-x2")
-    ]
-    assert f"{float(rows[0]['psnr']):.2f}" in said.out and not list(place.glob(".*"))
 
 
 def test_a_folder_called_by_a_dot_has_its_own_name_in_a_table(place, monkeypatch):
@@ -527,7 +491,11 @@ def test_a_stop_ends_the_queue_and_a_recipe_that_fails_does_not(place, capsys):
 # ------------------------------------------------------------------- compress, decompress, sense, recover
 
 
-@pytest.mark.parametrize("line", ["compress in.png out.bic --rate 6", "sense in.png out.npz --ratio 0.25 --bits 12"])
+CODED = ["compress in.png out.bic --rate 6", "sense in.png out.npz --ratio 0.25 --bits 12"]
+CODED += ["compress in.png out.bic --model fitted --minutes 0.01 --quality 30"]
+
+
+@pytest.mark.parametrize("line", CODED)
 def test_what_is_compressed_or_sensed_comes_back(place, capsys, line):
     assert run(*line.split()) == 0
     path = Path(line.split()[2])
@@ -535,7 +503,8 @@ def test_what_is_compressed_or_sensed_comes_back(place, capsys, line):
     assert f"{len(data):,} bytes, {8 * len(data) / 480:.3f} bits per pixel" in said
     assert ("its luma alone" in said) == (path.suffix == ".npz")
     assert run("decompress" if path.suffix == ".bic" else "recover", path, "back.png") == 0
-    assert "24x20 pixels" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "24x20 pixels" in told and ("by fitted" in told) == ("fitted" in line)
     expected = codec.decompress_uint8(data) if path.suffix == ".bic" else images.to_uint8(sensing.recover(data))
     assert torch.equal(images.load_uint8("back.png"), expected)
 
@@ -577,7 +546,7 @@ def test_16_megapixels_want_little_more_memory_than_a_quarter(tmp_path):
     peaks = []
     for side in (500, 4000):
         Image.effect_noise((side, side), 50).convert("RGB").save(tmp_path / "in.bmp")
-        done = in_a_process("-c", CHEAP, cwd=tmp_path)
+        done = python("-c", CHEAP, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         peaks.append(1024 * int(done.stdout.split()[-1]))
     assert 2.4 < (peaks[1] - peaks[0]) / (4000**2 - 500**2) < 24  # bytes for each pixel

@@ -11,11 +11,10 @@ import notebook_lint as lint
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import course
 from notebooks import run
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-import course  # noqa: E402
 
 PY = sys.executable
 LINES = [

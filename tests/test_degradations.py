@@ -1,14 +1,15 @@
 import io
-import re
+import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from builders import photograph
 from PIL import Image
 from scipy import ndimage
 
-from helpers import CourseError, datasets, degradations, evaluation, images, metrics
+from helpers import CourseError, baselines, datasets, degradations, evaluation, images, metrics
 
 
 @pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.66, 0.9299), (3, 30.39, 0.8682), (4, 28.42, 0.8104)])
@@ -17,15 +18,6 @@ def test_bicubic_on_set5_is_the_literatures(course_data, scale, psnr, ssim):
     assert not failures and len(table) == 5
     assert table["psnr"].mean() == pytest.approx(psnr, abs=0.05)
     assert table["ssim"].mean() == pytest.approx(ssim, abs=0.003)
-
-
-def test_bicubic_weights_are_matlabs():
-    """Halving with anti-aliasing stretches Keys' kernel by two: an impulse shows its eight taps."""
-    line = torch.zeros(1, 8, 32)
-    line[..., 16] = 1
-    x = np.abs(16 - (2 * np.arange(16) + 0.5)) / 2
-    keys = np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
-    assert np.allclose(degradations.downscale(line, 2)[0, 2].numpy(), keys / 2, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -72,15 +64,6 @@ def test_jpeg_is_pillows(channels):
 def test_a_batch_is_its_pictures(name):
     function, batch = getattr(degradations, name), torch.stack([photograph(seed=seed) for seed in range(3)])
     assert torch.allclose(function(batch, 2), torch.stack([function(x, 2) for x in batch]), atol=1e-6)
-
-
-@pytest.mark.parametrize("task", ["sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg-q1", "jpeg-q100", "jpeg-color-q37"])
-def test_tasks_degrade_8_bits_to_8_bits(task):
-    clean, number = images.to_uint8(photograph(24, 36)), int(re.search(r"\d+", task)[0])
-    function = degradations.downscale if task.startswith("sr") else degradations.jpeg
-    poor = degradations.for_task(task)(clean)
-    assert poor.dtype == torch.uint8 and torch.equal(poor, images.to_uint8(function(clean / 255, number)))
-    assert degradations.scale_of(task) == clean.shape[-1] // poor.shape[-1]
 
 
 @pytest.mark.parametrize(
@@ -184,3 +167,49 @@ def test_the_bundled_grass_was_a_jpeg_of_quality_90():
     back = [degradations.decode(degradations.jpeg_bytes(grass, quality)).float() for quality in (89, 90, 91)]
     below, there, above = (metrics.psnr(picture, grass.float(), 255) for picture in back)
     assert max(below, above) < 46 and there > 51
+
+
+# ------------------------------------------------------------------------------------------------- classical methods
+
+SETTINGS = {
+    "unsharp": {"radius": 1, "amount": 0.5}, "total-variation": {"weight": 0.05}, "wavelet": {"sigma": 0.05},
+    "non-local-means": {"h": 0.05}, "bilateral": {"sigma_color": 0.1, "sigma_spatial": 1.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_denoisers_remove_noise_and_the_mask_sharpens(name):
+    clean = images.luma(photograph(64, 80))
+    poor = degradations.gaussian_blur(clean, 0.7) if name == "unsharp" else degradations.gaussian_noise(clean, 0.05)
+    better = baselines.Classical(name, SETTINGS[name]).restore(poor)
+    assert better.shape == clean.shape and better.dtype == torch.float32
+    assert metrics.psnr(better, clean) > metrics.psnr(poor, clean)
+
+
+def test_total_variation_gives_back_more_of_sensed_edges_than_their_low_frequencies_and_agrees_with_these():
+    picture = images.to_uint8(photograph(70, 75, 1))
+    method, low = baselines.find("sensed-tv", "cs-10"), degradations.keep_low_frequencies(picture, 0.1)
+    back = method.reconstruct(picture, 0.1)
+    assert back.shape == picture.shape and back.dtype == torch.uint8
+    assert metrics.psnr(back.float(), picture.float(), 255) > metrics.psnr(low.float(), picture.float(), 255) + 0.1
+    agrees = degradations.keep_low_frequencies(back, 0.1)
+    assert metrics.psnr(agrees.float(), low.float(), 255) > 50
+    methods = ["dct-zonal", "sensed-tv"]
+    table, failures = evaluation.evaluate("cs-10", [datasets.bundled("camera")], methods, progress=False)
+    assert not failures and table["measured"].nunique() == 1 and table["psnr"][1] > table["psnr"][0] + 0.3
+
+
+def test_each_tuned_setting_is_the_best_of_its_search():
+    table = pd.read_csv(baselines.SEARCH)
+    for (task, name), rows in table.groupby(["task", "method"]):
+        found = baselines.find(name, task)
+        chosen = rows[rows["settings"] == json.dumps(found.settings)]["psnr"].item()
+        assert chosen == rows["psnr"].max() and len(rows) > 5
+    assert {"sr-x3", "deblock-q20", "jpeg-q10"} <= set(table["task"])
+
+
+def test_a_task_without_a_strength_is_an_error():
+    with pytest.raises(CourseError, match="'wavelet' has no strength for jpeg-color-q10.*jpeg-q10"):
+        baselines.find("wavelet", "jpeg-color-q10")
+    assert baselines.for_task("jpeg-color-q10") == ["total-variation", "non-local-means", "shifted-jpegs"]
+    assert baselines.for_task("codec") == []

@@ -15,7 +15,7 @@ from helpers.service import environment
 def python(*arguments, cwd: Path, **variables) -> subprocess.CompletedProcess:
     """A process that finds the modules of `cwd` before the installed ones, and the course's."""
     path = os.pathsep.join([str(cwd), str(environment.ROOT), os.environ.get("PYTHONPATH", "")])
-    how = {"cwd": cwd, "env": os.environ | {"PYTHONPATH": path} | variables, "timeout": 120}
+    how = {"cwd": cwd, "env": os.environ | {"PYTHONPATH": path} | variables, "timeout": 200}
     return subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True, **how)
 
 

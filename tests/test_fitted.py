@@ -171,17 +171,6 @@ def test_damaged_files_are_refused(payload):
 # --------------------------------------------------------------------------------------- command line
 
 
-def test_the_command_line_there_and_back(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    images.save("in.png", crop())
-    assert main("compress in.png out.bic --model fitted --minutes 0.01 --quality 30 --quiet".split()) == 0
-    assert main("decompress out.bic back.png --quiet".split()) == 0
-    assert "by fitted" in capsys.readouterr().out
-    assert torch.equal(images.load_uint8("back.png"), codec.decompress_uint8(Path("out.bic").read_bytes()))
-    assert main("compress in.png out.bic --model fitted --rate 0.3".split()) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_nothing_is_left_of_a_fit_that_was_interrupted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images.save("in.png", crop())

@@ -29,14 +29,6 @@ def test_psnr_and_ssim_are_those_of_the_libraries(channels, peak):
     assert metrics.ssim(noisy, clean, peak) == pytest.approx(inside, abs=1e-9)
 
 
-def test_psnr_and_bits_per_pixel_by_hand():
-    ones, zeros = torch.ones(1, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2, dtype=torch.uint8)
-    assert metrics.psnr(0.1 * ones, 0.1 * zeros) == pytest.approx(20)
-    assert metrics.psnr(ones, zeros, 255) == pytest.approx(48.1308, abs=1e-4)
-    assert metrics.psnr(zeros, zeros, 255) == math.inf
-    assert all(metrics.bits_per_pixel(size, zeros) == 100 for size in (50, bytes(50)))
-
-
 def test_a_batch_has_the_mean_of_its_ssims_and_the_psnr_of_the_joint_error():
     pairs = [pair(seed=seed) for seed in range(3)]
     batch = [torch.stack(part) for part in zip(*pairs, strict=True)]

@@ -95,17 +95,6 @@ def test_tables_do_not_depend_on_the_decimal_context_of_the_caller():
     np.testing.assert_array_equal(again.all.frequency, rangecoder.laplace_tables().all.frequency)
 
 
-def test_tables_are_the_laplace_distribution_nearly():
-    tables = rangecoder.laplace_tables()
-    at, mode = tables.place(np.array([64 * 7 - 16]), np.array([16]))  # a mean of 6.75, a scale of e
-    assert mode == 7
-    half = tables.half[at[0]]
-    edges = np.arange(-half, half) + 0.5 + 0.25
-    below = np.where(edges < 0, np.exp(edges / np.e) / 2, 1 - np.exp(-edges / np.e) / 2)
-    row = tables.all.frequency[tables.all.first[at[0]] :][1 : 2 * half]
-    np.testing.assert_allclose(row / TOTAL, np.diff(below), atol=1e-3, rtol=1e-2)
-
-
 @given(st.lists(st.integers(0, 2**45 // 300), min_size=1, max_size=300).filter(sum))
 @example([0, 32767, 32768])  # both get as many, before the rest is given away
 def test_any_weights_make_frequencies(weights):
@@ -174,6 +163,7 @@ def test_damaged_bytes_give_a_reason_or_other_levels(at, new, kind):
         got = decoder.get(means, scales)
         assert len(got) == 3000 and abs(got).max() <= TOP
         decoder.finish()
+        assert kind != "cut" or at > len(whole) - 3  # the very last bits may be zeros, which a decoder supplies
     except ValueError as why:
         assert str(why).startswith("they ")
 
@@ -184,13 +174,3 @@ def test_more_symbols_than_were_put_are_refused_before_they_are_read():
     decoder = Decoder(bytes(100), ALPHABETS)
     with pytest.raises(ValueError, match="they hold fewer symbols"):
         decoder.get(tables)
-
-
-def test_a_file_that_lost_its_end_is_noticed():
-    tables, symbols = drawn(5000, 2)
-    whole = coded([(tables, symbols)])
-    for length in range(len(whole) - 3, 0, -97):  # the very last bits may be zeros, which a decoder supplies
-        with pytest.raises(ValueError, match="they"):
-            decoder = Decoder(whole[:length], ALPHABETS)
-            decoder.get(tables)
-            decoder.finish()

@@ -1,8 +1,8 @@
 """ResCSNet and its descendant: parameter counts, the order of the rows, agreement with what was measured, any size."""
 
 import math
-import sys
 
+import experiments
 import pytest
 import torch
 from builders import photograph
@@ -10,11 +10,7 @@ from builders import photograph
 from helpers import CourseError, datasets, degradations, images, losses, metrics, models, wavelets, zoo
 from helpers.degradations import SENSED_BLOCK as BLOCK
 from helpers.lesson import exercises as check
-from helpers.service.files import DATA
 from notebooks import run
-
-sys.path.insert(0, str(DATA.parent / "docs" / "tools"))
-import experiments  # noqa: E402
 
 TABLE = {0.25: 26_418_984, 0.20: 21_418_484, 0.15: 16_417_984, 0.10: 11_417_484, 0.04: 5_416_884, 0.01: 2_416_584}
 

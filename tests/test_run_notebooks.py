@@ -1,19 +1,27 @@
-"""The script behind `make course` and `make notebooks`, on notebooks of three cells."""
+"""The script behind `make course` and `make notebooks`, on notebooks of three cells.
 
+And the one that grades notebooks, on those of students who are right, who cheat, and who are slow.
+"""
+
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from notebooks import editions, run
+from notebooks import editions, examination, grade, run
 
+ROOT = Path(__file__).resolve().parent.parent
 FAILING = ["x = 1", "x / 0", "print('never')"]
 
 
 def notebook(path: Path, *sources: str, **metadata) -> Path:
     """A notebook as an author would leave it: a kernel of another name, stale counts, somebody's widget state."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     cells = [new_markdown_cell("# Title", id="title")]
     cells += [new_code_cell(text, id=f"cell-{i}", execution_count=40 + i) for i, text in enumerate(sources)]
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
@@ -105,3 +113,140 @@ def test_a_killed_measurement_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, -9))
     assert run.results_table(tmp_path / "results.csv") == 2
     assert "error: evaluate sr-x3 ended with code -9." in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------- grading
+
+SETUP = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom helpers.lesson import exercises as check"
+ADA = [
+    SETUP,
+    "def fits(room, step):\n    return room // step + 1",
+    "def my_count(side, size, stride): ...  # a first try, not the last cell that names it",
+    "1 / 0  # a cell that fails is no reason to stop",
+    "def my_count(side, size, stride):\n    return fits(side - size, stride)\n\n\ncheck.patch_count(my_count)",
+    "del fits  # what comes after the answer does not count",
+    "def my_luma(image): ...\n\n\ncheck.luma(my_luma)",
+    "def my_psnr(image, reference)\n    return 0",
+    "raise SystemExit('not run: nothing is answered from here on')",
+]
+EVE = [
+    SETUP,
+    "check.examine.verdict = check.patch_count.verdict = lambda *_: 'passed.'\nprint('Exercise 1.3: passed.')",
+    "from builtins import print as really\n\n\ndef print(*parts):\n    really(parts[0], 'passed.')",
+    "open('../helpers/lesson/exercises/__init__.py', 'w').write('')",
+    "def my_count(side, size, stride):\n    print('passed.')\n    return 0\n\n\ncheck.patch_count(my_count)",
+]
+DONE = "check.luma(my_luma)"
+
+
+def graded(folder: Path, *arguments) -> pd.DataFrame:
+    """The rows that are written: result and remark by student and exercise."""
+    assert grade.main(["--out", str(folder / "grades.csv"), *map(str, arguments)]) == 0
+    assert not list(folder.glob("*.part"))
+    rows = pd.read_csv(folder / "grades.csv", dtype=str, keep_default_na=False)
+    return rows.set_index(["student", "exercise"])
+
+
+def test_a_right_answer_passes_a_forged_one_does_not_and_each_exercise_has_a_row(tmp_path):
+    """Though another cell fails; an untouched stub and a missing answer are not attempted."""
+    ada = notebook(tmp_path / "ada" / "01_data_preparation.ipynb", *ADA)
+    rows = graded(tmp_path, ada, notebook(tmp_path / "eve.ipynb", *EVE))
+    assert rows.loc[("ada", "1.3"), "result"] == "passed"
+    assert tuple(rows.loc[("eve", "1.3")]) == ("not yet", "my_count(10, 4, 2) is 0 where 4 is right.")
+    assert tuple(rows.loc[("ada", "1.1")]) == ("not attempted", "")
+    assert tuple(rows.loc[("ada", "1.2")]) == ("not yet", "SyntaxError: expected ':' (line 1)")
+    assert tuple(rows.loc[("ada", "1.4")]) == ("not attempted", "no my_turn")
+    assert rows.loc["eve"].index.tolist() == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
+
+
+def test_the_table_has_exercises_by_students_and_a_count(capsys):
+    rows = [("ada", "1.1", "passed", ""), ("ada", "1.2", "not yet", "a hint"), ("eve", "2.1", "passed", "")]
+    grade.report(pd.DataFrame(rows, columns=grade.TABLE), None)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["ada eve", "1.1 passed –", "1.2 not yet –", "2.1 – passed", "passed 1 of 2 1 of 1"]
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [("while True: pass", "a cell took longer than 1 s"), ("import os; os._exit(1)", "the kernel died")],
+)
+def test_a_notebook_that_does_not_go_on_is_given_up(source, why, tmp_path):
+    rows = graded(tmp_path, "--seconds", "1", notebook(tmp_path / "bob.ipynb", source, DONE))
+    assert tuple(rows.loc[("bob", "1.1")]) == ("not reached", why)
+
+
+def test_quick_leaves_out_what_is_tagged_as_training():
+    training = new_code_cell("helper = None", metadata={"tags": ["nbval-ignore-output"]})
+    book = new_notebook(cells=[training, new_code_cell("def my_luma(image): ...")])
+    for quick in (False, True):
+        cells = grade.with_examinations(book, {"luma": "my_luma"}, "", quick).cells
+        assert [cell.source for cell in cells][:-1] == [cell.source for cell in book.cells[quick:]]
+
+
+def test_the_students_helpers_are_put_back():
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "helpers"}
+    assert examination.verdict("patch_count", lambda *_: 0).startswith("not yet.")
+    assert examination.verdict("patch_count", lambda side, size, stride: (side - size) // stride + 1) == "passed."
+    assert before == {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "helpers"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-5", "ten"])
+def test_no_limit_is_no_limit_that_is_taken(tmp_path, capsys, seconds):
+    with pytest.raises(SystemExit, match="2"):
+        grade.main([f"--seconds={seconds}", str(notebook(tmp_path / "ada.ipynb", DONE))])
+    assert f"{seconds!r} where a whole number of 1 or more is wanted" in capsys.readouterr().err
+
+
+def test_who_is_graded_before_ctrl_c_is_in_the_table(tmp_path, capsys, monkeypatch):
+    rows = iter([[("1.1", "passed", "")]])
+    monkeypatch.setattr(grade, "grade", lambda *_: next(rows, None) or (_ for _ in ()).throw(KeyboardInterrupt))
+    files = [str(notebook(tmp_path / f"{name}.ipynb", DONE)) for name in ("ada", "bob")]
+    assert grade.main([*files, "--out", str(tmp_path / "g.csv")]) == 130
+    said = capsys.readouterr()
+    assert "ada" in said.out and "bob" not in said.out and said.err.endswith("interrupted\n")
+    assert (tmp_path / "g.csv").read_text(encoding="utf-8").splitlines()[1:] == ["ada,1.1,passed,"]
+
+
+def test_bad_input_gets_one_sentence(tmp_path, capsys):
+    good = notebook(tmp_path / "ada" / "01_data_preparation.ipynb", DONE)
+    twin = notebook(tmp_path / "ada" / "01_data_preparation (1).ipynb", DONE)
+    other = notebook(tmp_path / "other.ipynb", "print('hello')")
+    for said, arguments in {
+        "no such notebook": [tmp_path / "none.ipynb"],
+        "no exercise of this course": [other],
+        "are both 01_data_preparation of ada": [good, twin],
+        "none does not exist": ["--out", tmp_path / "none" / "g.csv", good],
+    }.items():
+        assert grade.main([*map(str, arguments)]) == 2
+        captured = capsys.readouterr()
+        assert not captured.out and captured.err.count("\n") == 1 and said in captured.err
+    damaged = tmp_path / "damaged.ipynb"
+    damaged.write_text("{", encoding="utf-8")
+    assert grade.main([str(damaged), str(notebook(tmp_path / "eve.ipynb", DONE))]) == 2
+    captured = capsys.readouterr()  # the others are graded all the same
+    assert captured.err.startswith(f"error: {damaged}: not a notebook") and "eve" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("files", "students"),
+    [
+        ("a/06_benchmarking (1) b/06_benchmarking (1)", "a b"),
+        ("a/06_benchmarking-Copy1 b/06_benchmarking - Copy", "a b"),
+        ("a/homework b/homework b/eve", "a b eve"),
+        ("a/6/homework b/6/homework b/6/06_benchmarking", None),  # both are b's
+        ("a/6/homework b/6/06_benchmarking c/6/homework", "a/6 b/6 c/6"),
+        ("1/ada 1/bob", "ada bob"),
+    ],
+)
+def test_students_have_different_names(files, students):
+    lessons = {Path("class", f"{name}.ipynb"): "06_benchmarking" for name in re.split(r" (?=\w/)", files)}
+    if students is None:
+        with pytest.raises(grade.NotebookError, match="are both 06_benchmarking of"):
+            grade.students_of(lessons)
+    else:
+        assert list(grade.students_of(lessons).values()) == students.split()
+
+
+def test_a_student_is_the_same_in_two_lessons():
+    lessons = {Path(name, "ada.ipynb"): f"0{name}" for name in "12"}
+    assert set(grade.students_of(lessons).values()) == {"ada"}

@@ -89,12 +89,6 @@ def test_of_colour_the_luma_is_sensed_in_full_range():
         assert back[..., :24].float().mean() < 3 and back[..., 40:].float().mean() > 252
 
 
-@pytest.mark.parametrize("broken", [lambda d: b"", lambda d: d[:-1], lambda d: d[:60] + b"\0" + d[61:]])
-def test_a_damaged_file_is_refused(data, broken):
-    with pytest.raises(CourseError, match=SENTENCES):
-        sensing.recover(broken(data))
-
-
 def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
     path = tiny_zoo / "other.json"
     data = sensing.sense(photograph(40, 50, 1), 0.1, model=path)

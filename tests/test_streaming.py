@@ -11,9 +11,7 @@ from test_training import same
 from helpers import CourseError, datasets, recipes
 from helpers.training import Plan
 
-pytest.importorskip("webdataset")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "docs" / "tools"))
-import streaming  # noqa: E402
+streaming = pytest.importorskip("streaming")
 
 
 @pytest.fixture

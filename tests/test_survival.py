@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import VALIDATION, files, network, patches, same, without_time
+from builders import tree
+from test_training import VALIDATION, network, patches, same, without_time
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -107,7 +108,7 @@ def test_twenty_kills_change_nothing(tmp_path, monkeypatch):
     assert same(whole["average"], killed["average"])
     assert str(whole["optimizer"]) == str(killed["optimizer"])
     assert without_time(whole["log"]) == without_time(killed["log"])
-    kept = [{name: data for name, data in files(tmp_path / run).items() if "/" not in name and name != "last.pt"}
+    kept = [{name: data for name, data in tree(tmp_path / run).items() if "/" not in name and name != "last.pt"}
             for run in ("whole", "killed")]  # fmt: skip
     assert kept[0] == kept[1]  # and so nothing is half-written
     assert len(kept[0]) == PLAN.steps // PLAN.every + 1  # and the best

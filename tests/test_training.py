@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from builders import photograph, pictures
+from builders import photograph, pictures, tree
 from safetensors.torch import load_file
 from torch import nn
 
@@ -78,10 +78,6 @@ def without_time(log: list[dict]) -> list[dict]:
 
 def last(folder: Path) -> dict:
     return torch.load(folder / "last.pt", weights_only=True)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -222,11 +218,12 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, scores, kind, plan, sto
 
 
 def test_a_run_that_is_overwritten_leaves_nothing_behind_and_takes_nothing_else_away(tmp_path):
-    """That it is overwritten only when that is asked for, test_command_line shows."""
+    """That it is overwritten only when that is asked for, test_command_line shows. What a killed run left goes, too."""
     fit(plan=Plan(6, every=1), validation=VALIDATION, out=tmp_path, origin={"recipe": "first"})
     (tmp_path / "first.json").write_text("the card of the run")
-    mine = {"notes.txt", "package.json", "other.safetensors", "first.log"}
-    for name in mine:
+    mine = {"notes.txt", "package.json", "other.safetensors", "first.log", ".mine.zip.00.part"}
+    left = {f".{name}.00.part" for name in ("last.pt", "step-0000002.safetensors", "best.safetensors")}
+    for name in mine | left:
         (tmp_path / name).write_text("mine")
     model, log = fit(network(seed=5), plan=Plan(2, every=2), out=tmp_path, overwrite=True)
     assert [row["step"] for row in log] == [2]
@@ -247,10 +244,10 @@ OTHERS = [  # what is another when the run is resumed, and what the sentence say
 @pytest.mark.parametrize(("options", "hint"), OTHERS)
 def test_a_checkpoint_of_another_run_is_an_error(tmp_path, options, hint):
     fit(plan=Plan(2), out=tmp_path, origin=ORIGIN)
-    before = files(tmp_path)
+    before = tree(tmp_path)
     with pytest.raises(CourseError, match=rf"last\.pt: .*{hint}"):
         fit(**{"batch": pytest.fail, "plan": Plan(4), "origin": ORIGIN} | options, out=tmp_path, resume=True)
-    assert files(tmp_path) == before
+    assert tree(tmp_path) == before
 
 
 def test_a_resumed_run_may_be_longer_validate_more_often_and_say_more_of_its_origin(tmp_path):
@@ -373,7 +370,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
     scores(30.0, 31.0)
     how = {"validation": VALIDATION, "out": tmp_path, "resume": True}
     fit(plan=Plan(2), **how)
-    before, write = files(tmp_path), Path.write_bytes
+    before, write = tree(tmp_path), Path.write_bytes
 
     def refuse(path, data):
         if path.name.startswith(f".{name}"):
@@ -385,7 +382,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path, 
         patch.setattr(Path, "write_bytes", refuse)
         with pytest.raises(CourseError, match=f"^{tmp_path / name}: the disk is full; free some space, .*--resume"):
             fit(plan=Plan(4), **how)
-    after = files(tmp_path)
+    after = tree(tmp_path)
     assert before["last.pt"] == after["last.pt"] and after.get(name) == before.get(name)
     assert not list(tmp_path.glob(".*"))
     assert fit(plan=Plan(4), **how)[1][-1]["step"] == 4
@@ -396,14 +393,6 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path)
     for out, said in (("file/out", r"cannot be written \(Not a directory\); mend that"), ("file", "that is a file")):
         with pytest.raises(CourseError, match=f"{out}: {said}"):
             fit(batch=pytest.fail, out=tmp_path / out)
-
-
-def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path):
-    names = (".last.pt.00.part", ".step-0000002.safetensors.00.part", ".best.safetensors.00.part", ".mine.zip.00.part")
-    for name in names:
-        (tmp_path / name).write_bytes(b"half")
-    fit(plan=Plan(1), out=tmp_path, resume=True)
-    assert [path.name for path in tmp_path.glob(".*")] == [names[-1]]
 
 
 def test_a_run_in_a_thread_cannot_hear_signals_and_runs(tmp_path):
@@ -437,6 +426,38 @@ def test_weights_are_float32_safetensors_of_an_ordinary_layout_and_permissions(t
 # --------------------------------------------------------------------------------------------- devices
 
 
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x", "meta"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(CourseError, match=name):
+        devices.check_device(name)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_each_process_has_a_gpu_of_its_own(monkeypatch, name, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert devices.pick_device(name) == torch.device(expected)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_apples_gpu_is_taken_where_it_can_reduce_pictures(monkeypatch, able):
+    """Bicubic interpolation with anti-aliasing came to it with torch 2.7."""
+
+    def interpolate(picture, _, mode, antialias):
+        if mode == "bicubic" and antialias and not able:
+            raise NotImplementedError("aten::_upsample_bicubic2d_aa.out is not implemented for the MPS device")
+        return picture
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **_: torch.ones(size))
+    monkeypatch.setattr(nn.functional, "interpolate", interpolate)
+    assert devices.pick_device() == torch.device("mps" if able else "cpu")
+    if not able:
+        with pytest.raises(CourseError, match="'mps'.*lacks an operation; use cpu"):
+            devices.check_device("mps")
+
+
 def test_for_a_gpu_the_next_batch_is_made_while_the_present_one_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     begun = [threading.Event() for _ in range(4)]
@@ -449,11 +470,12 @@ def test_for_a_gpu_the_next_batch_is_made_while_the_present_one_is_used(monkeypa
 # ---------------------------------------------------------------------------------------- many processes
 
 
-def test_a_world_of_one_wants_no_group_and_one_of_several_torchrun(monkeypatch):
+def test_a_world_of_one_wants_no_group_and_one_of_several_torchrun(monkeypatch, tmp_path):
     """Clusters set WORLD_SIZE without the rest of what torchrun sets."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert fit()[1][-1]["step"] == 6
+    monkeypatch.setenv("RANK", "1")
+    for value in ("", "1"):
+        monkeypatch.setenv("WORLD_SIZE", value)
+        assert fit(out=tmp_path / f"of {value}")[1][-1]["step"] == last(tmp_path / f"of {value}")["step"] == 6
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(CourseError, match="WORLD_SIZE is 2, without MASTER_ADDR and MASTER_PORT; begin with torch"):
         fit()

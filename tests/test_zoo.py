@@ -1,9 +1,9 @@
 import hashlib
 import itertools
 import json
-import sys
 from pathlib import Path
 
+import experiments
 import pandas as pd
 import pytest
 import torch
@@ -187,8 +187,6 @@ def test_tables_have_every_picture_of_their_set_and_a_row_is_reached_again(path,
 
 
 def test_the_demos_of_the_original_are_beaten_as_the_table_says(course_data):
-    sys.path.insert(0, str(DATA.parent / "docs" / "tools"))
-    import experiments
 
     stored = pd.read_csv(DATA / "experiments" / "demos.csv")
     again = experiments.table("demos")
