@@ -178,7 +178,9 @@ def test_a_network_for_jpeg_leaves_transparency_as_it_is(folder):
     assert (np.array(Image.open("out.png"))[..., 3] == alpha).all()
 
 
-@pytest.mark.parametrize(("dpi", "line"), [({}, "x.png y.tif --bits 16"), ({"dpi": (1e9, 1e9)}, "x.tif y.jpg")])
+@pytest.mark.parametrize(
+    ("dpi", "line"), [({}, "x.png y.tif --bits 16"), ({}, "x.tif y.jpg"), ({"dpi": (1e9, 1e9)}, "x.tif y.jpg")]
+)
 def test_a_resolution_that_is_none_is_left_out(folder, dpi, line):
     given, made, *_ = line.split()
     Image.fromarray(PIXELS).save(given, **dpi)
