@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from . import degradations, models
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import DATA, atomic, sha256
 
 if TYPE_CHECKING:
@@ -101,6 +101,13 @@ def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
         return safetensors.torch.load_file(path), {"name": path.name, "sha256": sha256(path)}
     except (OSError, safetensors.SafetensorError):
         raise CourseError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
+
+
+def check_writer(writer: tuple[str, object], reader: tuple[str, object]) -> None:
+    """Raise CourseError where the network that wrote a file is not the one that is to read it: names and weights."""
+    (name, _), (other, _) = writer, reader
+    require(name == other, f"the file was written by {name!r}, not by {other!r}; name no other model.")
+    require(writer == reader, f"the file was written by other weights of {name!r}; get those to read it.")
 
 
 def for_task(task: str) -> list[str]:
