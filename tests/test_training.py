@@ -490,7 +490,7 @@ for name, plan in (("cosine", Plan(6, 1e-2, every=2)), ("plateau", Plan(6, 1e-2,
     keep(name, **fit(plan, batch, validation=t.VALIDATION, out=out / name), drawn=torch.stack(drawn))
 keep("stopped", **fit(Plan(40, every=40), touching(out / "stopped" / "stop", (2, 1)), out=out / "stopped"))
 for dtype, last in (("float32", 30), ("bfloat16", 0)):  # the same batches as one process would draw
-    keep(f"shared-{dtype}", **fit(Plan(30, 1e-2, every=3, float32_steps=last), t.datasets.Share(inner, 2)))
+    keep(f"shared-{dtype}", **fit(Plan(30, 1e-2, every=3, float32_steps=last), inner.shared(2)))
 try:
     fit(Plan(8, every=2), loss=t.breaks_at(4 if rank else 0), out=out / "broken")
 except CourseError as why:
