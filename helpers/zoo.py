@@ -37,11 +37,8 @@ def available() -> pd.DataFrame:
 
 def card(name: str | os.PathLike) -> dict:
     """The card of a shipped network, or of a trained one by the path of either of its files. Raises CourseError."""
-    known = str(name).endswith(FILES)
-    path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
+    path = Path(name).with_suffix(".json") if str(name).endswith(FILES) else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
-        if known:
-            raise CourseError(f"{path}: no such file; name a network, or the card of one that you trained.")
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
         own = "one that you trained is named by its card, such as runs/NAME/NAME.json"
         raise CourseError(f"no network is called {str(name)!r}; there are: {names}; {own}.")
@@ -73,15 +70,14 @@ def load(name: str | os.PathLike) -> models.Restorer:
     Raises CourseError: unknown name (the message lists the names), weights that are missing or not the card's.
     """
     about = card(name)
-    if not about["weights"].is_file() or sha256(about["weights"]) != about["sha256"]:
-        raise CourseError(f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
+    unharmed = about["weights"].is_file() and sha256(about["weights"]) == about["sha256"]
+    require(unharmed, f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
+    scale = about["network"].get("scale", 1)  # of which the weights may know nothing
+    huge = re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"]))  # ten thousand blocks would fill the memory
     try:
-        if re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"])):  # ten thousand blocks would fill the memory
-            raise ValueError("no network is so large")
+        if huge or type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+            raise ValueError
         model = models.build(**about["network"])
-        scale = getattr(model, "scale", 1)
-        if type(scale) is not int or not 1 <= scale <= MAX_SCALE:  # of which the weights may know nothing
-            raise ValueError("no network enlarges so")
         model.load_state_dict(safetensors.torch.load_file(about["weights"]))
     except Exception:  # whatever the numbers of a network that cannot be make Python and torch raise
         raise CourseError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
@@ -114,7 +110,12 @@ def for_task(task: str) -> list[str]:
     """The names of the networks that solve a task, the best on the bundled pictures first. Raises CourseError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
     fit = [about for about in cards if degradations.covers(about["task"], task)]
-    return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
+
+    def psnr(about: dict) -> float:
+        """On the bundled pictures; 0 where a card, copied there by hand, says nothing of them."""
+        return about.get("figures", {}).get(task, {}).get("bundled", {}).get("psnr", 0.0)
+
+    return [about["weights"].stem for about in sorted(fit, key=psnr, reverse=True)]
 
 
 def load_for(name: str | None, task: str) -> models.Restorer:
@@ -123,22 +124,13 @@ def load_for(name: str | None, task: str) -> models.Restorer:
     A name with a "+" after it is that network's Ensemble of eight orientations.
     """
     name = name or next(iter(for_task(task)), None)
-    if name is None:
-        raise CourseError(f"there is no network for {task} yet.")
+    require(name, f"there is no network for {task} yet.")
     name, plus = str(name).removesuffix("+"), str(name).endswith("+")
     solves = card(name)["task"]
     if not degradations.covers(solves, task):
         known = ", ".join(for_task(task)) or "none yet"
         raise CourseError(f"{name!r} solves {solves}, not {task}; there are {known}.")
     network = load(name)
-    if plus and not isinstance(network, models.Restorer):
-        raise CourseError(f"{name!r} is measured in one orientation alone; leave out the +.")
+    turned = isinstance(network, models.Restorer) or not plus
+    require(turned, f"{name!r} is measured in one orientation alone; leave out the +.")
     return models.Ensemble(network) if plus else network
-
-
-def _psnr(about: dict, task: str) -> float:
-    """What a card says of the bundled pictures; 0 where it says nothing."""
-    try:
-        return float(about["figures"][task]["bundled"]["psnr"])
-    except (KeyError, TypeError, ValueError, OverflowError):  # a trained card, copied there by hand, has no figures
-        return 0.0
