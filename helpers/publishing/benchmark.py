@@ -234,8 +234,7 @@ def _write(folder: Path, name: str, rows: pd.DataFrame, measured: dict[str, tupl
 
 def _note(folder: Path, entries: dict[str, dict]) -> None:
     known = _provenance(folder) | entries
-    with atomic(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+    zoo.write_card(folder / "provenance.json", dict(sorted(known.items())))
 
 
 def _provenance(folder: Path) -> dict[str, dict]:
