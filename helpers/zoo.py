@@ -3,13 +3,10 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -18,17 +15,14 @@ from . import degradations, models
 from .service.errors import CourseError, require
 from .service.files import DATA, atomic, sha256
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 WEIGHTS = DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
 FILES = (".json", ".safetensors")  # a network of your own is named by either of them
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 
 
-def available() -> pd.DataFrame:
-    """What is shipped: a row per name with task, parameters, bytes and one line of origin."""
+def available():
+    """What is shipped, a DataFrame: a row per name with task, parameters, bytes and one line of origin."""
     import pandas as pd  # half a second, which whoever restores one picture need not wait for
 
     rows = [card(path.stem) for path in sorted(WEIGHTS.glob("*.json"))]
@@ -37,8 +31,10 @@ def available() -> pd.DataFrame:
 
 def card(name: str | os.PathLike) -> dict:
     """The card of a shipped network, or of a trained one by the path of either of its files. Raises CourseError."""
-    path = Path(name).with_suffix(".json") if str(name).endswith(FILES) else WEIGHTS / f"{name}.json"
+    known = str(name).endswith(FILES)
+    path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
+        require(not known, f"{path}: no such file; name a network, or the card of one that you trained.")
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
         own = "one that you trained is named by its card, such as runs/NAME/NAME.json"
         raise CourseError(f"no network is called {str(name)!r}; there are: {names}; {own}.")
@@ -72,9 +68,9 @@ def load(name: str | os.PathLike) -> models.Restorer:
     about = card(name)
     unharmed = about["weights"].is_file() and sha256(about["weights"]) == about["sha256"]
     require(unharmed, f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
-    scale = about["network"].get("scale", 1)  # of which the weights may know nothing
-    huge = re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"]))  # ten thousand blocks would fill the memory
     try:
+        scale = about["network"].get("scale", 1)  # of which the weights may know nothing
+        huge = re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"]))  # ten thousand blocks would fill the memory
         if huge or type(scale) is not int or not 1 <= scale <= MAX_SCALE:
             raise ValueError
         model = models.build(**about["network"])
@@ -110,12 +106,7 @@ def for_task(task: str) -> list[str]:
     """The names of the networks that solve a task, the best on the bundled pictures first. Raises CourseError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
     fit = [about for about in cards if degradations.covers(about["task"], task)]
-
-    def psnr(about: dict) -> float:
-        """On the bundled pictures; 0 where a card, copied there by hand, says nothing of them."""
-        return about.get("figures", {}).get(task, {}).get("bundled", {}).get("psnr", 0.0)
-
-    return [about["weights"].stem for about in sorted(fit, key=psnr, reverse=True)]
+    return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
 
 
 def load_for(name: str | None, task: str) -> models.Restorer:
@@ -134,3 +125,11 @@ def load_for(name: str | None, task: str) -> models.Restorer:
     turned = isinstance(network, models.Restorer) or not plus
     require(turned, f"{name!r} is measured in one orientation alone; leave out the +.")
     return models.Ensemble(network) if plus else network
+
+
+def _psnr(about: dict, task: str) -> float:
+    """What a card says of the bundled pictures; 0 where it says nothing."""
+    try:
+        return float(about["figures"][task]["bundled"]["psnr"])
+    except (KeyError, TypeError, ValueError, OverflowError):  # a trained card, copied there by hand, has no figures
+        return 0.0

@@ -67,7 +67,7 @@ def test_the_best_comes_first(shelf):
     assert zoo.for_task("sr-x2") == ["good-x2", "poor-x2"]
     edit(shelf / "poor-x2.json", figures={"sr-x2": {"bundled": {"psnr": 40.0, "ssim": 0.9}}})
     assert zoo.for_task("sr-x2") == ["poor-x2", "good-x2"]
-    for figures in ({}, {"sr-x2": {}}, {"sr-x2": {"bundled": {}}}):  # a trained card has none
+    for figures in (None, [], {"sr-x2": 3}, {"sr-x2": {"bundled": {"psnr": "high"}}}):  # a trained card has none
         edit(shelf / "poor-x2.json", figures=figures)
         assert zoo.for_task("sr-x2") == ["good-x2", "poor-x2"]
 
