@@ -20,7 +20,7 @@ import torch
 from . import degradations, images
 from .service.devices import send
 from .service.errors import CourseError, require
-from .service.files import DATA, PARTS, course_data, reason
+from .service.files import DATA, PARTS, course_data
 
 # ----------------------------------------------------------------------------------------------- sets
 
@@ -71,15 +71,11 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
 def cifar10(download: bool = False) -> torch.Tensor:
     """The training pictures of CIFAR-10, uint8 (N, 3, 32, 32), from the folder of image sets, as torchvision has them.
 
-    `download` gets them from their authors (170 MB). Raises CourseError where there are none.
+    `download` gets them from their authors (170 MB). Raises RuntimeError where there are none.
     """
     from torchvision.datasets import CIFAR10
 
-    try:
-        return torch.from_numpy(CIFAR10(course_data(), download=download).data).movedim(-1, 1)
-    except Exception as why:  # whatever a broken download or a damaged archive makes torchvision raise
-        how = "cifar10(download=True) gets it from its authors (170 MB)"
-        raise CourseError(f"{course_data()}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None
+    return torch.from_numpy(CIFAR10(course_data(), download=download).data).movedim(-1, 1)
 
 
 class SidePairs(torch.utils.data.Dataset):
@@ -135,7 +131,6 @@ class Patches:
     CPU, and may draw numbers.
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
-    sources: what the pictures are called, in their order; of those that are drawn from, the attribute has them.
     """
 
     def __init__(
@@ -150,17 +145,16 @@ class Patches:
         gray: float = 0.0,
         seed: int = 0,
         degrade: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
-        sources: Sequence[str] = (),
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.factor = 1 if inputs is None else scale  # from positions in an input to positions in its target
         self.side = size * scale // self.factor  # of a patch, where it is cut
         wanted = side_wanted(size, scale // self.factor, rescale)
-        kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
-        self.sources, self.dropped = [sources[index] for index in kept if sources], len(pairs) - len(kept)
+        kept = [pair for pair in pairs if min(pair[0].shape[-2:]) >= wanted]
+        self.dropped = len(pairs) - len(kept)
         require(kept, f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
-        self.targets = [pairs[index][1] for index in kept]
-        self.inputs = self.targets if inputs is None else [pairs[index][0] for index in kept]
+        self.targets = [y for _, y in kept]
+        self.inputs = self.targets if inputs is None else [x for x, _ in kept]
         self.batch, self.seed, self.processes = batch, seed, None
         self.rescale, self.gray, self.degrade = tuple(rescale), gray, degrade
 

@@ -79,7 +79,7 @@ def prepare(
     drawn = recipe.quality or recipe.task in WHOLE  # the input is made of each patch, not of each picture
     patchwise = drawn and not recipe.tiles  # and so are reduced and gray ones
     kept, held, small = _split(recipe, patchwise, side or 11 + 2 * recipe.scale, tell)
-    names, clean = _copies(recipe, kept, model.channels, patchwise)
+    clean = _copies(recipe, kept, model.channels, patchwise)
     held = datasets.load_all(held, model.channels)
     held = [images.crop_to_multiple(y, recipe.scale)[:, :side, :side] for y in held]
     how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
@@ -87,7 +87,7 @@ def prepare(
         how |= {"rescale": recipe.rescale, "gray": recipe.gray}
     if recipe.quality:
         how["degrade"] = degradations.RandomJPEG(recipe.quality)
-    batches = datasets.Patches(clean, None if drawn else _degraded(recipe, clean), sources=names, **how)
+    batches = datasets.Patches(clean, None if drawn else _degraded(recipe, clean), **how)
     batches.dropped += small
     pairs = zip(_degraded(recipe, held), held, strict=True)
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in pairs]
@@ -124,20 +124,19 @@ def _split(
     return kept or large, held, len(small)
 
 
-def _copies(recipe: Recipe, files: list[Path], channels: int, patchwise: bool) -> tuple[list[str], list[torch.Tensor]]:
-    """What is trained on, and what each is called: pictures, enlarged and reduced copies, or the tiles of all these."""
+def _copies(recipe: Recipe, files: list[Path], channels: int, patchwise: bool) -> list[torch.Tensor]:
+    """What is trained on: pictures, enlarged and reduced copies, or the tiles of all these."""
     clean = datasets.load_all(files, channels)
     copies = [*clean, *map(degradations.enlarge, clean)] if recipe.enlarge else [*clean]
     for factor in () if patchwise else recipe.rescale:
         for y in clean:
             size = (round(y.shape[-2] * factor), round(y.shape[-1] * factor))
             copies.append(images.to_uint8(degradations.resize(images.to_float(y), size)))
-    names = [f"{path.parent.name}/{path.name}" for path in files] * (len(copies) // len(files))
-    named = [(name, images.crop_to_multiple(y, recipe.scale)) for name, y in zip(names, copies, strict=True)]
-    if recipe.tiles:
-        large = [(name, y) for name, y in named if min(y.shape[-2:]) >= recipe.patch]
-        named = [(name, tile) for name, y in large for tile in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
-    return [name for name, _ in named], [y for _, y in named]
+    copies = [images.crop_to_multiple(y, recipe.scale) for y in copies]
+    if not recipe.tiles:
+        return copies
+    large = [y for y in copies if min(y.shape[-2:]) >= recipe.patch]
+    return [tile for y in large for tile in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
 
 
 def _degraded(recipe: Recipe, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -212,9 +211,6 @@ def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: 
     fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}
     require(fit, f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
     model.load_state_dict(fit, strict=False)
-    for index, block in enumerate(getattr(model, "blocks", ())):
-        if f"blocks.{index}.0.weight" not in fit:  # a block more than they have begins as the identity
-            models.zero(block[-1])
 
 
 def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:

@@ -4,7 +4,7 @@
 from torch import nn
 
 from . import originals
-from .base import Ensemble, Restorer, multiply_adds, zero
+from .base import Ensemble, Restorer, multiply_adds
 from .binary_autoencoder import NPEG, FactorizedCodec, TransformAutoencoder
 from .detail import DetailLayer
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
