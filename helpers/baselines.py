@@ -23,7 +23,7 @@ import torch
 
 from . import degradations, images, zoo
 from .codec import mean_of_channels, read_header
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import DATA
 
 with contextlib.suppress(ImportError):
@@ -142,9 +142,8 @@ def find(name: str, task: str) -> Classical:
     """A method with the settings that were best for `task` on training pictures. Raises CourseError."""
     rows = _search()
     fit = rows[(rows["method"] == name) & (rows["task"] == task)]
-    if fit.empty:
-        tuned = ", ".join(sorted(set(rows.loc[rows["method"] == name, "task"])))
-        raise CourseError(f"{name!r} has no strength for {task}; it was tuned for {tuned or 'no task'}.")
+    tuned = ", ".join(sorted(set(rows.loc[rows["method"] == name, "task"])))
+    require(len(fit), f"{name!r} has no strength for {task}; it was tuned for {tuned or 'no task'}.")
     best = fit.loc[fit["psnr"].idxmax()]
     return Classical(name, json.loads(best["settings"]), degradations.scale_of(task))
 

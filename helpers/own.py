@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from . import degradations, images
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import reason
 
 
@@ -41,9 +41,8 @@ def find(place: str, name: str) -> Any:
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
-    if name not in found:
-        there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
-        raise CourseError(f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
+    there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
+    require(name in found, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
     return found[name]
 
 

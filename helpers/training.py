@@ -336,12 +336,10 @@ class Run:
             signal.signal(signal.SIGINT, before)
 
         try:
-            with suppress(ValueError):  # of a thread that is not the main one: no other hears of signals
-                signal.signal(signal.SIGINT, ask)
+            signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            with suppress(ValueError):
-                signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before)
             if self._writer:
                 with writing(self.out / "tensorboard"):
                     self._writer.close()

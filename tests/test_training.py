@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -404,11 +403,6 @@ def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path):
         (tmp_path / name).write_bytes(b"half")
     fit(plan=Plan(1), out=tmp_path, resume=True)
     assert [path.name for path in tmp_path.glob(".*")] == [names[-1]]
-
-
-def test_a_run_in_a_thread_cannot_hear_signals_and_runs(tmp_path):
-    with ThreadPoolExecutor() as pool:
-        assert pool.submit(fit, out=tmp_path).result()[1][-1]["step"] == 6
 
 
 def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, monkeypatch):
