@@ -23,7 +23,7 @@ import torch
 
 from . import degradations, images, zoo
 from .codec import mean_of_channels, read_header
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import DATA
 
 with contextlib.suppress(ImportError):
@@ -103,37 +103,16 @@ def sensed_tv(picture: torch.Tensor, ratio: float, weight: float) -> torch.Tenso
     return images.to_uint8(z[0, :, :height, :width] + 0.5)
 
 
-# Name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW), for sensing as above; the grid of settings
-# that was searched; and how the names of its tasks begin.
+# by name: the function, (C, H, W) in [0, 1], scale and settings → (C, sH, sW), for sensing as above
 METHODS = {
-    "total-variation": (
-        _filter("restoration.denoise_tv_chambolle"),
-        {"weight": (0.005, 0.01, 0.02, 0.03, 0.05, 0.08)},
-        ("sr", "deblock", "jpeg"),
-    ),
-    "non-local-means": (
-        _filter("restoration.denoise_nl_means", patch_size=5, patch_distance=6, fast_mode=True),
-        {"h": (0.005, 0.01, 0.02, 0.03, 0.04, 0.06)},
-        ("sr", "deblock", "jpeg"),
-    ),
-    "wavelet": (
-        _filter("restoration.denoise_wavelet", wavelet="sym4", rescale_sigma=True),
-        {"sigma": (0.0025, 0.005, 0.01, 0.02, 0.03, 0.04)},
-        ("sr", "deblock", "jpeg-q"),
-    ),
-    "bilateral": (
-        _filter("restoration.denoise_bilateral"),
-        {"sigma_color": (0.01, 0.02, 0.04, 0.06, 0.1), "sigma_spatial": (0.75, 1.5, 3, 5)},
-        ("sr", "deblock", "jpeg-q"),
-    ),
-    "unsharp": (
-        _filter("filters.unsharp_mask"),
-        {"radius": (0.5, 1, 1.5, 2, 3), "amount": (0.1, 0.25, 0.5, 1, 1.5, 2, 3)},
-        ("sr", "deblock", "jpeg-q"),
-    ),
-    "back-projection": (back_projection, {"steps": (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)}, ("sr",)),
-    "sensed-tv": (sensed_tv, {"weight": (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)}, ("cs",)),
-    "shifted-jpegs": (shifted_jpegs, {"quality": (5, 10, 15, 20, 25, 30, 40, 50, 60, 70)}, ("deblock", "jpeg")),
+    "total-variation": _filter("restoration.denoise_tv_chambolle"),
+    "non-local-means": _filter("restoration.denoise_nl_means", patch_size=5, patch_distance=6, fast_mode=True),
+    "wavelet": _filter("restoration.denoise_wavelet", wavelet="sym4", rescale_sigma=True),
+    "bilateral": _filter("restoration.denoise_bilateral"),
+    "unsharp": _filter("filters.unsharp_mask"),
+    "back-projection": back_projection,
+    "sensed-tv": sensed_tv,
+    "shifted-jpegs": shifted_jpegs,
 }
 
 
@@ -148,12 +127,12 @@ class Classical(NamedTuple):
     def restore(self, image: torch.Tensor) -> torch.Tensor:
         """(C, H, W), uint8 or float in [0, 1], which the result is, too; enlarged where the task wants it."""
         images.check_values(image)
-        result = METHODS[self.name][0](images.to_float(image), self.scale, **self.settings).clamp(0, 1)
+        result = METHODS[self.name](images.to_float(image), self.scale, **self.settings).clamp(0, 1)
         return images.to_uint8(result) if image.dtype == torch.uint8 else result
 
     def reconstruct(self, picture: torch.Tensor, ratio: float) -> torch.Tensor:
         """Sense a uint8 picture, (1, H, W), and give it back, as networks for compressed sensing do."""
-        return METHODS[self.name][0](picture, ratio, **self.settings)
+        return METHODS[self.name](picture, ratio, **self.settings)
 
     def geometry(self, height: int, width: int, ratio: float) -> tuple[float, torch.Tensor]:
         """The ratio, and how many numbers are measured of each block."""
@@ -164,9 +143,8 @@ def find(name: str, task: str) -> Classical:
     """A method with the settings that were best for `task` on training pictures. Raises CourseError."""
     rows = _search()
     fit = rows[(rows["method"] == name) & (rows["task"] == task)]
-    if fit.empty:
-        tuned = ", ".join(sorted(set(rows.loc[rows["method"] == name, "task"])))
-        raise CourseError(f"{name!r} has no strength for {task}; it was tuned for {tuned or 'no task'}.")
+    tuned = ", ".join(sorted(set(rows.loc[rows["method"] == name, "task"])))
+    require(len(fit), f"{name!r} has no strength for {task}; it was tuned for {tuned or 'no task'}.")
     best = fit.loc[fit["psnr"].idxmax()]
     return Classical(name, json.loads(best["settings"]), degradations.scale_of(task))
 

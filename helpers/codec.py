@@ -27,7 +27,7 @@ from .entropy import TOP_RATE, ExactContext
 from .models import TransformAutoencoder, fitted
 from .models.binary_autoencoder import BLOCK
 from .rangecoder import TOP, LevelDecoder, LevelEncoder
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 
 DEFAULT = "integer-ae"
 FITTED = "fitted"  # the name of the model that comes with its file
@@ -66,36 +66,28 @@ def compress(
     """The .bic file of a picture, (3, H, W) or (1, H, W), float in [0, 1] or uint8.
 
     `rate`: bits per pixel that the file may take, header included; about the highest quality within it is looked for.
-    `psnr`: the decibels that the decoded picture must have; a small file that has them is looked for. With neither,
-    `quality` from 0 to 100 tells the place on the dial. The model "fitted" is trained on the picture for so many
-    `minutes`, by default as many as `fitted.default_minutes` says. Raises CourseError.
+    `psnr`: the decibels that the decoded picture must have, without a rate; a small file that has them is looked for.
+    With neither, `quality` from 0 to 100 tells the place on the dial. The model "fitted" is trained on the picture for
+    so many `minutes`, by default as many as `fitted.default_minutes` says. Raises CourseError.
     """
     codec = None if str(model) == FITTED else load(str(model))
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes, types and values
     height, width = pixels.shape[-2:]
     images.check_size("the picture", width, height)
-    if not 0 <= quality <= 100:
-        raise CourseError(f"quality goes from 0 to 100, not {quality:g}.")
-    if any(asked is not None and not 0 < asked < math.inf for asked in (rate, psnr)):
-        raise CourseError("a rate or a PSNR to aim at is a number above 0.")
-    if rate is not None and psnr is not None:
-        raise CourseError("ask for a rate or for a PSNR, not for both.")
-    if codec is None and (rate or psnr):
-        raise CourseError("a fitted codec is asked for a quality; leave out rate and PSNR.")
-    if codec is not None and minutes is not None:
-        raise CourseError("minutes are for the model 'fitted' alone; leave them out.")
-    if minutes is not None and not 0 < minutes <= fitted.MOST_MINUTES:
-        raise CourseError(f"minutes are more than 0 and at most {fitted.MOST_MINUTES:,}, not {minutes:g}.")
+    require(0 <= quality <= 100, f"quality goes from 0 to 100, not {quality:g}.")
+    require(codec is not None or not (rate or psnr), "a fitted codec is asked for a quality; leave out rate and PSNR.")
+    require(codec is None or minutes is None, "minutes are for the model 'fitted' alone; leave them out.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)
     if psnr is not None:
         return _compress_for(codec, pixels, psnr, progress)
     if codec is not None:
         return codec.encode(pixels, codec.place(quality), progress)
-    if height * width > fitted.MOST_PIXELS:
-        more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
-        raise CourseError(f"{more}; make the picture smaller, or take another model.")
-    minutes = minutes or fitted.default_minutes(height, width)
+    more = f"{width}x{height} is more than the {fitted.MOST_PIXELS:,} pixels that a codec is fitted to"
+    require(height * width <= fitted.MOST_PIXELS, f"{more}; make the picture smaller, or take another model.")
+    minutes = fitted.default_minutes(height, width) if minutes is None else minutes
+    most = fitted.MOST_MINUTES
+    require(0 < minutes <= most, f"minutes are more than 0 and at most {most:,}, not {minutes:g}.")
     return fitted_bytes(*fitted.fit(pixels, quality, minutes, progress=progress), pixels, quality)
 
 
@@ -117,10 +109,8 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
     """As `decompress`, in 8 bits: a quarter of the memory."""
     header = read_header(data)
     codec = None if header.model == FITTED else load(str(model or header.model))
-    if codec is not None and codec.name != header.model:
-        raise CourseError(f"the file was written by {header.model!r}, not by {codec.name!r}; name no other model.")
-    if codec is not None and codec.signature(header.dial) != header.weights:
-        raise CourseError(f"the file was written by other weights of {header.model!r}; get those to read it.")
+    if codec is not None:
+        zoo.check_writer((header.model, header.weights), (codec.name, codec.signature(header.dial)))
     payload = data[header.length :]
     try:
         if codec is None:
@@ -132,14 +122,13 @@ def decompress_uint8(data: bytes, model: str | os.PathLike | None = None, progre
 
 def read_header(data: bytes) -> Header:
     """What a .bic file says of itself, after its checksum is found right. Raises CourseError; takes no memory."""
-    if data[:3] != b"BIC" or len(data) < _START.size + _HEADER.size:
-        raise CourseError("not a .bic file, or only its beginning; decompress what compress wrote.")
+    whole = data[:3] == b"BIC" and len(data) >= _START.size + _HEADER.size
+    require(whole, "not a .bic file, or only its beginning; decompress what compress wrote.")
     _, version, checksum = _START.unpack_from(data)
-    if version not in (VERSION, FITTED_VERSION, DETAILED_VERSION):
-        known = f"this course reads versions {VERSION} to {DETAILED_VERSION}"
-        raise CourseError(f"a .bic file of version {version}, where {known}; compress the picture again.")
-    if zlib.crc32(data[_START.size :]) != checksum:
-        raise CourseError("the file is damaged or truncated (its checksum is wrong); copy it again.")
+    known, unharmed = range(VERSION, DETAILED_VERSION + 1), zlib.crc32(data[_START.size :]) == checksum
+    reads = f"this course reads versions {VERSION} to {DETAILED_VERSION}; compress the picture again"
+    require(version in known, f"a .bic file of version {version}, where {reads}.")
+    require(unharmed, "the file is damaged or truncated (its checksum is wrong); copy it again.")
     if version == FITTED_VERSION:
         height, width, channels = _FITTED_HEADER.unpack_from(data, _START.size)
         header = Header(FITTED, b"", 0, channels == 1, height, width, _START.size + _FITTED_HEADER.size)
@@ -153,8 +142,7 @@ def read_header(data: bytes) -> Header:
         sound = re.fullmatch(rb"[\w-]{1,64}", name) and header.model != FITTED  # no path; that one has a version
         sound = sound and BLOCKS_PER_BYTE * (len(data) - header.length) >= math.prod(_blocks(height, width))
         sound = sound and (DIAL < place <= DETAILED if fine else place <= DIAL)
-    if not sound or not height * width:
-        raise CourseError("the file's header makes no sense, whatever its checksum says.")
+    require(sound and height * width, "the file's header makes no sense, whatever its checksum says.")
     return header
 
 
@@ -214,7 +202,7 @@ class Codec:
             levels = self.levels(pixels, place, corner)
             self.context.walk(levels, self.model.exact_steps(rate), rate, encoder.put)
             if fine:
-                lacking = _whole_blocks(_tile(pixels, corner)).to(torch.int16) - _tile(first, corner)
+                lacking = _whole_blocks(_tile(pixels, corner)) - _tile(first, corner)
                 self.second.put(levels, lacking, place, encoder)
             encoder.end_tile()
         name, dial = self.name.encode(), place - DIAL * fine + 128 * (len(pixels) == 1)
@@ -244,7 +232,7 @@ class Codec:
     @torch.no_grad()
     def levels(self, pixels: torch.Tensor, place: int, corner: Corner) -> torch.Tensor:
         """The rounded codes of one tile: int16 (codes, h, w)."""
-        x = images.to_float(_whole_blocks(_tile(pixels, corner))).expand(1, 3, -1, -1)
+        x = _whole_blocks(images.to_float(_tile(pixels, corner))).expand(1, 3, -1, -1)
         steps = self.model.steps(torch.tensor([dial_rate(place)]))
         x, steps = (t.to(self.model.log_steps.device) for t in (x, steps))
         return self.model.encode(x, steps)[0].round().clamp(-TOP, TOP).to("cpu", torch.int16)
@@ -274,7 +262,7 @@ class SecondLayer:
     def put(self, levels: torch.Tensor, lacking: torch.Tensor, place: int, encoder: LevelEncoder) -> None:
         """Code what a tile lacks, (1 or 3, 16·h, 16·w), where its `levels`, (codes, h, w), are known."""
         steps, given = self.model.exact_steps(detail_rate(place)), self.model.spending(levels)
-        found = self.model.levels(lacking.expand(1, 3, -1, -1).float(), float(steps[-1]))[0]
+        found = self.model.levels(lacking.expand(1, 3, -1, -1), float(steps[-1]))[0]
         self.context.walk(torch.cat([given, found.to(given)]), steps, detail_rate(place), encoder.put)
 
     def get(self, levels: torch.Tensor, place: int, decoder: LevelDecoder) -> torch.Tensor:
@@ -332,9 +320,8 @@ def detail_rate(place: int) -> float:
 
 
 def _whole_blocks(picture: torch.Tensor) -> torch.Tensor:
-    """A picture, (C, H, W), whose last row and column are repeated until its blocks are whole."""
-    rows, columns = (torch.arange(side + -side % BLOCK).clamp(max=side - 1) for side in picture.shape[-2:])
-    return picture[:, rows][:, :, columns]
+    """A picture, float32 (C, H, W), whose last row and column are repeated until its blocks are whole."""
+    return images.pad_to_multiple(picture.float()[None], BLOCK)[0]
 
 
 def _tile(x: torch.Tensor, corner: Corner, block: int = BLOCK) -> torch.Tensor:
@@ -388,6 +375,6 @@ def _compress_for(codec: Codec, pixels: torch.Tensor, psnr: float, progress: boo
     if not psnr <= (most := reached(high)) and codec.last > DIAL:
         low, high, first = DIAL + 1, codec.last, codec.first_layer(pixels, progress)
         most = reached(high)
-    if not psnr <= most:
-        raise CourseError(f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f} dB.")
+    told = f"{psnr:g} dB are too many for this picture and {codec.name}; quality 100 has {most:.2f} dB."
+    require(psnr <= most, told)
     return files[bisect.bisect_left(range(high), psnr, low, key=reached)]

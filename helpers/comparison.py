@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from . import metrics
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import atomic
 
 KEYS = ["task", "dataset", "image", "method"]  # of a row, in the columns of a table
@@ -99,9 +99,8 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         shared = scores[np.isfinite(scores).all(axis=1)]
         part = part[part["image"].isin(shared.index)]
         means = shared.mean().sort_values(ascending=False)
-        if len(shared) < 2:
-            said = f"the methods share {len(shared)} pictures with a {score} that is a number; at least two are needed"
-            raise CourseError(f"{task}, {dataset}: {said}.")
+        said = f"the methods share {len(shared)} pictures with a {score} that is a number; at least two are needed"
+        require(len(shared) > 1, f"{task}, {dataset}: {said}.")
         first = lead = means.index[0]
         pairs = len(means) * (len(means) - 1) // 2
         rank = 1

@@ -19,8 +19,8 @@ import torch
 
 from . import degradations, images
 from .service.devices import send
-from .service.errors import CourseError
-from .service.files import DATA, PARTS, course_data, reason
+from .service.errors import CourseError, require
+from .service.files import DATA, PARTS, course_data
 
 # ----------------------------------------------------------------------------------------------- sets
 
@@ -28,9 +28,10 @@ from .service.files import DATA, PARTS, course_data, reason
 def bundled(name: str | None = None) -> Path | list[Path]:
     """The path of one bundled photograph by name ("chelsea"), or of all of them. Raises CourseError."""
     files = {path.stem: path for path in images.listing(DATA / "images")}
-    if name is not None and name not in files:
-        raise CourseError(f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
-    return list(files.values()) if name is None else files[name]
+    if name is None:
+        return list(files.values())
+    require(name in files, f"no bundled picture is called {name!r}; there are {', '.join(files)}.")
+    return files[name]
 
 
 def folder(name: str | os.PathLike) -> list[Path]:
@@ -41,8 +42,7 @@ def folder(name: str | os.PathLike) -> list[Path]:
     for place in places if str(name) else ():
         if place.is_dir():
             return images.listing(place)
-        if place.is_file():
-            raise CourseError(f"{place}: that is a file; name a folder of pictures, or a set.")
+        require(not place.is_file(), f"{place}: that is a file; name a folder of pictures, or a set.")
     from .service import downloads
 
     hint = "put it there, or set COURSE_DATA to the folder that holds it."
@@ -71,15 +71,11 @@ def load_all(files: Sequence[os.PathLike], channels: int = 1) -> list[torch.Tens
 def cifar10(download: bool = False) -> torch.Tensor:
     """The training pictures of CIFAR-10, uint8 (N, 3, 32, 32), from the folder of image sets, as torchvision has them.
 
-    `download` gets them from their authors (170 MB). Raises CourseError where there are none.
+    `download` gets them from their authors (170 MB). Raises RuntimeError where there are none.
     """
     from torchvision.datasets import CIFAR10
 
-    try:
-        return torch.from_numpy(CIFAR10(course_data(), download=download).data).movedim(-1, 1)
-    except Exception as why:  # whatever a broken download or a damaged archive makes torchvision raise
-        how = "cifar10(download=True) gets it from its authors (170 MB)"
-        raise CourseError(f"{course_data()}: CIFAR-10 is not there, or not whole ({reason(why)}); {how}.") from None
+    return torch.from_numpy(CIFAR10(course_data(), download=download).data).movedim(-1, 1)
 
 
 class SidePairs(torch.utils.data.Dataset):
@@ -96,11 +92,10 @@ class SidePairs(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         pair = images.luma(images.load(self.files[index]))
-        side = pair.shape[-1] // 2
-        if pair.shape[-1] != 2 * pair.shape[-2]:
-            size = f"{pair.shape[-1]}x{pair.shape[-2]}"
-            raise CourseError(f"{self.files[index]}: a pair file is twice as wide as high, this one is {size}.")
-        return pair[..., side:], pair[..., :side]
+        height, width = pair.shape[-2:]
+        said = f"a pair file is twice as wide as high, this one is {width}x{height}"
+        require(width == 2 * height, f"{self.files[index]}: {said}.")
+        return pair[..., height:], pair[..., :height]
 
     @staticmethod
     def write(path: str | os.PathLike, poor: torch.Tensor, good: torch.Tensor, **options) -> Path:
@@ -113,8 +108,6 @@ class SidePairs(torch.utils.data.Dataset):
 
 def sliding_patches(image: torch.Tensor, size: int, stride: int) -> torch.Tensor:
     """All `size`×`size` windows of (C, H, W) at steps of `stride`, row by row: (N, C, size, size)."""
-    if min(image.shape[-2:]) < size:
-        raise CourseError(f"a picture of {image.shape[-1]}x{image.shape[-2]} holds no patch of {size}.")
     windows = image.unfold(1, size, stride).unfold(2, size, stride)  # (C, rows, columns, size, size)
     return windows.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], size, size)
 
@@ -138,7 +131,6 @@ class Patches:
     CPU, and may draw numbers.
     size: patch side in input pixels; of pictures that are smaller nothing is drawn, and `dropped` is their number.
     rescale: factors below one by which every other patch is reduced. gray: how many of the RGB patches become gray.
-    sources: what the pictures are called, in their order; of those that are drawn from, the attribute has them.
     """
 
     def __init__(
@@ -153,19 +145,17 @@ class Patches:
         gray: float = 0.0,
         seed: int = 0,
         degrade: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None = None,
-        sources: Sequence[str] = (),
     ):
         pairs = list(zip(targets if inputs is None else inputs, targets, strict=True))
         self.factor = 1 if inputs is None else scale  # from positions in an input to positions in its target
         self.side = size * scale // self.factor  # of a patch, where it is cut
         wanted = side_wanted(size, scale // self.factor, rescale)
-        kept = [index for index, pair in enumerate(pairs) if min(pair[0].shape[-2:]) >= wanted]
-        self.sources, self.dropped = [sources[index] for index in kept if sources], len(pairs) - len(kept)
-        if not kept:
-            raise CourseError(f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
-        self.targets = [pairs[index][1] for index in kept]
-        self.inputs = self.targets if inputs is None else [pairs[index][0] for index in kept]
-        self.batch, self.seed = batch, seed
+        kept = [pair for pair in pairs if min(pair[0].shape[-2:]) >= wanted]
+        self.dropped = len(pairs) - len(kept)
+        require(kept, f"none of the {len(pairs)} pictures holds a patch of {size} pixels.")
+        self.targets = [y for _, y in kept]
+        self.inputs = self.targets if inputs is None else [x for x, _ in kept]
+        self.batch, self.seed, self.processes = batch, seed, None
         self.rescale, self.gray, self.degrade = tuple(rescale), gray, degrade
 
     @property
@@ -180,15 +170,26 @@ class Patches:
         moved.inputs = moved.targets if self.inputs is self.targets else [x.to(device) for x in self.inputs]
         return moved
 
+    def shared(self, processes: int) -> "Patches":
+        """The batches of a single process for several: each is given its share, every so many patches one."""
+        equal = self.batch % processes == 0
+        require(equal, f"{self.batch} patches per step cannot be shared equally by {processes} processes.")
+        shared = copy.copy(self)
+        shared.processes = processes
+        return shared
+
     def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """(input, target) of step `step`, float32 in [0, 1], (N, C, size, size) and `scale` times that."""
+        share = slice(None)
+        if self.processes:
+            rank, share = 0, slice(rank, None, self.processes)
         rng, crops = self._draw(step, rank)
         y = self._cut(self.targets, crops, self.factor)
         if self.degrade is not None:
             x = send(self.degrade(y.cpu(), rng), y.device)
         else:
             x = y if self.inputs is self.targets else self._cut(self.inputs, crops, 1)
-        return images.to_float(x), images.to_float(y)
+        return images.to_float(x[share]), images.to_float(y[share])
 
     def _draw(self, step: int, rank: int) -> tuple[np.random.Generator, list[Crop]]:
         """The numbers of a batch, drawn on the CPU whatever the device, and the generator after them."""
@@ -215,21 +216,3 @@ class Patches:
                 patch = images.to_uint8(degradations.resize(images.to_float(patch), size))
             patches.append(images.luma_uint8(patch).expand(3, -1, -1) if crop.gray else patch)
         return torch.stack(patches)
-
-
-class Share:
-    """One process's share of the batches that a single process would draw; `processes` shares make up the whole."""
-
-    def __init__(self, batches: Patches, processes: int):
-        if batches.batch % processes:
-            raise CourseError(f"{batches.batch} patches per step cannot be shared equally by {processes} processes.")
-        self.batches, self.processes = batches, processes
-
-    def to(self, device: torch.device) -> "Share":
-        """The same, made on a device."""
-        return Share(self.batches.to(device), self.processes)
-
-    def __call__(self, step: int, rank: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """(input, target) as `Patches` gives them, fewer by the factor `processes`."""
-        x, y = self.batches(step)
-        return x[rank :: self.processes], y[rank :: self.processes]

@@ -233,10 +233,8 @@ def low_frequencies(picture: torch.Tensor, ratio: float) -> tuple[torch.Tensor, 
 def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Inner products of each block of (N, 1, H, W) with the rows, (m, side, side): (N, m, ⌈H/side⌉, ⌈W/side⌉).
 
-    Blocks that hang over the edge are filled by replication. Raises CourseError for more than one channel.
+    Blocks that hang over the edge are filled by replication.
     """
-    if image.shape[1] != 1:
-        raise CourseError(f"sensing takes one channel, not {image.shape[1]}; take a picture's luma, images.luma_uint8.")
     side = rows.shape[-1]
     return F.conv2d(images.pad_to_multiple(image, side), rows[:, None], stride=side)
 

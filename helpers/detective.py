@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import degradations, images, metrics, zoo
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 
 # The first number of an option says how rare it is, in nats. It is a guess, and decides only where the figures cannot.
 LUMAS = {"Y 16-235": 0, "RGB": 1, "Y 0-255": 1.5, "mean of RGB": 3}
@@ -84,8 +84,7 @@ def _ways(task: str) -> dict[str, tuple[float, Callable, Callable]]:
         coders = {name: partial(degradations.jpeg, quality=quality, subsampling=name) for name in ("4:2:0", "4:4:4")}
         coders["4:2:0, chroma repeated"] = partial(_jpeg_of_repeated_chroma, quality=quality)
         return {f"JPEG {name}": (rarity, code, torch.clone) for rarity, (name, code) in enumerate(coders.items())}
-    if scale == 1:
-        raise CourseError(f"{task} has no baseline that could tell; ask about sr-x2 to sr-x4, jpeg-q10, … instead.")
+    require(scale > 1, f"{task} has no baseline that could tell; ask about sr-x2 to sr-x4, jpeg-q10, … instead.")
     smooth, enlarge = (partial(function, scale=scale) for function in (degradations.downscale, degradations.upscale))
     sharp, enlarge_sharp = (partial(F.interpolate, scale_factor=s, mode="bicubic") for s in (1 / scale, scale))
     return {  # MATLAB and Pillow blend over all pixels that become one, with Keys's a = -0.5; the others have a = -0.75

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import atomic, reason, refusal, unwritten
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -178,8 +178,7 @@ def check_writable(
         why = "16 bits go into a .tif, or a gray .png; name such a file"
     elif kind == "WEBP" and MAX_SIDE >= max(size) > 16_383:
         why = f"WEBP holds at most 16,383 pixels a side, not {size[0]}x{size[1]}; save it as PNG"
-    if why:
-        raise CourseError(f"{path}: {why}.")
+    require(not why, f"{path}: {why}.")
     check_size(path, *size)
 
 
@@ -194,8 +193,7 @@ def listing(folder: Place, deep: bool = False) -> list[Path]:
     """The pictures of a folder, and of those in it if `deep`, by name. Raises CourseError where there is none."""
     found = [p for p in Path(folder).glob("**/*" if deep else "*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     files = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    if not files:
-        raise CourseError(f"{folder}: no folder with pictures in it (looked for {', '.join(SUFFIXES)}).")
+    require(files, f"{folder}: no folder with pictures in it (looked for {', '.join(SUFFIXES)}).")
     return sorted(files)
 
 
@@ -396,8 +394,7 @@ def map_tiles(
     are in pixels of `image`; `scale` is output pixels per input pixel. Raises CourseError for a picture without pixels.
     """
     height, width = image.shape[-2:]
-    if not height or not width:
-        raise CourseError(f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
+    require(height and width, f"a picture of {width}x{height} has no pixels; give one of at least 1x1.")
     result = None
     corners = [(top, left) for top in range(0, height, tile) for left in range(0, width, tile)]
     for top, left in tqdm(corners, unit="tile", leave=None, disable=None if progress else True):

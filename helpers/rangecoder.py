@@ -25,6 +25,8 @@ from decimal import Context, Decimal, localcontext
 
 import numpy as np
 
+from .service.errors import require
+
 PRECISION, STATE = 16, 20  # bits: of the sum of the frequencies, and of a lane after its leading one
 TOTAL, LOW = 1 << PRECISION, 1 << STATE
 LANES = 1024  # at most
@@ -115,8 +117,7 @@ class Decoder:
 
     def __init__(self, data: bytes, tables: Tables):
         head = re.match(rb"(.)([\x80-\xff]{0,4}[\0-\x7f])", data, re.DOTALL)
-        if not head:
-            raise ValueError("they begin wrong")
+        require(head, "they begin wrong")
         self.tables, self.growth = tables, data[0]
         self.left = functools.reduce(lambda count, byte: count << 7 | byte & 127, head[2], 0)
         self._open(data[head.end() :])
@@ -124,8 +125,7 @@ class Decoder:
 
     def get(self, tables: np.ndarray) -> np.ndarray:
         """The next symbols, (n,) int64, one of each table."""
-        if len(tables) > self.left:  # of more symbols, one lane could take hours
-            raise ValueError("they hold fewer symbols")
+        require(len(tables) <= self.left, "they hold fewer symbols")  # of more, one lane could take hours
         keys, found, at = tables.astype(np.int32) << PRECISION, np.empty(len(tables), np.int64), 0
         while at < len(keys):
             x = self.lanes[: len(keys) - at]
@@ -142,8 +142,7 @@ class Decoder:
 
     def finish(self) -> None:
         """Raises ValueError if the symbols are not all that were put, or some were read wrong."""
-        if self.left or self.lanes[0] != LOW:
-            raise ValueError("they do not end where they should")
+        require(not self.left and self.lanes[0] == LOW, "they do not end where they should")
 
     def _open(self, data: bytes) -> None:
         self.data, self.at = data, 0  # in bits
@@ -154,8 +153,7 @@ class Decoder:
         """The next bits as numbers, of at most 20 bits each."""
         ends = self.at + counts.cumsum()
         self.at = int(ends[-1])
-        if self.at > 8 * len(self.data):
-            raise ValueError("they end too early")
+        require(self.at <= 8 * len(self.data), "they end too early")
         begins = ends - counts
         return self.windows[begins >> 3] >> (32 - (begins & 7) - counts) & (1 << counts) - 1
 
@@ -262,8 +260,7 @@ class LaplaceTables:
             if length < 1 << run:
                 wrong.append(at)
                 at, end = at + 1, next(others, math.inf)
-        if wrong and wrong[-1] >= len(likely):
-            raise ValueError("they hold a run that is too long")
+        require(not wrong or wrong[-1] < len(likely), "they hold a run that is too long")
         wrong = likely[wrong]
         levels[wrong] = self._each(levels[wrong], np.full(len(wrong), self.surprise), modes[wrong], code)
         return levels

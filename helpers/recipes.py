@@ -14,7 +14,7 @@ import torch
 from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
 from .service import devices
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import DATA, sha256
 from .training import Plan
 
@@ -79,7 +79,7 @@ def prepare(
     drawn = recipe.quality or recipe.task in WHOLE  # the input is made of each patch, not of each picture
     patchwise = drawn and not recipe.tiles  # and so are reduced and gray ones
     kept, held, small = _split(recipe, patchwise, side or 11 + 2 * recipe.scale, tell)
-    names, clean = _copies(recipe, kept, model.channels, patchwise)
+    clean = _copies(recipe, kept, model.channels, patchwise)
     held = datasets.load_all(held, model.channels)
     held = [images.crop_to_multiple(y, recipe.scale)[:, :side, :side] for y in held]
     how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
@@ -87,7 +87,7 @@ def prepare(
         how |= {"rescale": recipe.rescale, "gray": recipe.gray}
     if recipe.quality:
         how["degrade"] = degradations.RandomJPEG(recipe.quality)
-    batches = datasets.Patches(clean, None if drawn else _degraded(recipe, clean), sources=names, **how)
+    batches = datasets.Patches(clean, None if drawn else _degraded(recipe, clean), **how)
     batches.dropped += small
     pairs = zip(_degraded(recipe, held), held, strict=True)
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in pairs]
@@ -111,9 +111,8 @@ def _split(
         measurable = [path for path in unique if sides[path] >= measured]
         spare = sorted(measurable, key=lambda path: sides[path] >= trained)  # rather one that is too small to train on
         held = [path for path in unique[HELD_OUT // 2 :: HELD_OUT] if path in measurable] or spare[:1]
-    if not (held and large):
-        wanted = f"{max(trained, measured):g} pixels a side are wanted"
-        raise CourseError(f"none of the {len(unique)} pictures is large enough; {wanted}.")
+    wanted = f"{max(trained, measured):g} pixels a side are wanted"
+    require(held and large, f"none of the {len(unique)} pictures is large enough; {wanted}.")
     unseen = {sha256(path) for path in held}
     kept = [path for path in large if digests[path] not in unseen]
     small = [path for path in unique if sides[path] < trained and digests[path] not in unseen]
@@ -125,20 +124,19 @@ def _split(
     return kept or large, held, len(small)
 
 
-def _copies(recipe: Recipe, files: list[Path], channels: int, patchwise: bool) -> tuple[list[str], list[torch.Tensor]]:
-    """What is trained on, and what each is called: pictures, enlarged and reduced copies, or the tiles of all these."""
+def _copies(recipe: Recipe, files: list[Path], channels: int, patchwise: bool) -> list[torch.Tensor]:
+    """What is trained on: pictures, enlarged and reduced copies, or the tiles of all these."""
     clean = datasets.load_all(files, channels)
     copies = [*clean, *map(degradations.enlarge, clean)] if recipe.enlarge else [*clean]
     for factor in () if patchwise else recipe.rescale:
         for y in clean:
             size = (round(y.shape[-2] * factor), round(y.shape[-1] * factor))
             copies.append(images.to_uint8(degradations.resize(images.to_float(y), size)))
-    names = [f"{path.parent.name}/{path.name}" for path in files] * (len(copies) // len(files))
-    named = [(name, images.crop_to_multiple(y, recipe.scale)) for name, y in zip(names, copies, strict=True)]
-    if recipe.tiles:
-        large = [(name, y) for name, y in named if min(y.shape[-2:]) >= recipe.patch]
-        named = [(name, tile) for name, y in large for tile in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
-    return [name for name, _ in named], [y for _, y in named]
+    copies = [images.crop_to_multiple(y, recipe.scale) for y in copies]
+    if not recipe.tiles:
+        return copies
+    large = [y for y in copies if min(y.shape[-2:]) >= recipe.patch]
+    return [tile for y in large for tile in datasets.sliding_patches(y, recipe.patch, recipe.patch)]
 
 
 def _degraded(recipe: Recipe, pictures: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -196,8 +194,8 @@ def run(
     origin |= {"validation": recipe.validation, "started from": started_from or None}
     origin["processes"] = 1 if share else processes
     options |= {"validation": validation, "out": out, "device": device, "origin": origin}
-    batch = datasets.Share(batches, processes) if share else batches
-    log = training.train(model, batch, LOSSES[recipe.loss](), recipe.plan, **options)
+    batches = batches.shared(processes) if share else batches
+    log = training.train(model, batches, LOSSES[recipe.loss](), recipe.plan, **options)
     return model, log, facts
 
 
@@ -211,12 +209,8 @@ def _begin_with(start: dict[str, torch.Tensor], model: models.Restorer, recipe: 
     own = model.state_dict()
     start = {key if key in own else f"restorer.{key}": value for key, value in start.items()}
     fit = {key: value for key, value in start.items() if key in own and value.shape == own[key].shape}
-    if not fit:
-        raise CourseError(f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
+    require(fit, f"of the weights to begin with, none fits the network of {recipe.name}; name others.")
     model.load_state_dict(fit, strict=False)
-    for index, block in enumerate(getattr(model, "blocks", ())):
-        if f"blocks.{index}.0.weight" not in fit:  # a block more than they have begins as the identity
-            models.zero(block[-1])
 
 
 def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
@@ -309,8 +303,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 def find(name: str) -> Recipe:
     """A recipe by name. Raises CourseError, which lists the names."""
-    if name not in RECIPES:
-        raise CourseError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}.")
+    require(name in RECIPES, f"no recipe is called {name!r}; there are {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
@@ -348,16 +341,11 @@ def changed(
     plan = dataclasses.replace(plan, **{name: value for name, value in numbers.items() if value is not None})
     border = f"the loss of {recipe.name} leaves out {plan.shave} output pixels on each side"
     coded = recipe.quality is not None
-    for right, why in (
-        (coded or not (quality or new.tiles), f"{recipe.name} codes no JPEG, so it has no quality or tiles"),
-        (ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one"),
-        (ratio is None or 0.0002 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0002 and 1"),
-        (0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1"),
-        (0 <= plan.seed < 2**63, "a seed is a whole number from 0 to below 2^63 = 9.2e18; take another"),
-        (new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}"),
-    ):
-        if not right:
-            raise CourseError(f"{why}.")
+    require(coded or not (quality or new.tiles), f"{recipe.name} codes no JPEG, so it has no quality or tiles.")
+    require(ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one.")
+    require(ratio is None or 0.0002 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0002 and 1.")
+    require(0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1.")
+    require(new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}.")
     return dataclasses.replace(new, plan=plan)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from . import images, models, zoo
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 
 DEFAULT = "rescsnet-any"
 FORMAT, VERSION = "sensed picture", 1
@@ -42,18 +42,15 @@ def sense(image: torch.Tensor, ratio: float, bits: int = 8, model: str | os.Path
     Of a colour picture its luma is sensed, Y of BT.601 in full range: black is 0 and white 1, as a viewer shows them.
     `ratio` measurements per pixel, up to 0.25, of `bits` bits each. Raises CourseError.
     """
-    network, top = load(model), models.rescsnet.TOP_RATIO
-    if not 0 < ratio <= top or bits not in BITS:
-        wanted = f"a ratio above 0 and at most {top:g}, and {BITS[0]} to {BITS[-1]} bits for each measurement"
-        raise CourseError(f"take {wanted}, not {ratio:g} and {bits}.")
+    network = load(model)
+    require(bits in BITS, f"take {BITS[0]} to {BITS[-1]} bits for each measurement, not {bits}.")
     ratio, bits = float(ratio), int(bits)  # NumPy's numbers are none to JSON
     pixels = images.from_pillow(images.to_pillow(image))  # which complains of shapes and NaN
     pixels = images.to_uint8(images.gray(images.to_float(pixels)))
     height, width = pixels.shape[-2:]
     counts = network.geometry(height, width, ratio)[1][0]
-    if not counts.any():
-        what = f"{width}x{height} pixels at a ratio of {ratio:g}"
-        raise CourseError(f"nothing is measured of {what}; take a larger ratio, or a larger picture.")
+    what = f"{width}x{height} pixels at a ratio of {ratio:g}"
+    require(counts.any(), f"nothing is measured of {what}; take a larger ratio, or a larger picture.")
     y = network.measure(pixels, ratio).cpu()
     scales, levels = quantize(y, bits)
     packed = _pack(levels.movedim(0, -1)[_measured(counts, len(y))].numpy(), bits)  # block by block
@@ -75,10 +72,7 @@ def recover(data: bytes, model: str | os.PathLike | None = None, progress: bool 
     about, scales, measurements = read(data)
     network = load(model or about.model)
     card = zoo.card(model or about.model)
-    if card["name"] != about.model:
-        raise CourseError(f"the file was written by {about.model!r}, not by {card['name']!r}; name no other model.")
-    if card["sha256"] != about.weights:
-        raise CourseError(f"the file was written by other weights of {about.model!r}; get those to read it.")
+    zoo.check_writer((about.model, about.weights), (card["name"], card["sha256"]))
     counts, rows = network.geometry(about.height, about.width, about.ratio)[1][0], len(network.raw_rows)
     levels, exponents = torch.zeros(*counts.shape, rows, dtype=torch.int32), torch.zeros(rows)
     levels[_measured(counts, rows)] = torch.from_numpy(_unpack(measurements, about.bits, int(counts.sum())))

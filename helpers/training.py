@@ -25,9 +25,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from . import images, metrics
-from .service.devices import autocast, join_processes, pick_device, precision, rank, send, world
-from .service.errors import CourseError
-from .service.files import atomic, plain_numbers, unwritten
+from .service.devices import autocast, from_first, join_processes, pick_device, precision, rank, send, world
+from .service.errors import CourseError, require
+from .service.files import atomic, unwritten
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # (degraded, clean)
 FREE = ("steps", "every", "warmup", "float32_steps")  # of a plan: what a resumed run may change
@@ -63,10 +63,12 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self):
-        plain_numbers(self)
-        if self.schedule not in ("cosine", "plateau", "constant") or self.steps < 1 or self.every < 1:
-            wanted = "a plan has a schedule, cosine, plateau or constant, and at least one step, and every"
-            raise CourseError(f"{wanted}; this one has {self.schedule!r}, {self.steps}, {self.every}.")
+        for name, value in vars(self).items():
+            if hasattr(value, "dtype"):  # NumPy's number, which neither JSON nor a checkpoint can hold
+                object.__setattr__(self, name, value.item())
+        sound = self.schedule in ("cosine", "plateau", "constant") and min(self.steps, self.every) > 0
+        wanted = "a plan has a schedule, cosine, plateau or constant, and at least one step, and every"
+        require(sound, f"{wanted}; this one has {self.schedule!r}, {self.steps}, {self.every}.")
 
 
 def train(
@@ -130,8 +132,6 @@ class Run:
         self.plan, self.model, self.deadline = plan, model, deadline
         self.out = Path(out) if out else None
         self.device = pick_device(device)
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # where the processes' messages go, too
         join_processes(self.device)
         self.rank, self.world = rank(), world()
         self.network = model.to(self.device, memory_format=torch.channels_last).train()
@@ -203,10 +203,8 @@ class Run:
         """Validate the averaged weights; write a log row, TensorBoard events, weights, and what resuming needs."""
         row = {"step": step, "loss": self.mean_loss(step), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         self.seconds += time.perf_counter() - self.clock
-        found = [validate(self.average.module, validation) if validation else {}]
-        if self.world > 1:  # each process has its own statistics of batch norm; all go by the first one's
-            dist.broadcast_object_list(found)
-        row |= found[0]
+        # each process has its own statistics of batch norm; all go by the first one's
+        row |= from_first(validate(self.average.module, validation) if validation else {})
         self.log.append(row | {"seconds": round(self.seconds, 1)})
         if self.plan.schedule == "plateau" and validation and step % self.plan.every == 0:
             self.schedule.step(row["psnr"])
@@ -258,8 +256,7 @@ class Run:
         if self.out and not self.rank:
             if not resume and not overwrite:
                 check_folder(self.out)
-            if self.out.is_file():
-                raise CourseError(f"{self.out}: that is a file; name a folder.")
+            require(not self.out.is_file(), f"{self.out}: that is a file; name a folder.")
             with writing(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
                 tempfile.TemporaryFile(dir=self.out).close()
@@ -282,19 +279,17 @@ class Run:
 
     def resume(self) -> int:
         """Load the first process's `last.pt`, if there is one, on every process; return the step to go on from."""
-        path, found = self.out and self.out / "last.pt", [None]
-        if path and not self.rank and path.exists():
-            found = [path.read_bytes()]
-        if self.world > 1:  # on machines without a common disk, only the first process has the run's files
-            dist.broadcast_object_list(found)
-        if found[0] is None:
+        path = self.out and self.out / "last.pt"
+        # on machines without a common disk, only the first process has the run's files
+        data = from_first(path.read_bytes() if path and not self.rank and path.exists() else None)
+        if data is None:
             return 0
         try:
-            state = torch.load(io.BytesIO(found[0]), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             differs = {key: was for key, was in state["origin"].items() if self.origin.get(key, was) != was}
-            if differs:
-                began = ", ".join(f"{key} {was}" for key, was in differs.items())
-                raise CourseError(f"{path}: this run began with {began}; go on with the same, or name another --out.")
+            began = ", ".join(f"{key} {was}" for key, was in differs.items())
+            again = "go on with the same, or name another --out"
+            require(not differs, f"{path}: this run began with {began}; {again}.")
             for name in PARTS:
                 if name != "scaler" or state[name]:  # the scaler of a run that needed none has no state
                     getattr(self, name).load_state_dict(state[name])
@@ -341,12 +336,10 @@ class Run:
             signal.signal(signal.SIGINT, before)
 
         try:
-            with suppress(ValueError):  # of a thread that is not the main one: no other hears of signals
-                signal.signal(signal.SIGINT, ask)
+            signal.signal(signal.SIGINT, ask)
             yield
         finally:
-            with suppress(ValueError):
-                signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before)
             if self._writer:
                 with writing(self.out / "tensorboard"):
                     self._writer.close()
@@ -417,22 +410,14 @@ def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterato
 def check_folder(out: str | os.PathLike) -> None:
     """Raises CourseError where a run is in `out`, which a new one would overwrite."""
     last = Path(out) / "last.pt"
-    if rank() == 0 and last.exists():
-        how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
-        raise CourseError(f"{last}: a run is there already; {how}.")
+    how = "go on with it by --resume, begin anew by --overwrite, or name another --out"
+    require(rank() or not last.exists(), f"{last}: a run is there already; {how}.")
 
 
 def of_first(make: Callable, device: str | None):
     """What the first process makes, on all of them: others may have no such file, or not yet."""
-    if world() == 1:
-        return make()
-    chosen = pick_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    join_processes(chosen)
-    found = [None if rank() else make()]
-    dist.broadcast_object_list(found)
-    return found[0]
+    join_processes(pick_device(device))
+    return from_first(None if rank() else make())
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:

@@ -3,23 +3,17 @@
 Beside each NAME.safetensors in `data/weights` lies its card, NAME.json: task, network, recipe, data, time, figures.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
 
 from . import degradations, models
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import DATA, atomic, sha256
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WEIGHTS = DATA / "weights"
 REQUIRED = {"name": str, "task": str, "origin": str, "network": dict, "parameters": int, "bytes": int, "sha256": str}
@@ -27,8 +21,8 @@ FILES = (".json", ".safetensors")  # a network of your own is named by either of
 MAX_SCALE = 16  # times that a network enlarges; those of the course do 4
 
 
-def available() -> pd.DataFrame:
-    """What is shipped: a row per name with task, parameters, bytes and one line of origin."""
+def available():
+    """What is shipped, a DataFrame: a row per name with task, parameters, bytes and one line of origin."""
     import pandas as pd  # half a second, which whoever restores one picture need not wait for
 
     rows = [card(path.stem) for path in sorted(WEIGHTS.glob("*.json"))]
@@ -40,8 +34,7 @@ def card(name: str | os.PathLike) -> dict:
     known = str(name).endswith(FILES)
     path = Path(name).with_suffix(".json") if known else WEIGHTS / f"{name}.json"
     if not os.path.isfile(path):  # which is False, and no error, also for a name that is too long for any file
-        if known:
-            raise CourseError(f"{path}: no such file; name a network, or the card of one that you trained.")
+        require(not known, f"{path}: no such file; name a network, or the card of one that you trained.")
         names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.json"))) or "none yet"
         own = "one that you trained is named by its card, such as runs/NAME/NAME.json"
         raise CourseError(f"no network is called {str(name)!r}; there are: {names}; {own}.")
@@ -73,15 +66,14 @@ def load(name: str | os.PathLike) -> models.Restorer:
     Raises CourseError: unknown name (the message lists the names), weights that are missing or not the card's.
     """
     about = card(name)
-    if not about["weights"].is_file() or sha256(about["weights"]) != about["sha256"]:
-        raise CourseError(f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
+    unharmed = about["weights"].is_file() and sha256(about["weights"]) == about["sha256"]
+    require(unharmed, f"{about['weights']}: missing, or its SHA-256 is not the card's; get the file again.")
     try:
-        if re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"])):  # ten thousand blocks would fill the memory
-            raise ValueError("no network is so large")
+        scale = about["network"].get("scale", 1)  # of which the weights may know nothing
+        huge = re.search(r"(?<![\d.])\d{5}", json.dumps(about["network"]))  # ten thousand blocks would fill the memory
+        if huge or type(scale) is not int or not 1 <= scale <= MAX_SCALE:
+            raise ValueError
         model = models.build(**about["network"])
-        scale = getattr(model, "scale", 1)
-        if type(scale) is not int or not 1 <= scale <= MAX_SCALE:  # of which the weights may know nothing
-            raise ValueError("no network enlarges so")
         model.load_state_dict(safetensors.torch.load_file(about["weights"]))
     except Exception:  # whatever the numbers of a network that cannot be make Python and torch raise
         raise CourseError(f"{about['weights']}: not the weights of the network on its card; get both again.") from None
@@ -103,6 +95,13 @@ def weights(name: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict]:
         raise CourseError(f"{path}: no file of weights can be read there; check the name, or get it again.") from None
 
 
+def check_writer(writer: tuple[str, object], reader: tuple[str, object]) -> None:
+    """Raise CourseError where the network that wrote a file is not the one that is to read it: names and weights."""
+    (name, _), (other, _) = writer, reader
+    require(name == other, f"the file was written by {name!r}, not by {other!r}; name no other model.")
+    require(writer == reader, f"the file was written by other weights of {name!r}; get those to read it.")
+
+
 def for_task(task: str) -> list[str]:
     """The names of the networks that solve a task, the best on the bundled pictures first. Raises CourseError."""
     cards = [card(path.stem) for path in WEIGHTS.glob("*.json")]
@@ -116,16 +115,15 @@ def load_for(name: str | None, task: str) -> models.Restorer:
     A name with a "+" after it is that network's Ensemble of eight orientations.
     """
     name = name or next(iter(for_task(task)), None)
-    if name is None:
-        raise CourseError(f"there is no network for {task} yet.")
+    require(name, f"there is no network for {task} yet.")
     name, plus = str(name).removesuffix("+"), str(name).endswith("+")
     solves = card(name)["task"]
     if not degradations.covers(solves, task):
         known = ", ".join(for_task(task)) or "none yet"
         raise CourseError(f"{name!r} solves {solves}, not {task}; there are {known}.")
     network = load(name)
-    if plus and not isinstance(network, models.Restorer):
-        raise CourseError(f"{name!r} is measured in one orientation alone; leave out the +.")
+    turned = isinstance(network, models.Restorer) or not plus
+    require(turned, f"{name!r} is measured in one orientation alone; leave out the +.")
     return models.Ensemble(network) if plus else network
 
 

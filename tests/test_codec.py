@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import struct
 
 import pandas as pd
@@ -194,11 +193,7 @@ def test_no_picture_is_too_short_for_its_size(monkeypatch):
     ("changes", "says"),
     [
         ({"rate": 0.001}, "0.001 bits per pixel are too few"),
-        ({"rate": -1}, "is a number above 0"),
-        ({"rate": math.inf}, "is a number above 0"),
         ({"psnr": 99.0}, "99 dB are too many for this picture and tiny; quality 100 has"),
-        ({"psnr": 30.0, "rate": 1.0}, "not for both"),
-        ({"psnr": math.nan}, "is a number above 0"),
         ({"quality": 101}, "quality goes from 0 to 100, not 101"),
         ({"model": "huge"}, "'huge' is no codec"),
         ({"image": torch.zeros(2, 20, 20)}, r"\(2, 20, 20\)"),

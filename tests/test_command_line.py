@@ -179,7 +179,7 @@ compress in.png out.bic --rate much | 'much' where a number above 0
 decompress in.png out.png | in.png: not a .bic file
 decompress half.bic out.png | half.bic: the file is damaged or truncated
 sense in.png out.png | end the name in .npz
-sense in.png out.npz --ratio 0.5 | at most 0.25
+sense in.png out.npz --ratio 0.5 | up to 0.25
 recover in.png out.png | in.png: not a whole file of measurements
 decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
 recover good.npz in.png | in.png: that is there already

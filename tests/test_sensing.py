@@ -99,7 +99,7 @@ def test_a_card_s_path_names_a_network(tiny_zoo, monkeypatch, tmp_path):
 
 
 UNSENSED = [
-    *((40, {"ratio": ratio}, "above 0 and at most 0.25") for ratio in (0.3, math.nan)),
+    *((40, {"ratio": ratio}, "up to 0.25 numbers per pixel, and more than 0") for ratio in (0.3, math.nan)),
     *((40, {"ratio": 0.1, "bits": bits}, "2 to 16 bits") for bits in (1, 7.5, "8")),
     (40, {"ratio": 0.1, "model": "srcnn"}, "'srcnn' senses nothing; there are"),
     (3, {"ratio": 0.01}, "nothing is measured of 3x3 pixels at a ratio of 0.01; take a larger ratio"),

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -395,11 +394,6 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_first_step(tmp_path)
             fit(batch=pytest.fail, out=tmp_path / out)
 
 
-def test_a_run_in_a_thread_cannot_hear_signals_and_runs(tmp_path):
-    with ThreadPoolExecutor() as pool:
-        assert pool.submit(fit, out=tmp_path).result()[1][-1]["step"] == 6
-
-
 def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, monkeypatch):
     fit(plan=Plan(2, every=2), out=tmp_path)
     full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
@@ -512,7 +506,7 @@ for name, plan in (("cosine", Plan(6, 1e-2, every=2)), ("plateau", Plan(6, 1e-2,
     keep(name, **fit(plan, batch, validation=t.VALIDATION, out=out / name), drawn=torch.stack(drawn))
 keep("stopped", **fit(Plan(40, every=40), touching(out / "stopped" / "stop", (2, 1)), out=out / "stopped"))
 for dtype, last in (("float32", 30), ("bfloat16", 0)):  # the same batches as one process would draw
-    keep(f"shared-{dtype}", **fit(Plan(30, 1e-2, every=3, float32_steps=last), t.datasets.Share(inner, 2)))
+    keep(f"shared-{dtype}", **fit(Plan(30, 1e-2, every=3, float32_steps=last), inner.shared(2)))
 try:
     fit(Plan(8, every=2), loss=t.breaks_at(4 if rank else 0), out=out / "broken")
 except CourseError as why:

@@ -40,20 +40,20 @@ def pack(folder: str, out: Path, pictures: int) -> None:
 
 def read(shard: str, recipe: recipes.Recipe) -> datasets.Patches:
     """Patches of the pictures in a shard. Raises CourseError."""
-    channels, found = recipes.network(recipe).channels, {}
+    channels, clean = recipes.network(recipe).channels, []
     try:
         for sample in webdataset.WebDataset(shard, shardshuffle=False, nodesplitter=None):
             kind = next(key for key in sample if not key.startswith("__"))
             name = f"{sample['__key__']}.{kind}"
             picture = datasets.load_uint8(BytesIO(sample[kind]), channels)
-            found[name] = images.crop_to_multiple(picture, recipe.scale)
+            clean.append(images.crop_to_multiple(picture, recipe.scale))
     except CourseError as why:
         raise CourseError(f"{shard}: {name}: {why}") from None
     except (OSError, tarfile.TarError) as why:
         raise CourseError(f"{shard}: not a whole shard ({why}); pack or fetch it again.") from None
-    clean, degrade = list(found.values()), degradations.for_task(recipe.task)
+    degrade = degradations.for_task(recipe.task)
     how = {"size": recipe.patch, "batch": recipe.batch, "scale": recipe.scale, "seed": recipe.plan.seed}
-    return datasets.Patches(clean, [degrade(y) for y in clean], sources=list(found), **how)
+    return datasets.Patches(clean, [degrade(y) for y in clean], **how)
 
 
 class Shards:

@@ -22,8 +22,6 @@ def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5)
 
     The pictures, (C, H, W) in [0, 1], must be of one size; gray ones become RGB.
     """
-    if before.shape[-2:] != after.shape[-2:]:
-        raise ValueError(f"before and after differ in size: {tuple(before.shape)} and {tuple(after.shape)}.")
     left, right = (images.to_uint8(images.to_float(t)).expand(3, -1, -1) for t in (before, after))
     column = round(position * left.shape[-1])
     view = torch.cat([left[..., :column], right[..., column:]], dim=-1)

@@ -4,7 +4,7 @@
 from torch import nn
 
 from . import originals
-from .base import Ensemble, Restorer, multiply_adds, zero
+from .base import Ensemble, Restorer, multiply_adds
 from .binary_autoencoder import NPEG, FactorizedCodec, TransformAutoencoder
 from .detail import DetailLayer
 from .jpeg_restorer import ARCNN, ConvUnits, DRUNet
@@ -29,7 +29,5 @@ KINDS: dict[str, type[nn.Module]] = {
 
 
 def build(kind: str, **options) -> nn.Module:
-    """A network with fresh weights: `build("srcnn", scale=3, kernels=(9, 1, 5))`. Raises ValueError."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown network {kind!r}; there are {', '.join(KINDS)}.")
+    """A network with fresh weights: `build("srcnn", scale=3, kernels=(9, 1, 5))`. Raises KeyError."""
     return KINDS[kind](**options)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ..service.errors import CourseError
+from ..service.errors import CourseError, require
 
 MAX_CHECKPOINT = 256 << 20  # bytes that a checkpoint may unpack to; the largest that fits a network here takes 6 MB
 
@@ -15,8 +15,7 @@ def load_checkpoint(model: torch.nn.Module, path: str | Path) -> torch.nn.Module
 
     Tensors only are read: code inside a pickle does not run. Raises CourseError.
     """
-    if not Path(path).is_file():
-        raise CourseError(f"{path}: no such file.")
+    require(Path(path).is_file(), f"{path}: no such file.")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import degradations, images
 from ..service.devices import full_precision
-from ..service.errors import CourseError
+from ..service.errors import require
 from .base import zero
 from .jpeg_restorer import ResidualBlock
 
@@ -144,9 +144,8 @@ class ResCSNetAny(nn.Module):
         Below the ratio FAR that is half its size, to whole blocks. Raises CourseError for a ratio that is not above 0
         and at most TOP_RATIO.
         """
-        if not 0 < ratio <= TOP_RATIO:
-            said = f"this network measures up to {TOP_RATIO:g} numbers per pixel, and more than 0"
-            raise CourseError(f"{said}, not {ratio:g}; 10 % is 0.1.")
+        said = f"this network measures up to {TOP_RATIO:g} numbers per pixel, and more than 0"
+        require(0 < ratio <= TOP_RATIO, f"{said}, not {ratio:g}; 10 % is 0.1.")
         if ratio >= FAR:
             return (height, width), degradations.measurement_counts(height, width, ratio, BLOCK, device)[None]
         rows, columns = (max(1, round(side / (2 * BLOCK))) for side in (height, width))

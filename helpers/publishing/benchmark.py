@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,21 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import (
-    baselines,
-    codec,
-    datasets,
-    degradations,
-    evaluation,
-    images,
-    metrics,
-    models,
-    rangecoder,
-    recipes,
-    sensing,
-    zoo,
-)
-from ..service import devices
+from .. import baselines, codec, datasets, degradations, evaluation, images, models, recipes, sensing, zoo
 from ..service.errors import CourseError
 from ..service.files import DATA, atomic, sha256
 
@@ -155,18 +140,19 @@ def _status(key: str) -> float:
 
 def fingerprint(task: str, name: str) -> str:
     """A hash of what a method's figures depend on: the files of code that it runs through, weights or settings."""
-    modules, facts = {images, degradations, metrics, evaluation}, ""
+    modules, facts = {"images", "degradations", "metrics", "evaluation"}, ""
     if task.startswith("codec"):
-        modules |= {codec, rangecoder, sensing, baselines}
+        modules |= {"codec", "rangecoder", "sensing", "baselines"}
     if name in baselines.METHODS:
-        modules.add(baselines)
+        modules.add("baselines")
         facts = json.dumps(baselines.find(name, task).settings)
     for card in filter(None, (_card(name), _card(f"{name}-detail"))):
         network = zoo.load(card["weights"].stem)
         kinds = {kind.__module__ for part in network.modules() for kind in type(part).__mro__}
-        modules |= {sys.modules[kind] for kind in kinds if kind.startswith("helpers.")} | {models.base, devices}
+        modules |= {kind.removeprefix("helpers.") for kind in kinds if kind.startswith("helpers.")}
+        modules |= {"models.base", "service.devices"}
         facts += card["sha256"]
-    code = sha256(*sorted(Path(module.__file__) for module in modules))
+    code = sha256(*sorted(DATA.parent / "helpers" / f"{module.replace('.', '/')}.py" for module in modules))
     return hashlib.sha256(f"{code} {facts}".encode()).hexdigest()[:16]
 
 
@@ -234,8 +220,7 @@ def _write(folder: Path, name: str, rows: pd.DataFrame, measured: dict[str, tupl
 
 def _note(folder: Path, entries: dict[str, dict]) -> None:
     known = _provenance(folder) | entries
-    with atomic(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+    zoo.write_card(folder / "provenance.json", dict(sorted(known.items())))
 
 
 def _provenance(folder: Path) -> dict[str, dict]:

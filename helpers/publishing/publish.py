@@ -9,7 +9,7 @@ import safetensors.torch
 
 from .. import comparison, datasets, degradations, metrics, models, zoo
 from ..evaluation import TASKS, evaluate, test_sets
-from ..service.errors import CourseError
+from ..service.errors import CourseError, require
 from ..service.files import atomic, sha256
 
 
@@ -21,13 +21,13 @@ def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False)
     there, a picture that cannot be measured.
     """
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
-    if len(cards) != 1:
-        raise CourseError(f"{run}: not the folder of a finished training; name the OUT of `train`.")
-    _check_finished(cards[0])
-    target = zoo.WEIGHTS / cards[0].name
-    if target.exists() and not overwrite:
-        how = "--overwrite replaces it, or give the recipe another name"
-        raise CourseError(f"{target}: a network of that name is there already; {how}.")
+    require(len(cards) == 1, f"{run}: not the folder of a finished training; name the OUT of `train`.")
+    trained = zoo.card(cards[0])
+    done, wanted = trained.get("steps", 0), trained.get("recipe", {}).get("plan", {}).get("steps", 1)
+    said = f"{cards[0]}: stopped at step {done} of {wanted}; end the training with --resume first."
+    require(done >= wanted, said)
+    target, how = zoo.WEIGHTS / cards[0].name, "--overwrite replaces it, or give the recipe another name"
+    require(overwrite or not target.exists(), f"{target}: a network of that name is there already; {how}.")
     card = _in_half(cards[0]) if half else cards[0]
     about = zoo.card(card)
     tasks = [task for task in TASKS if degradations.covers(about["task"], task)]  # any quality: those of the literature
@@ -55,17 +55,6 @@ def _in_half(card: Path) -> Path:
     target.write_bytes(safetensors.torch.save(halves))  # its own save_file makes a private file
     about |= {"bytes": target.stat().st_size, "sha256": sha256(target)}
     return zoo.write_card(folder / card.name, about)
-
-
-def _check_finished(card: Path) -> None:
-    """Raises CourseError where a card does not say that its training came to the end of its plan."""
-    about = zoo.card(card)
-    try:
-        done, wanted = int(about["steps"]), int(about["recipe"]["plan"]["steps"])
-    except (KeyError, TypeError, ValueError):
-        raise CourseError(f"{card}: does not say how it was trained; name the OUT of `train`.") from None
-    if done < wanted:
-        raise CourseError(f"{card}: stopped at step {done} of {wanted}; end the training with --resume first.")
 
 
 def figures_of(table: pd.DataFrame) -> dict[str, float]:

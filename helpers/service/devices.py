@@ -54,7 +54,9 @@ def rank() -> int:
 
 
 def join_processes(device: torch.device) -> None:
-    """Under torchrun, let the processes find each other, once. Raises CourseError."""
+    """Make a GPU this process's own; under torchrun, let the processes find each other, once. Raises CourseError."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where the processes' messages go, too
     if world() == 1 or dist.is_initialized():
         return
     if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
@@ -62,6 +64,14 @@ def join_processes(device: torch.device) -> None:
         raise CourseError(f"{said}; begin with torchrun, or unset WORLD_SIZE.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     atexit.register(dist.destroy_process_group)
+
+
+def from_first(value):
+    """What the first process has, on all of them: data that can be pickled."""
+    found = [value]
+    if world() > 1:
+        dist.broadcast_object_list(found)
+    return found[0]
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pooch
 from tqdm.auto import tqdm
 
-from .errors import CourseError
+from .errors import CourseError, require
 from .files import CATALOG, PARTS, course_data, reason
 
 ATTEMPTS = 4  # at one file, a second or two apart
@@ -56,8 +56,7 @@ def download(name: str, out: str | os.PathLike | None = None, progress: bool = T
 
     They lie in `out`, by default `files.course_data()`, where `datasets.folder` finds them. Raises CourseError.
     """
-    if _base(out).is_file():
-        raise CourseError(f"{_base(out)}: that is a file; name a folder.")
+    require(not _base(out).is_file(), f"{_base(out)}: that is a file; name a folder.")
     for each in names(name):
         entry, there = catalog()[each], present(each, out)
         missing = {folder: about for folder, about in entry["folders"].items() if folder not in there}

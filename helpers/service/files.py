@@ -60,13 +60,6 @@ def unwritten(why: Exception) -> str:
     return f"cannot be written ({getattr(why, 'strerror', None) or reason(why)}); mend that"
 
 
-def plain_numbers(about: object) -> None:
-    """Make NumPy's numbers in a dataclass, frozen or not, Python's own, which JSON and checkpoints can hold."""
-    for name, value in vars(about).items():
-        if hasattr(value, "dtype"):
-            object.__setattr__(about, name, value.item())
-
-
 def reason(why: Exception) -> str:
     """What an error says, for a sentence: one line of printable characters, since parsers quote the file."""
     return "".join(filter(str.isprintable, " ".join(str(why).split())))[:200] or type(why).__name__

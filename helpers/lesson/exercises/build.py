@@ -14,7 +14,7 @@ from torch import nn
 
 from ... import datasets, degradations, images, metrics, models, zoo
 from ...service.files import reason
-from .examine import NotAttempted, Wrong, examined, verdict
+from .examine import NotAttempted, Wrong, blame, examined, verdict
 
 
 class Call(NamedTuple):
@@ -91,13 +91,11 @@ def sample(name: str, ours: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
 def examine_class(answer: type, ours: nn.Module, x: torch.Tensor) -> nn.Module:
     """The network that a learner's class makes, with our weights. Raises Wrong, NotAttempted, as `examine` does."""
-    if isinstance(answer, nn.Module):
-        raise Wrong("That is a network; give the class itself, without the brackets after it.")
+    blame({"That is a network; give the class itself, without the brackets after it.": isinstance(answer, nn.Module)})
     network = answer()
     if network is None or network is ...:
         raise NotAttempted
-    if not isinstance(network, nn.Module):
-        raise Wrong(f"It makes {type(network).__name__}, not an nn.Module.")
+    blame({f"It makes {type(network).__name__}, not an nn.Module.": not isinstance(network, nn.Module)})
     examine(ours, x, network)
     narrow = x[..., : 2 * x.shape[-1] // 3]
     _, made, stopped = run(network, narrow)
@@ -105,8 +103,7 @@ def examine_class(answer: type, ours: nn.Module, x: torch.Tensor) -> nn.Module:
         but = f"but not for {narrow.shape[-1]}. {stopped}".strip()
         raise Wrong(f"It does what ours does for {x.shape[-1]} columns, {but}")
     several = [isinstance(model.eval()(narrow), tuple | list) for model in (network, ours)]
-    if several == [True, False]:
-        raise Wrong("Right, but it returns more than one thing: return the picture alone.")
+    blame({"Right, but it returns more than one thing: return the picture alone.": several == [True, False]})
     learns = []
     for model in (network, ours):
         made = first(model.train()(narrow))
@@ -148,8 +145,7 @@ def examine(ours: nn.Module, x: torch.Tensor, network: nn.Module) -> None:
                 hint = "Yours has padding_mode={!r}, ours {!r}: look at what lies beyond the edge.".format(*modes)
             raise Wrong(f"{mine} is given what ours is, and makes something else; ours is {other}. {hint}")
         known |= {f"what enters {mine.name}": other.given, f"what leaves {mine.name}": other.made}
-    if made is None:
-        raise Wrong("Your forward computes all that ours does, and returns nothing: return the last result.")
+    blame({"Your forward computes all that ours does, and returns nothing: return the last result.": made is None})
     if hint := departs(made, wanted, known):
         raise Wrong(f"All layers agree with ours; what your network returns does not. {hint}")
 

@@ -101,8 +101,7 @@ def call(function: Callable, *arguments):
     code = getattr(function, "__code__", stub.__code__)
     if value is ... or (value is None and code.co_code == stub.__code__.co_code):
         raise NotAttempted
-    if value is None:
-        raise Wrong("It returned nothing: does it end with return?")
+    blame({"It returned nothing: does it end with return?": value is None})
     for before, after in zip(arguments, given, strict=True):
         if isinstance(before, torch.Tensor) and not torch.equal(before, after):
             said = "others need that, too: x * 2 is a new tensor, x *= 2 the old one."

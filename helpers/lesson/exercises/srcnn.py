@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ... import images
 from .build import built
-from .examine import Wrong, call, compare, examined, exercise
+from .examine import blame, call, compare, examined, exercise
 
 
 def _stack(*layers: tuple[int, int, int, int]) -> Callable:
@@ -85,8 +85,7 @@ def loss_border(answer: Callable) -> None:
     bare = "The number is right, but has no gradient to train by: no .item(), .detach() or .numpy()."
     prediction.requires_grad_()
     compare(answer, (prediction, target, 3), 0.25, {bare: RuntimeError}, 1e-6)
-    if getattr(call(answer, prediction, target, 3), "grad_fn", None) is None:
-        raise Wrong(bare)
+    blame({bare: getattr(call(answer, prediction, target, 3), "grad_fn", None) is None})
 
 
 @exercise("2.4", (57_184, 3, False), (57_184, 2, True), (9_000, 3, True))
