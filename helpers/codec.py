@@ -158,7 +158,7 @@ class Codec:
         """By the name of its model, or by the path of its card. Raises CourseError."""
         self.model = zoo.load(name) if name.endswith(zoo.FILES) or name in names() else None
         if not isinstance(self.model, TransformAutoencoder):
-            raise CourseError(f"{name!r} is no codec; there are {', '.join([FITTED, *names()])}.")
+            raise CourseError(f"{name!r} is no codec that writes files; there are {', '.join([FITTED, *names()])}.")
         about = zoo.card(name)
         self.name, self.weights = about["name"], bytes.fromhex(about["sha256"])[:4]
         self.context = ExactContext(self.model.context)

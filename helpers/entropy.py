@@ -170,7 +170,7 @@ def shrunk(levels: torch.Tensor, dead_zone: float | torch.Tensor) -> torch.Tenso
 
 
 def rates(x: torch.Tensor, training: bool) -> torch.Tensor:
-    """A place on the dial for each picture of a batch, (N,): random ones in training, else the middle."""
+    """A rate from 0 to `TOP_RATE` for each picture of a batch, (N,): random ones in training, else the middle."""
     return TOP_RATE * (torch.rand(len(x), device=x.device) if training else x.new_full((len(x),), 0.5))
 
 

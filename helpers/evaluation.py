@@ -128,7 +128,7 @@ def evaluate(
                     if unrounded and task.startswith("sr"):
                         scores["psnr_unrounded"] = unrounded_psnr(task, picture, method)
                     if panels:
-                        stem = Path(name).name.removesuffix(".json").replace(":", "-")
+                        stem = Path(name).name.removesuffix(".json").removesuffix(".safetensors").replace(":", "-")
                         place = Path(panels) / _free(f"{path.stem}-{stem}{label}", taken)
                         images.save(place, _strip(shown, luma_of_colour=len(picture) == 3))
                     rows.append({"task": task, "dataset": dataset, "image": path.name, "method": name, **scores})

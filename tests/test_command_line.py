@@ -235,7 +235,7 @@ train tiny-x2 --quiet --sets X
 train tiny-x2 --quiet --start X
 """
 WRITING = """
-restore in.png X.png --task sr-x2
+restore in.png X.png --task sr-x2 --overwrite
 compress in.png X.bic
 sense in.png X.npz
 decompress good.bic X.png
