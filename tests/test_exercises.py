@@ -75,6 +75,13 @@ def log_rates(curve):
     return np.interp(np.linspace(31, 38, 1000), *np.array([(quality, np.log(rate)) for rate, quality in curve]).T)
 
 
+def over_the_anchor_s_span(ours, theirs):
+    """BD-rate over the qualities of the anchor alone, where np.interp repeats the first rate of ours."""
+    points = np.linspace(30, 38, 1000)
+    logs = [np.interp(points, [q for _, q in c], np.log([r for r, _ in c])) for c in (ours, theirs)]
+    return 100 * (np.exp((logs[0] - logs[1]).mean()) - 1)
+
+
 def by_change(network, x):
     """The columns of `x` whose change changes the middle of network(x)."""
     before = network(x)
@@ -224,6 +231,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("copies", lambda train, test: [], "not found"),
     ("copies", lambda train, test: [i in near(train, test, 8) for i in range(len(test))], "truths"),
     ("copies", lambda train, test: 3, "whole numbers"),
+    ("bd_rate", over_the_anchor_s_span, "np.interp goes on flat"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.05, 0.95))), "that is 90 %"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.1, 0.9))), "thousands of samples"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.005, 0.93))), "lopsided"),

@@ -130,6 +130,21 @@ def test_the_codecs_by_picture_and_by_span_are_as_told():
     assert told + f"{each.mean():.0f} % more on the ten bundled pictures." in cell("06_benchmarking", "r9-files")
 
 
+def test_the_orders_take_as_many_passes_as_told():
+    rows, columns = -(-1080 // 16), -(-1920 // 16)
+    wave = 2 * (rows - 1) + columns
+    text = cell("04_noisy_binary_autoencoder", "r-orders")
+    assert f"and {rows * columns:,} for a picture of 1920×1080" in text and f"and {wave} there" in text
+    assert f"takes {2 * 63 + 64} waves" in cell("04_noisy_binary_autoencoder", "one-passes")
+
+
+def test_the_second_layer_took_as_long_as_told():
+    card = json.loads((ROOT / "data/weights/integer-ae-detail.json").read_text(encoding="utf-8"))
+    assert f"324 other pictures, {card['seconds'] / 60:.0f} minutes more" in cell(
+        "04_noisy_binary_autoencoder", "s9-predict"
+    )
+
+
 def test_avif_takes_as_long_as_told():
     costs = pd.read_csv(ROOT / "data/results/costs.csv").set_index("method")["seconds per megapixel"]
     ours, slow, tuned = (round(costs[name] / costs["avif"]) for name in ("integer-ae", "avif-slow", "avif-psnr"))

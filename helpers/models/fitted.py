@@ -271,8 +271,8 @@ def _soft_round(x: torch.Tensor, softness: float) -> torch.Tensor:
 def pack(model: FittedCodec, latents: torch.Tensor, pixels: torch.Tensor, quality: float) -> bytes:
     """The bytes of a codec fitted to `pixels`, uint8 (1 or 3, H, W), and its latents, (n,) from -TOP to TOP.
 
-    They are its shape; for each weight how fine and how spread it is; weights; latents. How fine each is rounded is
-    tried out: the coarsest that does not make bits + worth · squared error worse.
+    They are its shape; for each weight how fine and how spread it is; weights; latents. Weight by weight,
+    the rounding is made coarser until bits + worth · squared error rises.
     """
     price = worth(quality)
     rows, passes = (torch.cat(part) for part in zip(*map(model.neighbours, model.grids), strict=True))
