@@ -104,7 +104,7 @@ def bd_rate(curve: Points, anchor: Points, low: float, high: float) -> float:
 
     Curves are (bits per pixel, dB) points. Between them the logarithm of the rate is interpolated by monotone cubics;
     its difference is averaged over the qualities that `anchor` has between the rates `low` and `high` and that `curve`
-    reaches; NaN where there are none. (Bjøntegaard, VCEG-M33, 2001.)
+    reaches; NaN where there are none. (After Bjøntegaard, VCEG-M33, 2001, who laid one cubic through four points.)
     """
     if min(len(curve), len(anchor)) < 2:
         return math.nan
