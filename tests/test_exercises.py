@@ -223,6 +223,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("loss_border", lambda x, y, border: mse(inner(x, border), cornered(y, border)), "cut at different places"),
     ("loss_border", lambda x, y, border: mse(cornered(x, border), inner(y, border)), "cut at different places"),
     ("loss_border", lambda x, y, border: mse(inner(x, 3), inner(y, 3)), "is 0.1"),
+    ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)) ** 2, "that is not a number. Take the"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).item(), "no gradient"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).detach(), "no .item(), .detach() or"),
     ("loss_border", lambda x, y, border: np.square(inner(x - y, border).numpy()).mean(), "no .item(), .detach() or"),
