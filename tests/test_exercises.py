@@ -46,6 +46,11 @@ def inner(t, border):
     return t[..., border : t.shape[-2] - border, border : t.shape[-1] - border]
 
 
+def cornered(t, border):
+    """As large as `inner`, but cut from the top left."""
+    return t[..., : t.shape[-2] - 2 * border, : t.shape[-1] - 2 * border]
+
+
 def steps(image):
     squares = image.diff(dim=-1).square()
     border = torch.arange(squares.shape[-1]) % 8 == 7
@@ -96,6 +101,14 @@ def seen(network, x, middle_of=None, dim=1):
     made = network(x.requires_grad_())
     height, width = (made if middle_of is None else middle_of).shape[-2:]
     places = torch.autograd.grad(made[0, 0, height // 2, width // 2], x)[0][0, 0].nonzero()[:, dim]
+    return places.max() - places.min() + 1
+
+
+def above_zero(network, x):
+    """As `seen`, but blind to gradients below zero."""
+    made = network(x.requires_grad_())
+    middle = made[0, 0, made.shape[-2] // 2, made.shape[-1] // 2]
+    places = (torch.autograd.grad(middle, x)[0][0, 0] > 0).nonzero()[:, 1]
     return places.max() - places.min() + 1
 
 
@@ -168,15 +181,18 @@ ALSO_RIGHT = [
 WRONG = [  # beside the mistakes that a check knows by itself
     ("luma", lambda x: (images.luma(x) + 0.1).clamp(max=1), "65.481"),
     ("luma", lambda x: images.luma(x).numpy(), "returned ndarray, not a tensor"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak) + 1, "20.5516 where 19.5516 is right. It is 10·log₁₀"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak) + 1, "22.4898 where 21.4898 is right. It is 10·log₁₀"),
     ("psnr", lambda a, b, peak: [decibels(a, b, peak)].clear(), "returned nothing: does it end with return"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 91.7478 where 67.6824 is right"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 93.686 where 69.6206 is right"),
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "return math.inf"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak * a.max().item()), "also where no pixel is white"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak) if (a - b).mean() else math.inf, "cancel in the mean"),
     ("psnr", lambda a, b, peak: "40 dB", "returned str, not a number"),
     ("psnr", lambda a, b, peak: (a - b).square(), "has the shape (3, 24, 32); that is not a number"),
     ("psnr", lambda a, b, peak: decibels(a, b.mul_(0.5).mul_(2.5), peak), "changes what it was given"),
     ("patch_count", lambda side, size, stride: side, "(10, 4, 2) is 10 where 4 is right"),
+    ("patch_count", lambda side, size, stride: side // stride - size // stride + 1, "(512, 120, 72) is 7 where 6 is"),
     ("turn", lambda x, y, k: (oriented(x, k), y), "differently"),
     ("turn", lambda x, y, k: (oriented(x, k % 4), oriented(y, k % 4)), "4 orientations"),
     ("turn", lambda x, y, k: (oriented(x, (k + 1) % 8), oriented(y, (k + 1) % 8)), "k = 0 should"),
@@ -195,6 +211,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("sight", lambda network, x: 13, "is 13 where 17 is right"),
     ("sight", lambda network, x: torch.autograd.grad(network(x).sum(), x), "must ask for a gradient"),
     ("sight", lambda network, x: seen(network, x, dim=0), "is 5 where 17 is right. Those are rows"),
+    ("sight", above_zero, "is 11 where 13 is right"),
+    ("receptive_field", lambda kernels: 1 + 2 * sum(k // 2 for k in kernels), "reaches further to one side"),
     ("sight", lambda network, x: seen(network, x, middle_of=x), "Take the middle of the *output*"),
     ("code_length", lambda *given: price(*given).sum(), "Each level has its own price"),
     ("code_length", lambda *given: price(*given).mean(), "Each level has its own price"),
@@ -203,7 +221,17 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("halo", lambda *blocks: 62, "(1, 2, 1) is 62 where 30 is right"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
-    ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(), "0.5 where 0.25 is right"),
+    (
+        "loss_border",
+        lambda x, y, border: (inner(x, border) - inner(y, border)).abs().mean(),
+        "mean of the squares over",
+    ),
+    ("loss_border", lambda x, y, border: mse(inner(x, border), 0), "does not depend on the target"),
+    ("loss_border", lambda x, y, border: mse(inner(y, border), 0), "does not depend on the prediction"),
+    ("loss_border", lambda x, y, border: mse(inner(x, border), cornered(y, border)), "cut at different places"),
+    ("loss_border", lambda x, y, border: mse(cornered(x, border), inner(y, border)), "cut at different places"),
+    ("loss_border", lambda x, y, border: mse(inner(x, 3), inner(y, 3)), "is 0.1"),
+    ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)) ** 2, "that is not a number. Take the"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).item(), "no gradient"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).detach(), "no .item(), .detach() or"),
     ("loss_border", lambda x, y, border: np.square(inner(x - y, border).numpy()).mean(), "no .item(), .detach() or"),

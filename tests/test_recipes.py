@@ -72,6 +72,10 @@ def test_the_notebooks_tell_the_trainings_of_their_networks_right():
     assert f"after {luma} steps" in second
     some = [recipes.find(name).plan.steps for name in ("srcnn-915-x3", "srcnn-955-x3", "fsrcnn-x3", "edsr-x3")]
     assert f"by different recipes, for {min(some):,} to {max(some):,} steps" in second
+    edsr = json.loads((zoo.WEIGHTS / "edsr-x3.json").read_text(encoding="utf-8"))
+    more = edsr["pictures"]["drawn_from"] + edsr["pictures"]["too_small"] - (91 + 198 + 200)  # T91, BSDS300, BSDS500
+    assert {recipes.find(name).loss for name in ("srcnn-915-x3", "srcnn-955-x3", "fsrcnn-x3")} == {"mse"}
+    assert edsr["recipe"]["loss"] == "l1" and f"another loss (L1) and with {more} more pictures" in second
     assert f"trained for {steps['npeg']} steps with noise 15" in fourth
     assert f"`npeg-hard` went on for {steps['npeg-hard']} more" in fourth
     assert f"(λ = {LOSSES[recipes.find('npeg-hard').loss]().penalty:g})" in fourth

@@ -59,6 +59,17 @@ def test_notebook_2_tells_how_long_its_network_was_trained():
     )
 
 
+def test_bicubic_reduction_by_3_without_anti_aliasing_drops_eight_pixels_in_nine():
+    large = torch.rand(1, 1, 30, 45, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.nn.functional.interpolate(large, (10, 15), mode="bicubic"), large[..., 1::3, 1::3])
+
+
+def test_notebook_2_tells_where_shifted_jpegs_are_behind():
+    scores = pd.read_csv(ROOT / "data/results/deblock-q20-Classic5.csv").groupby("method")["psnr"].mean()
+    told = f"the network is ahead: {scores['skyline']:.2f} against {scores['shifted-jpegs']:.2f} dB"
+    assert told in cell("02_srcnn", "skyline-shifted")
+
+
 def test_notebook_2_tells_what_the_best_networks_reach():
     best = pd.read_csv(ROOT / "docs/published.csv").query("task == 'sr-x3' and dataset == 'Set5'")["psnr"].max()
     assert best < 45 - 10 and "stay more than ten decibels below" in (ROOT / "data/quizzes/2.md").read_text("utf-8")

@@ -33,7 +33,11 @@ def luma(image: torch.Tensor):
     }
 
 
-@exercise("1.2", (NOISY, CLEAN, 1.0), (NOISY, CLEAN, 255.0), (CLEAN, CLEAN, 1.0), within=0.01)
+DARKER = 0.8 * NOISY, 0.8 * CLEAN  # no pixel is white: the largest is not the peak
+RAMP = torch.arange(3 * 24 * 32).view(3, 24, 32) / 4096  # the mean of RAMP - RAMP turned round is 0, to the last bit
+
+
+@exercise("1.2", (*DARKER, 1.0), (*DARKER, 255.0), (CLEAN, CLEAN, 1.0), (RAMP, RAMP.flip(0, 1, 2), 1.0), within=0.01)
 def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
     """my_psnr(a, b, peak): decibels; infinite for equal pictures."""
     yield (right := metrics.psnr(a, b, peak))
@@ -49,12 +53,14 @@ def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
         "That is the mean of three PSNRs, one for each channel: the mean belongs under the logarithm.": mean,
         "That is the same as with a peak of 1: use the argument.": metrics.psnr(a, b),
         "The error is squared, so square the peak.": metrics.psnr(a, b, peak**0.5),
+        "The peak is white, also where no pixel is white.": metrics.psnr(a, b, peak * a.max().item()),
+        "These two pictures are not equal: their errors cancel in the mean, before they are squared.": math.inf,
         "It is 10·log₁₀(peak² / MSE), over all pixels.": True,
     }
     yield equal if right == math.inf else different
 
 
-@exercise("1.3", (10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1))
+@exercise("1.3", (10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1), (512, 120, 72))
 def patch_count(side: int, size: int, stride: int):
     """my_count(side, size, stride): how many windows of `size` fit along one side."""
     yield (right := (side - size) // stride + 1)

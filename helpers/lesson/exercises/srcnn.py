@@ -11,12 +11,16 @@ from .examine import blame, call, compare, examined, exercise
 
 
 def _stack(*layers: tuple[int, int, int, int]) -> Callable:
-    """Convolutions by height, width, stride and gap between their taps, (N, 1, H, W) → (N, 1, h, w)."""
+    """Convolutions by height, width, stride and gap between their taps, (N, 1, H, W) → (N, 1, h, w).
+
+    Their weights are -1 and 1 from column to column: the first and the last gradient of a row may be negative.
+    """
 
     def network(x: torch.Tensor) -> torch.Tensor:
         for height, width, stride, gap in layers:
             edge = gap * (height // 2), gap * (width // 2)
-            x = F.conv2d(x, torch.ones(1, 1, height, width), stride=stride, dilation=gap, padding=edge)
+            signs = 2.0 * (torch.arange(width) % 2) - 1
+            x = F.conv2d(x, signs.expand(1, 1, height, width), stride=stride, dilation=gap, padding=edge)
         return x
 
     return network
@@ -47,7 +51,7 @@ def sight(network: Callable, x: torch.Tensor):
     }
 
 
-@exercise("2.2", ((9, 1, 5),), ((9, 5, 5),), ((3,),), ((3, 3, 3, 3),))
+@exercise("2.2", ((9, 1, 5),), ((9, 5, 5),), ((3,),), ((3, 3, 3, 3),), ((4, 6),))
 def receptive_field(kernels: tuple[int, ...]):
     """my_receptive_field(kernels): side of the square of input pixels that one output pixel sees."""
     yield (right := 1 + sum(k - 1 for k in kernels))
@@ -57,6 +61,8 @@ def receptive_field(kernels: tuple[int, ...]):
         "Each pixel that the second layer looks at has already seen a square of the input.": max(kernels),
         "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
         "That is the area; one side is asked.": right**2,
+        "A kernel of even width reaches further to one side: it adds k − 1 as well.": 1
+        + 2 * sum(k // 2 for k in kernels),
         "Start at 1 and add k − 1 for each layer.": True,
     }
 
@@ -65,26 +71,42 @@ def _loss(prediction: torch.Tensor, target: torch.Tensor, border: int) -> torch.
     return images.shave(prediction - target, border).square().mean()
 
 
+def _cut_apart(prediction: torch.Tensor, target: torch.Tensor, border: int) -> Callable:
+    """A test of a loss: one of the two was cut from its top left corner."""
+    pair = [images.shave(t, border) for t in (prediction, target)]
+    height, width = pair[0].shape[-2:]
+    corners = [t[..., :height, :width] for t in (prediction, target)]
+    losses = F.mse_loss(corners[0], pair[1]), F.mse_loss(pair[0], corners[1])
+    return lambda x: x.dim() == 0 and min(abs(x - loss) for loss in losses) < 1e-6
+
+
 @examined("2.3", course=_loss)
 def loss_border(answer: Callable) -> None:
     """my_loss(prediction, target, border): MSE that leaves out `border` pixels on each side."""
-    target, prediction = torch.zeros(2, 1, 12, 16), torch.ones(2, 1, 12, 16)
-    prediction[..., 3:-3, 3:-3] = 0.5
-    whole = _loss(prediction, target, 0)
-    uncut = {
-        "The border still counts: cut it off before you take the mean.": whole,
-        "Nothing is left: cut `border` pixels, here 3, off each side of the last two axes.": lambda x: x.isnan().any(),
-        "Take the mean of the squares over what remains.": True,
-    }
-    compare(answer, (prediction, target, 3), 0.25, uncut, 1e-6)
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = torch.rand(2, 2, 1, 12, 16, generator=generator)  # (2, 1, 12, 16) each
+    for border in (3, 1):
+        case = prediction, target, border
+        inside, wanted = (images.shave(t, border) for t in (prediction, target))
+        wrong = {
+            "The border still counts: cut it off before you take the mean.": _loss(prediction, target, 0),
+            "Nothing is left: cut `border` pixels off each side of the last two axes.": lambda x: x.isnan().any(),
+            "It does not depend on the target.": inside.square().mean(),
+            "It does not depend on the prediction.": wanted.square().mean(),
+            "Target and prediction are cut at different places.": _cut_apart(*case),
+            "That is the sum of the squares; take their mean.": (inside - wanted).square().sum(),
+            "Take the mean of the squares over what remains.": True,
+        }
+        compare(answer, case, _loss(*case), wrong, 1e-6)
     empty = {
         "A border of 0 must leave everything: x[..., 0:-0] is empty.": lambda x: x.isnan().any(),
         "A border of 0 must leave everything. Height and width may differ.": True,
     }
-    compare(answer, (prediction, target, 0), whole, empty, 1e-6)
+    compare(answer, (prediction, target, 0), _loss(prediction, target, 0), empty, 1e-6)
     bare = "The number is right, but has no gradient to train by: no .item(), .detach() or .numpy()."
     prediction.requires_grad_()
-    compare(answer, (prediction, target, 3), 0.25, {bare: RuntimeError}, 1e-6)
+    right = _loss(prediction, target, 3).detach()
+    compare(answer, (prediction, target, 3), right, {bare: RuntimeError}, 1e-6)
     blame({bare: getattr(call(answer, prediction, target, 3), "grad_fn", None) is None})
 
 
