@@ -559,7 +559,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
     left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]
-    if not options.overwrite and (old := next((output for _, output in left if os.path.exists(output)), None)):
+    if not options.overwrite and (old := next((output for _, output in left if os.path.isfile(output)), None)):
         raise CourseError(f"{old}: that is there already; leave such pictures out by --resume, or give --overwrite.")
     return left, len(pairs) - len(left)
 
@@ -634,7 +634,7 @@ def _check_output(path: Path, given: Path | None = None, overwrite: bool = True)
         raise CourseError(f"{path}: {why}.")
     if given and os.path.exists(path) and os.path.exists(given) and path.samefile(given):
         raise CourseError(f"{path}: that is the input itself; name another output.")
-    if not overwrite and os.path.exists(path):
+    if not overwrite and os.path.lexists(path):
         raise CourseError(f"{path}: that is there already; name another output, or replace it by --overwrite.")
 
 

@@ -199,7 +199,7 @@ def psnr_steps(quality: float, rise: float = 0.2, colour: float = 0.5) -> list[l
     """A JPEG's rounding steps, 64 of luma and 64 of colour in gray levels, that make its squared error small.
 
     The usual steps follow what eyes see. These grow from the first, for each row and column, by `rise` of it; those of
-    colour are `colour` times as large. Both numbers are the best of 18 pairs on validation pictures, in
+    colour are `colour` times as large. Of 18 pairs of numbers none is better on validation pictures, in
     data/experiments/rivals.csv. The mean of luma's is 50 at quality 50, and scales with it as libjpeg's steps do.
     """
     scale = 50 / quality if quality < 50 else 2 - quality / 50

@@ -75,7 +75,9 @@ def compress(
     height, width = pixels.shape[-2:]
     images.check_size("the picture", width, height)
     require(0 <= quality <= 100, f"quality goes from 0 to 100, not {quality:g}.")
-    require(codec is not None or not (rate or psnr), "a fitted codec is asked for a quality; leave out rate and PSNR.")
+    require(
+        codec is not None or rate is psnr is None, "a fitted codec is asked for a quality; leave out rate and PSNR."
+    )
     require(codec is None or minutes is None, "minutes are for the model 'fitted' alone; leave them out.")
     if rate is not None:
         return _compress_to(codec, pixels, rate, progress)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from . import images
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 
 # Name: output pixels per input pixel and side. "jpeg" is any JPEG; jpeg-qN and jpeg-color-qN take N from 1 to 100.
 # "cs" is compressed sensing at any ratio; cs-NN takes NN from 01 to 25.
@@ -233,9 +233,10 @@ def low_frequencies(picture: torch.Tensor, ratio: float) -> tuple[torch.Tensor, 
 def block_sense(image: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Inner products of each block of (N, 1, H, W) with the rows, (m, side, side): (N, m, ⌈H/side⌉, ⌈W/side⌉).
 
-    Blocks that hang over the edge are filled by replication.
+    Blocks that hang over the edge are filled by replication. Raises CourseError for more than one channel.
     """
-    side = rows.shape[-1]
+    channels, side = image.shape[1], rows.shape[-1]
+    require(channels == 1, f"sensing takes one channel, not {channels}; take a picture's luma, images.luma_uint8.")
     return F.conv2d(images.pad_to_multiple(image, side), rows[:, None], stride=side)
 
 

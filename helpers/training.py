@@ -306,7 +306,7 @@ class Run:
 
         with writing(self.out / "tensorboard"):
             self._writer = self._writer or SummaryWriter(str(self.out / "tensorboard"), purge_step=row["step"])
-            for key in row.keys() - {"step"}:
+            for key in sorted(row.keys() - {"step"}):
                 self._writer.add_scalar(key, row[key], row["step"])
             for index, (x, y) in enumerate(validation[:4]):
                 shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -146,3 +148,9 @@ def test_every_table_of_the_repository_is_where_its_provenance_says():
         for method in evaluation.methods_for(task):
             found = about[f"{task}/{name}/{method}"]
             assert found["fingerprint"] == benchmark.fingerprint(task, method), (task, name, method)
+
+
+def test_the_benchmark_of_speed_can_be_called():
+    program = Path(__file__).with_name("benchmark.py")
+    done = subprocess.run([sys.executable, program, "--help"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and "training" in done.stdout, done.stderr

@@ -194,3 +194,10 @@ def test_edges_are_the_tenth_where_the_true_gradient_is_largest():
     assert scores["edges"] == pytest.approx(20, abs=0.01) and scores["rest"] == math.inf
     assert experiments.edge_scores(truth + 0.1, truth)["gradient"] == pytest.approx(0, abs=1e-3)
     assert scores["gradient"] == pytest.approx(255 * 0.05, abs=0.1)
+
+
+def test_a_picture_in_colour_is_not_sensed():
+    colour = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    for recover in (models.ResCSNetAny().reconstruct, degradations.keep_low_frequencies):
+        with pytest.raises(CourseError, match="sensing takes one channel, not 3"):
+            recover(colour, 0.1)

@@ -64,6 +64,8 @@ def test_what_is_there_is_left_by_resume_and_replaced_by_overwrite_alone(folder,
     ):
         assert restore(*line.split()) == 2
         assert how in capsys.readouterr().err and (folder / "out/a.jpg").read_bytes() == b"done before"
+    (folder / "link.jpg").symlink_to("nowhere")
+    assert restore("in/a.jpg", "link.jpg") == 2 and (folder / "link.jpg").is_symlink()
     assert restore("in", "out", "--overwrite") == 0
     assert Image.open("out/a.jpg").size == (32, 48)
 

@@ -11,7 +11,8 @@ from test_training import same
 from helpers import CourseError, datasets, recipes
 from helpers.training import Plan
 
-streaming = pytest.importorskip("streaming")
+pytest.importorskip("webdataset")
+import streaming  # noqa: E402
 
 
 @pytest.fixture

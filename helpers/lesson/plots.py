@@ -29,7 +29,12 @@ CODECS |= {
     "jpegxl": "#8C564B",
     "fitted": "#6A3D9A",
 }
-CODECS |= {"your codec": "#808000", "sensed, 4 bits": "0.75", "sensed, 6 bits": "0.55", "sensed, 8 bits": "0.35"}
+CODECS |= {
+    "your codec": "#808000",
+    "sensed, 4 bits": "#A1D99B",
+    "sensed, 6 bits": "#41AB5D",
+    "sensed, 8 bits": "#006D2C",
+}
 CODECS |= {"JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5"}
 plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10, axisbelow=True)
 plt.rc("axes.spines", top=False, right=False)

@@ -3,6 +3,7 @@
 # ruff: noqa: F401 – whoever uses a network finds it here
 from torch import nn
 
+from ..service.errors import require
 from . import originals
 from .base import Ensemble, Restorer, multiply_adds
 from .binary_autoencoder import NPEG, FactorizedCodec, TransformAutoencoder
@@ -29,5 +30,6 @@ KINDS: dict[str, type[nn.Module]] = {
 
 
 def build(kind: str, **options) -> nn.Module:
-    """A network with fresh weights: `build("srcnn", scale=3, kernels=(9, 1, 5))`. Raises KeyError."""
+    """A network with fresh weights: `build("srcnn", scale=3, kernels=(9, 1, 5))`. Raises CourseError."""
+    require(kind in KINDS, f"no network is called {kind!r}; there are {', '.join(KINDS)}.")
     return KINDS[kind](**options)
