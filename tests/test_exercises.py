@@ -238,6 +238,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // 20), "argument `epochs`"),
     ("learning_rate", lambda epoch, epochs, start: start / 2 ** (epoch // (epochs // 5)), "divides by zero"),
     ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // max(1, epochs // 5)), "not a whole number"),
+    ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // -(-epochs // 5)), "not a whole number"),
+    ("learning_rate", lambda epoch, n, start: start * 0.5 ** (epoch // max(1, round(n / 5))), "not a whole number"),
     ("blocking", steps, "stop at 0"),
     ("blocking", lambda image: max(0.0, steps(image.mean(-2, keepdim=True))), "over all rows"),
     ("blocking", lambda image: max(0.0, steps(image[:, :1])), "Compare each part"),
@@ -259,6 +261,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("copies", lambda train, test: [], "not found"),
     ("copies", lambda train, test: [i in near(train, test, 8) for i in range(len(test))], "truths"),
     ("copies", lambda train, test: 3, "whole numbers"),
+    ("copies", lambda train, test: [1, *near(train, test, 8)], "named twice"),
+    ("copies", lambda train, test: near([t[:, 0] for t in train], [t[:, 0] for t in test], 8), "no copy"),
     ("bd_rate", over_the_anchor_s_span, "np.interp goes on flat"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.05, 0.95))), "that is 90 %"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.1, 0.9))), "thousands of samples"),
@@ -270,6 +274,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
     ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
     ("bootstrap", lambda n: n.mean(), "return two limits"),
+    ("bootstrap", lambda n: n.mean() + torch.tensor([-2, 2]) * n.std() / len(n) ** 0.5, "drawn ones"),
     ("bootstrap", lambda n: ("a", "b"), "not a number"),
 ]
 every_check = pytest.mark.parametrize("name", CHECKS)

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -67,20 +67,24 @@ def copies(answer: Callable) -> None:
     coded = images.to_uint8(degradations.jpeg(images.to_float(pictures[4]), 60))
     other = torch.empty_like(pictures[0])  # another picture that has just the gray levels of one
     other.view(-1)[pictures[8].flatten().argsort()] = pictures[0].flatten().sort().values
-    value = call(answer, pictures[:5], [pictures[5], pictures[2], pictures[6], coded, pictures[7], other])
+    half = torch.cat([pictures[0][:, :8], pictures[8][:, 8:]], dim=1)  # a copy at its top alone
+    tests = [pictures[5], pictures[2], pictures[6], coded, pictures[7], other, half]
+    value = call(answer, pictures[:5], tests)
     try:
         value = value.tolist() if hasattr(value, "tolist") else list(value)
         found = {operator.index(place) for place in value}
     except TypeError:
         raise Wrong("Return the places as whole numbers, such as [0, 2].") from None
-    truths = len(value) == 6 and all(isinstance(v, bool) for v in value)
+    truths = len(value) == len(tests) and all(isinstance(v, bool) for v in value)
     missed, others = min({1, 3} - found, default=None), min(found - {1, 3}, default=None)
     blame({
         "Those are truths, one for each picture; return the places of the true ones.": truths,
-        "One copy went through JPEG, and no longer has the same bytes. Ask for a small difference.": found == {1},
+        "One copy went through JPEG, and no longer has the same bytes. Ask for a small difference, "
+        "of floats: uint8 wraps round, 3 − 5 is 254.": found == {1},
         "Those are places in `train`; where in `test` are they?": found == {2, 4},
         f"Picture {missed} of the test set is in the training set, too, and was not found.": missed is not None,
         f"Picture {others} is no copy: it differs by far more than a file format would.": others is not None,
+        "A place is named twice.": len(value) > len(found),
     })  # fmt: skip
 
 
@@ -121,9 +125,14 @@ def bootstrap(answer: Callable) -> None:
     """my_bootstrap(differences): limits of the middle 95 % of means of n numbers, drawn with replacement from (n,)."""
     numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
-    value = call(answer, numbers)
-    limits = two(value.tolist() if hasattr(value, "tolist") else value, "limits")
-    low, high = (tensor(limit, torch.tensor(0.0)).item() for limit in limits)
+
+    def limits(sample: torch.Tensor) -> Iterator[float]:
+        value = call(answer, sample)
+        pair = two(value.tolist() if hasattr(value, "tolist") else value, "limits")
+        return (tensor(limit, torch.tensor(0.0)).item() for limit in pair)
+
+    low, high = limits(numbers)
+    least, _ = limits(torch.eye(10, dtype=torch.float64)[0])
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
     width = f"It is {share:.2f} times as wide as it should be"
@@ -137,4 +146,5 @@ def bootstrap(answer: Callable) -> None:
         f"{width}: samples of all n numbers; of their means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
+        f"Of a one and nine zeros its lower limit is {least:.2f}. No mean of drawn ones can be: draw.": least < 0,
     })  # fmt: skip

@@ -80,15 +80,16 @@ def blocking(image: torch.Tensor):
     }
 
 
-@exercise("3.3", *HUNDRED, (8, 10, 1.0), (0, 3, 1.0), (8, 9, 1.0), within=1e-7)
+@exercise("3.3", *HUNDRED, (8, 10, 1.0), (0, 3, 1.0), (8, 9, 1.0), (2, 3, 1.0), (3, 6, 1.0), within=1e-7)
 def learning_rate(epoch: int, epochs: int, start: float):
     """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
     yield (right := start / 2 ** (5 * epoch // epochs))
     yield {
-        "A fifth of 9 epochs is 1.8, not a whole number: count the fifths that are over.": epochs == 9,
+        "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,
+        f"A fifth of {epochs} epochs is {epochs / 5}, not a whole number: count the fifths that are over.": epochs % 5
+        > 0,
         "It halves nearly every epoch, as the original does.": start / 2**epoch,
         "It is halved too early: counted from 0, the fifth ends after this epoch.": right / 2,
-        "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,
         "Use the argument `start`.": right * 5e-4 / start,
         "Use the argument `epochs`: a fifth of 10 is 2.": epochs == 10,
         f"{5 * epoch // epochs} halvings were expected.": True,
