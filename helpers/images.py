@@ -79,7 +79,7 @@ def attributes(path: Place, strip: bool = False) -> dict[str, Any]:
     """
 
     def find(picture: Image.Image) -> dict[str, Any]:
-        profile, dpi = picture.info.get("icc_profile"), picture.info.get("dpi", ())  # Pillow: 1 of a TIFF without
+        profile, dpi = picture.info.get("icc_profile"), picture.info.get("dpi", ())  # Pillow says 1 of a TIFF without
         found = {"icc_profile": isinstance(profile, bytes) and picture.mode != "CMYK" and profile}
         if not strip:
             found |= {"dpi": all(1 < number < 1 << 16 for number in dpi) and dpi, "exif": _exif(picture)}
