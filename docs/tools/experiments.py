@@ -13,11 +13,13 @@
     python docs/tools/experiments.py noise         # NPEG by its noise schedule, and three other ways; 8 minutes
     python docs/tools/experiments.py perceptual    # notebook 2's SRCNN, trained for SSIM or MS-SSIM; 3 minutes
     python docs/tools/experiments.py rivals        # options of file formats, tried on validation pictures; 10 minutes
-    python docs/tools/experiments.py plug-and-play # sensed pictures, recovered with a JPEG restorer; 8 minutes
+    python docs/tools/experiments.py mozjpeg       # JPEGs whose coefficients are chosen by rate, too; 4 minutes
+    python docs/tools/experiments.py plug-and-play # sensed pictures, recovered with a JPEG restorer; 15 minutes
     python docs/tools/experiments.py fitted        # codecs fitted to crops, and others' files of them; 8 minutes
 
 Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise, perceptual and fitted want COURSE_DATA:
-the recipes' training sets, Set11, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4.
+the recipes' training sets, Set11, LIVE1, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4; mozjpeg wants
+jpeglib from PyPI, too.
 """
 
 import argparse
@@ -28,7 +30,8 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +48,7 @@ sys.path.insert(0, str(ROOT))
 from helpers import (  # noqa: E402
     baselines,
     codec,
+    comparison,
     datasets,
     degradations,
     evaluation,
@@ -418,17 +422,49 @@ def rivals_table(_: int) -> Iterator[dict]:
                 if "rise" in more:
                     steps = baselines.psnr_steps(size, **more)
                     used = baselines.file_options("jpeg-psnr", size, 3) | {"qtables": steps}
-                curve.append(_point(pictures, kind, used))
+                curve.append(_point(pictures, partial(_saved, kind=kind, options=used)))
             bits = metrics.bd_rate(curves[json.dumps(more)], curves["{}"], 0.1, 0.8)
             yield {"format": name, "options": json.dumps(more), "BD-rate %": bits}
+
+
+def mozjpeg_table(_: int) -> Iterator[dict]:
+    """A row per set and kind of JPEG: BD-rate against our `jpeg`, and on LIVE1 that of `integer-ae` against it.
+
+    mozjpeg leaves out coefficients that cost more bits than they are worth (trellis quantisation). It runs with its own
+    tables of steps, 0 to 8, and with those of `psnr_steps`; the best on validation pictures is measured on LIVE1.
+    """
+    growths = itertools.product((0, 0.1, 0.2, 0.4), (0.5, 0.7, 1))
+    tried = [{"table": table} for table in range(9)] + [{"rise": rise, "colour": share} for rise, share in growths]
+    stored = pd.read_csv(ROOT / "data" / "results" / "codec-LIVE1.csv")
+    ours = comparison.curve(stored[stored["method"] == "integer-ae"])
+
+    def rows(name: str, files: list[Path], tried: list[dict], span: tuple[float, float]) -> Iterator[dict]:
+        pictures = [images.load_uint8(path) for path in files]
+        kinds = {("jpeg", "{}"): "jpeg", ("jpeg-psnr", "{}"): "jpeg-psnr"}
+        writers = {key: partial(baselines.file_bytes, name=kind) for key, kind in kinds.items()}
+        writers |= {("mozjpeg", json.dumps(more)): partial(_mozjpeg, **more) for more in tried}
+        curves = {}
+        for (encoder, options), write in writers.items():
+            settings = baselines.FILE_FORMATS["jpeg" if encoder == "jpeg" else "jpeg-psnr"][-1]
+            at = {size: partial(write, setting=size) for size in settings}
+            points = pd.DataFrame([_point(pictures, write) for write in at.values()], at, ["bpp", "psnr"])
+            curve = curves[encoder] = comparison.curve(points.rename_axis("setting").reset_index().assign(header_bpp=0))
+            row = {"set": name, "encoder": encoder, "options": options}
+            row["BD-rate %"] = metrics.bd_rate(curve, curves["jpeg"], *span)
+            yield row | {"integer-ae to it, %": metrics.bd_rate(ours, curve, *span) if name == "LIVE1" else None}
+
+    squares = list(rows("DIV2K_valid_256", datasets.folder("DIV2K_valid_256")[::6], tried, (0.1, 0.8)))
+    yield from squares
+    best = min(squares, key=lambda row: row["BD-rate %"])
+    yield from rows("LIVE1", datasets.folder("LIVE1"), [{"table": 0}, json.loads(best["options"])], comparison.RATES)
 
 
 def plug_and_play_table(steps: int) -> Iterator[dict]:
     """A row per pictures, patterns, ratio, method and setting: mean PSNR of squares of 128 pixels (notebook 5, 5.4).
 
     A setting is the first and the last strength of a denoiser. Each is tried on four validation pictures, and the best
-    of a method is then used on the bundled ones. Total variation, which is fast, has three times the steps; the
-    restorer alone, which soon changes nothing, has half of them.
+    of a method is then used on the bundled ones. Total variation, which comes to rest slowly behind random patterns,
+    has twelve times the steps; the restorer alone, which soon changes nothing, has half of them.
     """
     network, restorer = zoo.load("rescsnet-any"), zoo.load("jpeg-blind")
     files = datasets.folder("DIV2K_valid_256")[::25][:4]
@@ -453,7 +489,7 @@ def plug_and_play_table(steps: int) -> Iterator[dict]:
 
     qualities = list(itertools.product((10, 30), (60, 90)))
     methods = {
-        "total variation": (smooth, list(itertools.product((0.1, 0.3), (0.003, 0.01))), 3 * steps),
+        "total variation": (smooth, list(itertools.product((0.1, 0.3), (0.001, 0.003, 0.01))), 12 * steps),
         "JPEG": (coded, qualities, steps),
         "restorer": (lambda z, _: restored(z), [(1, 1)], steps // 2),
         "JPEG, restorer": (lambda z, quality: restored(coded(z, quality)), qualities, steps),
@@ -509,15 +545,29 @@ def _mean_psnr(found: torch.Tensor, truth: torch.Tensor) -> float:
     return sum(metrics.psnr(*pair) for pair in pairs) / len(truth)
 
 
-def _point(pictures: list[torch.Tensor], kind: str, options: dict) -> tuple[float, float]:
-    """Mean bits per pixel and PSNR of pictures as files of one format."""
+def _mozjpeg(picture: torch.Tensor, setting: float, table: int | None = None, **steps: float) -> bytes:
+    """An RGB picture's file by mozjpeg 4.0.3, progressive, 4:2:0; steps of one of its tables, or of `psnr_steps`."""
+    import jpeglib
+
+    quality = np.reshape(baselines.psnr_steps(setting, **steps), (2, 8, 8)) if steps else setting
+    with jpeglib.version("mozjpeg403"), tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        jpeg = jpeglib.from_spatial(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()))
+        jpeg.samp_factor = ((2, 2), (1, 1), (1, 1))
+        jpeg.write_spatial(file.name, qt=quality, base_quant_tbl_idx=table)
+        return Path(file.name).read_bytes()
+
+
+def _saved(picture: torch.Tensor, kind: str, options: dict) -> bytes:
+    images.to_pillow(picture).save(buffer := io.BytesIO(), kind, **options)
+    return buffer.getvalue()
+
+
+def _point(pictures: list[torch.Tensor], write: Callable[[torch.Tensor], bytes]) -> tuple[float, float]:
+    """Mean bits per pixel and PSNR of pictures as files."""
     found = []
     for picture in pictures:
-        buffer = io.BytesIO()
-        images.to_pillow(picture).save(buffer, kind, **options)
-        decoded = degradations.decode(buffer.getvalue())
-        bits = metrics.bits_per_pixel(buffer.getvalue(), picture)
-        found.append((bits, metrics.psnr(decoded.float(), picture.float(), 255)))
+        decoded = degradations.decode(data := write(picture))
+        found.append((metrics.bits_per_pixel(data, picture), metrics.psnr(decoded.float(), picture.float(), 255)))
     return tuple(torch.tensor(found).mean(0).tolist())
 
 
@@ -564,6 +614,7 @@ EXPERIMENTS = {  # what yields the rows, steps of each training, digits
     "noise": (noise_table, 40, 3),
     "perceptual": (perceptual_table, 120, 4),
     "rivals": (rivals_table, 0, 1),
+    "mozjpeg": (mozjpeg_table, 0, 1),
     "plug-and-play": (plug_and_play_table, 20, 3),
     "fitted": (fitted_table, 1000, {"bpp": 4, "header_bpp": 4, "psnr": 3}),
 }

@@ -82,20 +82,20 @@ def run(
 def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFrame:
     """What the methods of a task cost on one picture, a row each. Let nothing else run on the machine.
 
-    Seconds for a megapixel, the median of `repeats` after a warm-up; parameters; multiply-adds per pixel; and the MiB
-    of memory that a picture of four times as many pixels takes at the peak, beyond program and weights (on Linux, in
-    a process of its own).
+    Seconds for a megapixel, the median of `repeats` after a warm-up, and of a codec those to read alone; parameters;
+    multiply-adds per pixel; and the MiB of memory that a picture of four times as many pixels takes at the peak, beyond
+    program and weights (on Linux, in a process of its own).
     """
     pixels = images.load_uint8(picture)
     rows = []
     for name in evaluation.methods_here(task) + [TWO_LAYERS] * (task == "codec"):
-        work = action(task, name, pixels)
-        work()
-        seconds = statistics.median(evaluation.timed(work)[1] for _ in range(repeats)) * 1e6 / pixels[0].numel()
+        seconds = seconds_per_megapixel(action(task, name, pixels), pixels, repeats)
         network = name.partition(" at ")[0]
         card = _card(network)
         alone = card and card["weights"].stem == name  # not a codec around a network
-        row = {"task": task, "method": name, "seconds per megapixel": round(seconds, 5)}
+        row = {"task": task, "method": name, "seconds per megapixel": seconds}
+        if task == "codec":
+            row |= {"of these to read": seconds_per_megapixel(action(task, name, pixels, "read"), pixels, repeats)}
         row |= {"parameters": sum(found["parameters"] for found in (card, _card(f"{network}-detail")) if found)}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
@@ -103,16 +103,26 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def action(task: str, name: str, picture: torch.Tensor) -> Callable:
+def seconds_per_megapixel(work: Callable, picture: torch.Tensor, repeats: int) -> float:
+    """The median of `repeats` runs of `work` on a picture, after one that warms up."""
+    work()
+    seconds = statistics.median(evaluation.timed(work)[1] for _ in range(repeats))
+    return round(seconds * 1e6 / picture[0].numel(), 5)
+
+
+def action(task: str, name: str, picture: torch.Tensor, part: str = "all") -> Callable:
     """One method on one uint8 picture, ready to run, without measuring its quality.
 
-    Of a codec, the name may end in "at" a quality; otherwise it is a middle setting.
+    Of a codec, the name may end in "at" a quality, otherwise it is a middle setting; `part` "read" is reading alone.
     """
     name, _, quality = name.partition(" at ")
     model = evaluation.load_method(name, task)
     if not task.startswith("codec"):
         return evaluation.trial(task, images.luma_uint8(picture), model)[0]  # one plane for all
     setting = float(quality) if quality else model.settings[len(model.settings) // 2]
+    if part == "read":
+        data = model.encode(picture, setting)
+        return lambda: model.decode(data)
     return lambda: model.decode(model.encode(picture, setting))
 
 
