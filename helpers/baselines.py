@@ -33,8 +33,8 @@ SEARCH = DATA / "experiments" / "classical.csv"
 # Name: Pillow's format and options that stay, the option that sets the size, and its places on a curve. Of the options
 # tried on clean pictures at 0.1 to 0.8 bits per pixel, data/experiments/rivals.csv, none saves more than 1.2 % beyond
 # these, but slower speeds of AVIF: 3 takes fourteen times as long as its default, 6, and 0 saves 2 % more. Our networks
-# aim at PSNR. "avif-psnr" tells AVIF's encoder to do so, too, which by default aims at a measure like SSIM; "jpeg-psnr"
-# has the steps of `psnr_steps`. JPEG 2000 is given the lossless wavelet, which is worse, unless it is irreversible.
+# aim at PSNR. "avif-psnr" tells AVIF's encoder to do so, too, which by default is tuned for how pictures look, and
+# "jpeg-psnr" has the steps of `psnr_steps`. JPEG 2000 has the lossless wavelet, which is worse, unless irreversible.
 FILE_FORMATS = {
     "jpeg": ("JPEG", {"optimize": True}, "quality", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
     "jpeg-psnr": ("JPEG", {"optimize": True}, "quality", (4, 7, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
