@@ -19,7 +19,7 @@ train srcnn-915-x3 --sets bundled --steps 1 --batch 2 --device cpu --quiet --out
 train srcnn-915-x3 --sets bundled --steps 2 --batch 2 --device cpu --quiet --out run --resume
 train srcnn-915-x3 --sets bundled --epochs 1 --global-batch 2 --quiet --out run --overwrite
 train srcnn-915-x3 --sets few --steps 1 --batch 2 --patch 18 --lr 1e-4 --seed 7 --start srcnn-955-x3 --out new
-train jpeg-blind --sets few --steps 1 --batch 1 --quiet --out blind --tiles --patch 48 --quality 10
+train jpeg-blind-first --sets few --steps 1 --batch 1 --quiet --out blind --tiles --patch 48 --quality 10
 train rescsnet --sets few --steps 1 --batch 2 --quiet --out sensor --ratio 0.01
 train rescsnet-dw-ssim --sets few --steps 1 --batch 2 --quiet --out second --ratio 0.01 --start sensor/rescsnet.json
 train srcnn-915-x3 fsrcnn-x3 --sets few --steps 1 --batch 2 --quiet --out several --minutes 5

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from helpers import CourseError, datasets, recipes, zoo  # noqa: E402
 from helpers.service.files import atomic  # noqa: E402
 
-QUEUE = ("edsr-x2", "edsr-x3-first", "edsr-x3", "jpeg-blind", "rescsnet-any")
+QUEUE = ("edsr-x2", "edsr-x3-first", "edsr-x3", "jpeg-blind-first", "jpeg-blind", "rescsnet-any")
 
 
 def choose(sets: list[str], megabytes: float) -> tuple[dict[str, list[Path]], list[str]]:
