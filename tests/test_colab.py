@@ -157,7 +157,7 @@ def test_here_the_cell_fetches_nothing_and_a_host_fetches_the_course_once(monkey
 def test_without_the_course_a_sentence_says_what_to_do(monkeypatch, tmp_path):
     """Elsewhere than in the course's folder, and on a host where the clone failed."""
     for host in (Path("/nowhere"), tmp_path):
-        with pytest.raises(AssertionError, match="^No course here: open this in its folder, or mend the address"):
+        with pytest.raises(AssertionError, match="^No course here: open this in its folder, or correct the address"):
             run_cell(monkeypatch, tmp_path, host=host, clones=False)
 
 

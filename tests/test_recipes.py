@@ -191,7 +191,7 @@ def test_tiles_are_as_large_as_patches_whatever_is_reduced(tmp_path):
     """At its default: the recipe that codes patches, on bundled pictures, of which the first is held out."""
     for name in ("camera", "chelsea"):
         shutil.copy(datasets.bundled(name), tmp_path)
-    batches, _, _ = told(recipes.find("jpeg-blind"), tiles=True, sets=(str(tmp_path),), batch=2)
+    batches, _, _ = told(recipes.find("jpeg-blind-first"), tiles=True, sets=(str(tmp_path),), batch=2)
     assert batches.dropped == 0 and {tuple(y.shape[1:]) for _, y in batches.pairs} == {(96, 96)}
     # (side × factor) // 96 tiles along a side, for the picture and its copies at 0.9, 0.8, 0.7, 0.6
     assert len(batches.pairs) == 12 + 8 + 6 + 6 + 2

@@ -155,16 +155,25 @@ def test_the_second_layer_took_as_long_as_told():
     assert told in cell("04_noisy_binary_autoencoder", "s9-predict")
 
 
-def test_avif_takes_as_long_as_told():
+def test_shifted_jpegs_and_total_variation_are_as_far_apart_as_told():
+    tables = [pd.read_csv(ROOT / f"data/results/jpeg-q{quality}-LIVE1.csv") for quality in (10, 20, 30, 40)]
+    means = pd.DataFrame([table.groupby("method")["psnr"].mean() for table in tables])
+    ahead = (means["shifted-jpegs"] - means["total-variation"]).round(2).tolist()
+    told = f"total variation is {-ahead[0]:.2f} dB ahead of these; at 20 to 40 they are ahead, "
+    assert f"{told}by {min(ahead[1:]):.2f} to {max(ahead[1:]):.2f} dB" in cell("06_benchmarking", "r9")
+
+
+def test_avif_takes_about_as_long_as_told():
     costs = pd.read_csv(ROOT / "data/results/costs.csv").set_index("method")["seconds per megapixel"]
-    ours, slow, tuned = (round(costs[name] / costs["avif"]) for name in ("integer-ae", "avif-slow", "avif-psnr"))
-    assert (ours, slow, tuned) == (10, 14, 9)
-    assert "AVIF at its default speed is ten times as fast" in cell("06_benchmarking", "r9-files")
+    for name, told in (("integer-ae", 9), ("avif-slow", 14), ("avif-psnr", 10)):
+        assert costs[name] / costs["avif"] == pytest.approx(told, rel=0.1)
+    assert "AVIF at its default speed is about nine times as fast" in cell("06_benchmarking", "r9-files")
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     page += cell("06_benchmarking", "s6-predict")
-    assert page.count("which takes fourteen times as long") == page.count("takes nine times as long") == 2
+    told = ("which takes about fourteen times as long", "takes about ten times as long")
+    assert [page.count(words) for words in told] == [2, 2]
     page = cell("04_noisy_binary_autoencoder", "r9")
-    assert "at speed 3, fourteen times as slow" in page and "also at speed 3, is nine times as slow" in page
+    assert "at speed 3, about fourteen times as slow" in page and "also at speed 3, is about ten times as slow" in page
 
 
 def test_chances_are_as_told():
@@ -172,7 +181,11 @@ def test_chances_are_as_told():
     table = pd.read_csv(ROOT / "data/results/cs-10-BSD68_gray.csv")
     table = table[table["method"].isin(["rescsnet-any", "rescsnet-any-dw"])]
     scores = table.pivot(index="image", columns="method", values="psnr")
-    assert 0.0005 < comparison._chance(scores["rescsnet-any"] - scores["rescsnet-any-dw"]) < 0.0015
+    differences = (scores["rescsnet-any"] - scores["rescsnet-any-dw"]).to_numpy()
+    assert comparison._chance(pd.Series(differences)) < 0.002
+    flipped = np.random.default_rng(0).choice([-1, 1], (300_000, 68)) * differences
+    chance = (abs(flipped.mean(1)) >= differences.mean()).mean()
+    assert "1 case of about 750" in cell("06_benchmarking", "r8-pair") and 650 < 1 / chance < 850
     assert comparison._chance((SET5["edsr-x3"] - SET5["srcnn-955-x3"]).dropna()) == 2 / 32
 
 

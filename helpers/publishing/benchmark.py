@@ -94,8 +94,8 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
         card = _card(network)
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": seconds}
-        if task == "codec":
-            row |= {"of these to read": seconds_per_megapixel(action(task, name, pixels, "read"), pixels, repeats)}
+        reading = action(task, name, pixels, "read") if task == "codec" else None
+        row |= {"of these to read": reading and seconds_per_megapixel(reading, pixels, repeats)}
         row |= {"parameters": sum(found["parameters"] for found in (card, _card(f"{network}-detail")) if found)}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:

@@ -146,5 +146,5 @@ def bootstrap(answer: Callable) -> None:
         f"{width}: samples of all n numbers; of their means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
-        f"Of a one and nine zeros its lower limit is {least:.2f}. No mean of drawn ones can be: draw.": least < 0,
+        f"Of a one and nine zeros your lower limit is {least:.2f}. No mean of drawn numbers is below 0.": least < 0,
     })  # fmt: skip
