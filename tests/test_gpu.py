@@ -198,9 +198,11 @@ def test_without_a_measured_row_the_sentence_stays_and_with_one_it_goes():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("parts", [("restoring", "training", "files", "timing"), ("02",)], ids=["helpers", "notebook"])
+@pytest.mark.parametrize(
+    "parts", [("restoring", "training", "files", "timing"), ("02", "03")], ids=["helpers", "notebooks"]
+)
 def test_the_course_runs_on_a_pretended_gpu(parts):
-    """One notebook for all: the others take minutes, `python tests/gpu.py --device cpu --quick` runs them."""
+    """Two notebooks for all: the others take minutes, `python tests/gpu.py --device cpu --quick` runs them."""
     command = [sys.executable, "tests/gpu.py", "--device", "cpu", "--quick", "--minutes", "15", *parts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
