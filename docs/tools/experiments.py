@@ -19,7 +19,7 @@
 
 Each writes `data/experiments/NAME.csv`. All but conv-units, jpeg-loss, noise, perceptual and fitted want COURSE_DATA:
 the recipes' training sets, Set11, LIVE1, ResCSNet_demo, DIV2K_valid_256, CID22, DIV2K_test_LR_x4; mozjpeg wants
-jpeglib from PyPI, too.
+jpeglib 1.0.2 from PyPI, too.
 """
 
 import argparse
@@ -332,7 +332,8 @@ def noise_table(steps: int) -> Iterator[dict]:
 def no_harm_table(_: int) -> Iterator[dict]:
     """A row per picture and kind of damage: whether jpeg-blind returned it as it is, and what the network alone gains.
 
-    Squares of 256 pixels, never a JPEG, on which the network was not trained and by which its rule was not chosen.
+    Squares of 256 pixels without traces of JPEG. The network was validated on them, not trained; its rule was chosen on
+    others.
     """
     network, rng = zoo.load("jpeg-blind"), random.Random(0)
     for path in datasets.folder("DIV2K_valid_256")[2::12]:
@@ -438,15 +439,14 @@ def mozjpeg_table(_: int) -> Iterator[dict]:
 
     def rows(name: str, files: list[Path], tried: list[dict], span: tuple[float, float]) -> Iterator[dict]:
         pictures = [images.load_uint8(path) for path in files]
-        kinds = {("jpeg", "{}"): "jpeg", ("jpeg-psnr", "{}"): "jpeg-psnr"}
-        writers = {key: partial(baselines.file_bytes, name=kind) for key, kind in kinds.items()}
+        writers = {(kind, "{}"): partial(baselines.file_bytes, name=kind) for kind in ("jpeg", "jpeg-psnr")}
         writers |= {("mozjpeg", json.dumps(more)): partial(_mozjpeg, **more) for more in tried}
         curves = {}
         for (encoder, options), write in writers.items():
             settings = baselines.FILE_FORMATS["jpeg" if encoder == "jpeg" else "jpeg-psnr"][-1]
-            at = {size: partial(write, setting=size) for size in settings}
-            points = pd.DataFrame([_point(pictures, write) for write in at.values()], at, ["bpp", "psnr"])
-            curve = curves[encoder] = comparison.curve(points.rename_axis("setting").reset_index().assign(header_bpp=0))
+            points = [(size, *_point(pictures, partial(write, setting=size)), 0) for size in settings]
+            points = pd.DataFrame(points, columns=["setting", "bpp", "psnr", "header_bpp"])
+            curve = curves[encoder] = comparison.curve(points)
             row = {"set": name, "encoder": encoder, "options": options}
             row["BD-rate %"] = metrics.bd_rate(curve, curves["jpeg"], *span)
             yield row | {"integer-ae to it, %": metrics.bd_rate(ours, curve, *span) if name == "LIVE1" else None}

@@ -94,8 +94,9 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
         card = _card(network)
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": seconds}
-        reading = action(task, name, pixels, "read") if task == "codec" else None
-        row |= {"of these to read": reading and seconds_per_megapixel(reading, pixels, repeats)}
+        row["of these to read"] = None
+        if task == "codec":
+            row["of these to read"] = seconds_per_megapixel(action(task, name, pixels, reading=True), pixels, repeats)
         row |= {"parameters": sum(found["parameters"] for found in (card, _card(f"{network}-detail")) if found)}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
@@ -110,17 +111,17 @@ def seconds_per_megapixel(work: Callable, picture: torch.Tensor, repeats: int) -
     return round(seconds * 1e6 / picture[0].numel(), 5)
 
 
-def action(task: str, name: str, picture: torch.Tensor, part: str = "all") -> Callable:
+def action(task: str, name: str, picture: torch.Tensor, reading: bool = False) -> Callable:
     """One method on one uint8 picture, ready to run, without measuring its quality.
 
-    Of a codec, the name may end in "at" a quality, otherwise it is a middle setting; `part` "read" is reading alone.
+    Of a codec, the name may end in "at" a quality, otherwise it is a middle setting. `reading`: the file is there.
     """
     name, _, quality = name.partition(" at ")
     model = evaluation.load_method(name, task)
     if not task.startswith("codec"):
         return evaluation.trial(task, images.luma_uint8(picture), model)[0]  # one plane for all
     setting = float(quality) if quality else model.settings[len(model.settings) // 2]
-    if part == "read":
+    if reading:
         data = model.encode(picture, setting)
         return lambda: model.decode(data)
     return lambda: model.decode(model.encode(picture, setting))
