@@ -19,6 +19,7 @@ from .service.files import DATA, sha256
 from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
+MORE = {"sets": (*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"), "validation": "DIV2K_valid_256"}  # for longer trainings
 HELD_OUT = 40  # every 40th picture of the training sets is kept for validation
 WHOLE = ("codec", "codec-detail", "cs")  # tasks whose networks are given the picture itself, and make it again
 
@@ -74,8 +75,8 @@ def prepare(
     """
     model = models.build(**recipe.network)
     side = getattr(model, "SIDE", None)
-    if side and recipe.patch != side:
-        raise CourseError(f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}.")
+    only = f"the network of {recipe.name} takes patches of {side} pixels alone, not {recipe.patch}."
+    require(side in (None, recipe.patch), only)
     drawn = recipe.quality or recipe.task in WHOLE  # the input is made of each patch, not of each picture
     patchwise = drawn and not recipe.tiles  # and so are reduced and gray ones
     kept, held, small = _split(recipe, patchwise, side or 11 + 2 * recipe.scale, tell)
@@ -246,19 +247,17 @@ _RECIPES = [
            Plan(20_000, 5e-4, warmup=500, clip=0.2, every=1500),
            origin="a small EDSR on luma, Lim et al. 2017, its first stretch; not shipped"),
     Recipe("edsr-x3", "sr-x3", {"kind": "edsr", "scale": 3, "width": 64, "blocks": 6},
-           Plan(24_000, 4e-4, warmup=500, clip=0.2, every=2000), sets=(*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"),
-           start_from="edsr-x3-first", validation="DIV2K_valid_256",
-           origin="a small EDSR on luma, Lim et al. 2017"),
+           Plan(24_000, 4e-4, warmup=500, clip=0.2, every=2000), **MORE,
+           start_from="edsr-x3-first", origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x2", "sr-x2", {"kind": "edsr", "scale": 2, "width": 48, "blocks": 5},
-           Plan(50_000, 5e-4, warmup=500, clip=0.2, every=2000), sets=(*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"),
-           validation="DIV2K_valid_256", origin="a small EDSR on luma, Lim et al. 2017"),
+           Plan(50_000, 5e-4, warmup=500, clip=0.2, every=2000), **MORE,
+           origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x4-first", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
            Plan(8_000, 4e-4, warmup=500, clip=0.2, every=1500), start_from="edsr-x3-first",
            origin="a small EDSR on luma, Lim et al. 2017, its first stretch; not shipped"),
     Recipe("edsr-x4", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
-           Plan(20_000, 4e-4, warmup=500, clip=0.2, every=1000), sets=(*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"),
-           start_from="edsr-x4-first", validation="DIV2K_valid_256",
-           origin="a small EDSR on luma, Lim et al. 2017"),
+           Plan(20_000, 4e-4, warmup=500, clip=0.2, every=1000), **MORE,
+           start_from="edsr-x4-first", origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("arcnn-q10", "jpeg-q10", {"kind": "arcnn"}, Plan(8_000, 1e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=40, origin="AR-CNN, a network for one quality, Dong et al. 2015"),
     Recipe("conv-units-q10", "jpeg-color-q10", {"kind": "conv-units", "residual": True, "std": None},
@@ -268,8 +267,7 @@ _RECIPES = [
            patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5,
            origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021, its first stretch; not shipped"),
     Recipe("jpeg-blind", "jpeg", {"kind": "drunet"}, Plan(12_000, 4e-4, warmup=500, clip=0.2, every=1000),
-           sets=(*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"), patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6),
-           gray=0.5, start_from="jpeg-blind-first", validation="DIV2K_valid_256",
+           **MORE, patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5, start_from="jpeg-blind-first",
            origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021"),
     Recipe("npeg", "codec", {"kind": "npeg"}, Plan(10_000, 1e-3, warmup=200, every=1000), loss="sparse-code",
            batch=20, origin="NPEG, ctmakro 2017"),

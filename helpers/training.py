@@ -226,19 +226,18 @@ class Run:
             dist.all_reduce(losses)
             losses = losses / self.world
         losses, first, self.count = losses.cpu().double(), step - self.count + 1, 0
-        broken = [at for at, value in enumerate(losses.tolist()) if not math.isfinite(value)]
-        if broken:
-            what = f"the loss is {losses[broken[0]]} at step {first + broken[0]}"
-        elif not all(t.isfinite().all() for t in self.model.state_dict().values()):
-            what = f"a weight is no number after step {step}"
-        else:
+        numbered = enumerate(losses.tolist(), first)
+        broken = [f"the loss is {value} at step {at}" for at, value in numbered if not math.isfinite(value)]
+        if not all(t.isfinite().all() for t in self.model.state_dict().values()):
+            broken.append(f"a weight is no number after step {step}")
+        if not broken:
             return losses.mean().item()
         how = "begin again with a lower learning rate"
         if self.out and self.log:
             last = self.log[-1]["step"]
             how = f"the last good weights are those of step {last}; begin a new run from them: --start "
             how += f"{self._weights(last)}, a lower learning rate, another --out"
-        raise CourseError(f"{what}; {how}.")
+        raise CourseError(f"{broken[0]}; {how}.")
 
     def _weights(self, step: int) -> Path:
         return self.out / f"step-{step:07d}.safetensors"
@@ -286,10 +285,9 @@ class Run:
             return 0
         try:
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            differs = {key: was for key, was in state["origin"].items() if self.origin.get(key, was) != was}
-            began = ", ".join(f"{key} {was}" for key, was in differs.items())
+            differs = [f"{key} {was}" for key, was in state["origin"].items() if self.origin.get(key, was) != was]
             again = "go on with the same, or name another --out"
-            require(not differs, f"{path}: this run began with {began}; {again}.")
+            require(not differs, f"{path}: this run began with {', '.join(differs)}; {again}.")
             for name in PARTS:
                 if name != "scaler" or state[name]:  # the scaler of a run that needed none has no state
                     getattr(self, name).load_state_dict(state[name])
@@ -309,7 +307,7 @@ class Run:
             for key in sorted(row.keys() - {"step"}):
                 self._writer.add_scalar(key, row[key], row["step"])
             for index, (x, y) in enumerate(validation[:4]):
-                shown = x if x.shape == y.shape else nn.functional.interpolate(x[None], y.shape[-2:])[0]
+                shown = nn.functional.interpolate(x[None], y.shape[-2:])[0]
                 panels = [shown, _picture(_predict(self.average.module, x)), y]
                 strip = torch.cat(panels, dim=-1).clamp(0, 1)
                 self._writer.add_image(f"input, output, target/{index}", strip, row["step"])
@@ -378,8 +376,7 @@ def _picture(prediction) -> torch.Tensor:
 
 def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
     if plan.schedule == "plateau":
-        options = {"factor": plan.factor, "patience": plan.patience, "threshold": plan.threshold}
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", **options)
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", plan.factor, plan.patience, plan.threshold)
 
     def factor(step: int) -> float:
         if step < plan.warmup:
@@ -395,13 +392,9 @@ def _schedule(optimizer: torch.optim.Optimizer, plan: Plan):
 def _ahead(function: Callable, items: Sequence, device: torch.device) -> Iterator:
     """As `map`, but while a result is used, a thread makes the next one. The GPU does both in the order of asking."""
     with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as pool:
-        coming = None
-        for item in items:
-            ready, coming = coming, pool.submit(function, item)
-            if ready:
-                yield ready.result()
-        if coming:
-            yield coming.result()
+        coming = (pool.submit(function, item) for item in items)
+        for ready, _ in itertools.pairwise(itertools.chain(coming, [None])):
+            yield ready.result()
 
 
 # ------------------------------------------------------------------------------- the files of a run

@@ -13,10 +13,7 @@ from helpers import CourseError, datasets
 from helpers import __main__ as command
 from helpers.service import downloads, files
 
-WHOLE = [
-    "test/B/000.png",
-    *(f"train/A/00{index}.png" for index in (0, 1, 2, 4, 5)),
-]  # of the set `boxed`: 3 is left out
+WHOLE = ["test/B/000.png", *(f"train/A/00{index}.png" for index in (0, 1, 2, 4, 5))]  # of `boxed`: 3 is left out
 
 
 def sha256(body: bytes) -> str:
@@ -45,15 +42,11 @@ def server(request, data, tmp_path, monkeypatch):
         server.files = {"/x": body} | {f"/single/{name}": picture for name, picture in singles.items()}
         about = {"page": "https://example.org", "licence": "free", "citation": "c", "megabytes": 1}
         boxed = {"train/A": {"inside": "top/a", "leave_out": ["003.png"]}, "test/B": {"inside": "top/b"}}
-        single = {
-            "url": server.url("/single/{}"),
-            "files": {name: sha256(picture) for name, picture in singles.items()},
-        }
-        entries = {
-            "boxed": about | {"url": server.url("/x"), "sha256": sha256(body), "folders": boxed},
-            "single": about | {"folders": {"test/C": single}},
-        }
-        entries = {name: entry | {"groups": ["standard"]} for name, entry in entries.items()}
+        about["groups"] = ["standard"]
+        digests = {name: sha256(picture) for name, picture in singles.items()}
+        single = about | {"folders": {"test/C": {"url": server.url("/single/{}"), "files": digests}}}
+        boxed = about | {"url": server.url("/x"), "sha256": sha256(body), "folders": boxed}
+        entries = {"boxed": boxed, "single": single}
         monkeypatch.setattr(downloads, "catalog", lambda: entries)
         yield server
 
@@ -76,12 +69,14 @@ def tree(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_other_bytes_are_not_kept(server, data):
+def test_of_other_bytes_or_none_nothing_is_kept(server, data):
     entry = downloads.catalog()["boxed"]
     entry["sha256"], right = sha256(b"x"), entry["sha256"]
     refused("not the file that was published")
+    body = server.files.pop("/x")
+    refused("404", "); run it again.")
     assert tree(data) == []
-    entry["sha256"] = right
+    server.files["/x"], entry["sha256"] = body, right
     (data / "x").write_bytes(b"old")
     assert len(get(server)) == 1 and tree(data) == WHOLE
 
@@ -109,15 +104,6 @@ def test_what_a_part_holds_is_found_out(server, data, part, ranges):
     (data / "x.part").write_bytes({"half": body[: len(body) // 2], "all": body, "another": b"another file"}[part])
     server.plan["/x"] = [{"no range": not ranges}]
     assert len(get(server)) == (2 if part == "another" and ranges else 1) and tree(data) == WHOLE
-
-
-def test_what_cannot_be_had_or_kept_is_said(server, data):
-    server.files.clear()
-    refused("404", "run it again")
-    assert tree(data) == []
-    shutil.rmtree(data)
-    data.write_bytes(b"")
-    refused("that is a file", str(data))
 
 
 @pytest.mark.parametrize("server", ["zip", "gztar"], indirect=True)
@@ -163,8 +149,8 @@ def test_the_command_tells_and_downloads_once(server, capsys, tmp_path):
     assert boxed.split() == ["boxed", "1", "MB", "free", "[standard]"] and single.endswith("(is there)")
     assert told("--list").splitlines() == [boxed, single] and told("single", "--list") == f"{single}\n"
     server.plan["/x"] = [{"status": 500}] * 9
-    in_a_file = ("boxed", "--out", str(tmp_path / "source" / "000.png"))
-    for wrong, hint in ((("boxed",), "500"), (in_a_file, "000.png"), (("x",), "there are standard, training, boxed")):
+    in_a_file, said = ("boxed", "--out", str(tmp_path / "source" / "000.png")), "000.png: that is a file; name a folder"
+    for wrong, hint in ((("boxed",), "500"), (in_a_file, said), (("x",), "there are standard, training, boxed")):
         [line] = told(*wrong, "--quiet", code=2).splitlines()
         assert line.startswith("error: ") and hint in line
 

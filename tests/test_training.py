@@ -497,14 +497,12 @@ def fit(plan, batch=inner, loss=torch.nn.MSELoss(), seed=0, **options):
     model = t.network(seed=seed)
     return {"log": t.train(model, batch, loss, plan, progress=False, **options), "model": model.state_dict()}
 
-def touching(path, at):  # a stop file that one process makes
-    return lambda step, r: ((step, r) == at and path.touch(), inner(step, r))[1]
-
 for name, plan in (("cosine", Plan(6, 1e-2, every=2)), ("plateau", Plan(6, 1e-2, "plateau", patience=0, every=1))):
     drawn = []
     batch = lambda step, r: (drawn.append(inner(step, r)[0]), inner(step, r))[1]
     keep(name, **fit(plan, batch, validation=t.VALIDATION, out=out / name), drawn=torch.stack(drawn))
-keep("stopped", **fit(Plan(40, every=40), touching(out / "stopped" / "stop", (2, 1)), out=out / "stopped"))
+one_stops = t.until(2, lambda: rank and (out / "stopped" / "stop").touch())
+keep("stopped", **fit(Plan(40, every=40), one_stops, out=out / "stopped"))
 for dtype, last in (("float32", 30), ("bfloat16", 0)):  # the same batches as one process would draw
     keep(f"shared-{dtype}", **fit(Plan(30, 1e-2, every=3, float32_steps=last), inner.shared(2)))
 try:
@@ -513,7 +511,7 @@ except CourseError as why:
     keep("broken", said=str(why))
 own = out / f"machine-{rank}"  # machines without a common disk: the first alone has the run's files
 plan = Plan(6, 1e-2, every=2)
-fit(plan, touching(own / "stop", (1, 0)), validation=t.VALIDATION, out=own)
+fit(plan, t.until(1, lambda: rank or (own / "stop").touch()), validation=t.VALIDATION, out=own)
 keep("apart", **fit(plan, seed=5, validation=t.VALIDATION, out=own, resume=True))
 
 recipes.RECIPES["tiny-x2"] = recipe(sets=(sys.argv[2],))

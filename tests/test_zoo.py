@@ -187,7 +187,6 @@ def test_tables_have_every_picture_of_their_set_and_a_row_is_reached_again(path,
 
 
 def test_the_demos_of_the_original_are_beaten_as_the_table_says(course_data):
-
     stored = pd.read_csv(DATA / "experiments" / "demos.csv")
     again = experiments.table("demos")
     assert list(again["psnr"]) == pytest.approx(list(stored["psnr"]), abs=0.02)
