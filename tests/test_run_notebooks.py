@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from helpers import CourseError
 from notebooks import editions, examination, grade, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,7 +242,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
 def test_students_have_different_names(files, students):
     lessons = {Path("class", f"{name}.ipynb"): "06_benchmarking" for name in re.split(r" (?=\w/)", files)}
     if students is None:
-        with pytest.raises(grade.NotebookError, match="are both 06_benchmarking of"):
+        with pytest.raises(CourseError, match="are both 06_benchmarking of"):
             grade.students_of(lessons)
     else:
         assert list(grade.students_of(lessons).values()) == students.split()
