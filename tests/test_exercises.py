@@ -17,7 +17,6 @@ from torch import nn
 
 from helpers import images, metrics
 from helpers.lesson import exercises as check
-from helpers.lesson import plots
 
 CHECKS = {name: function for name, function in vars(check).items() if hasattr(function, "label")}
 CHECKS = {name: function for name, function in CHECKS.items() if not hasattr(function, "network")}  # see test_build
@@ -344,14 +343,7 @@ def book(*cells: tuple[str, str]):
     return v4.new_notebook(cells=[v4.new_code_cell(source, outputs=said) for source, said in outputs])
 
 
-@pytest.fixture
-def told(monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: figures.append((figure, alt)))
-    return figures
-
-
-def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, told, capsys):
+def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, figures, capsys):
     mine = ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "Exercise 1.1: passed.\n")
     network = ("check.edsr(MyEDSR)", "Build 2.B: not yet. What enters tail is …\n")
     solution = ("# @title Solution\ncheck.psnr(solution_psnr)", "Exercise 1.2: passed.\n")
@@ -363,14 +355,14 @@ def test_passed_answers_are_counted_by_notebook_and_solutions_are_not(tmp_path, 
     check.progress(tmp_path)
     told_to = "1 of 4 have passed, 1 not yet, 2 are not attempted"
     assert capsys.readouterr().out == f"Exercises and builds in the saved notebooks: {told_to}.\n"
-    [(figure, alt)] = told
+    [(figure, alt)] = figures
     [axis] = figure.axes
     assert told_to in alt
     assert [label.get_text() for label in axis.get_yticklabels()] == ["01_one", "02_two"]
     assert [text.get_text() for text in axis.texts] == ["1", "B", "4", "1"]
 
 
-def test_a_folder_without_notebooks_says_so(tmp_path, told, capsys):
+def test_a_folder_without_notebooks_says_so(tmp_path, figures, capsys):
     (tmp_path / "half.ipynb").write_text('{"cells": [', encoding="utf-8")
     check.progress(tmp_path)
-    assert capsys.readouterr().out == f"No saved notebook of this course is in {tmp_path.name}.\n" and not told
+    assert capsys.readouterr().out == f"No saved notebook of this course is in {tmp_path.name}.\n" and not figures

@@ -24,14 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {int(path.stem[:2]): path for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))}
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    seen = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append((figure, alt)))
-    yield seen
-    plt.close("all")
-
-
 def shown_pixels(axis) -> np.ndarray:
     return np.asarray(axis.images[0].get_array())
 
