@@ -19,8 +19,9 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from notebooks import run  # noqa: E402  (found from any folder)
-from notebooks.run import Notebook, NotebookError, code  # noqa: E402
+from helpers.service.errors import CourseError, require  # noqa: E402  (found from any folder)
+from notebooks import run  # noqa: E402
+from notebooks.run import Notebook, code  # noqa: E402
 
 TITLE = "# @title Solution"
 STUB = re.compile(
@@ -50,6 +51,7 @@ class Exercise:
         return "\n".join(self.solution.source.splitlines()[1:-1]).strip()
 
 
+@run.program
 def main(arguments: list[str] | None = None) -> int:
     """Make what is asked for; 1 if a notebook of solutions failed, 2 for bad input, and then nothing is written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -60,23 +62,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)  # so that notebooks may follow --out
     out = options.out or ROOT / "build" / options.edition
     files = options.notebooks or run.lessons()
-    try:
-        if out.resolve() in {path.resolve().parent for path in files}:
-            raise NotebookError(f"{out}: the notebooks themselves are in there; give another folder.")
-        if out.is_file():
-            raise NotebookError(f"{out}: that is a file; name a folder.")
-        books = {path: edition(path, options.edition) for path in files}
-        for path, book in books.items():
-            if worked_on(out / path.name, book) and not options.overwrite:
-                what = "has been worked on, or is of another version; name another --out, or give --overwrite"
-                raise NotebookError(f"{out / path.name}: {what} (of make: OUT=DIR, OVERWRITE=1).")
-        failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
-    except (NotebookError, OSError) as why:
-        print(f"error: {why}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    inside = out.resolve() in {path.resolve().parent for path in files}
+    require(not inside, f"{out}: the notebooks themselves are in there; give another folder.")
+    require(not out.is_file(), f"{out}: that is a file; name a folder.")
+    books = {path: edition(path, options.edition) for path in files}
+    for path, book in books.items():
+        what = "has been worked on, or is of another version; name another --out, or give --overwrite"
+        free = options.overwrite or not worked_on(out / path.name, book)
+        require(free, f"{out / path.name}: {what} (of make: OUT=DIR, OVERWRITE=1).")
+    failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
     wrote = f"{len(books) - failed} of {len(books)} written to {out}"
     print(f"{wrote}; they run in any folder of the course, and on Colab.")
     return 1 if failed else 0
@@ -91,12 +85,12 @@ def worked_on(path: Path, book: Notebook) -> bool:
 
 
 def edition(path: Path, name: str) -> Notebook:
-    """One notebook in the edition of that name, not executed. Raises NotebookError."""
+    """One notebook in the edition of that name, not executed. Raises CourseError."""
     book = run.read(path)
     try:
         EDITIONS[name](book)
-    except NotebookError as why:
-        raise NotebookError(f"{path}: {why}") from None
+    except CourseError as why:
+        raise CourseError(f"{path}: {why}") from None
     return book
 
 
@@ -151,13 +145,12 @@ def unsolved(book: Notebook) -> str:
 
 
 def exercises(book: Notebook) -> list[Exercise]:
-    """All exercises in their order. Raises NotebookError: a stub and its solution do not fit together."""
+    """All exercises in their order. Raises CourseError: a stub and its solution do not fit together."""
     kept = [cell for cell in code(book) if not is_solution(cell)]
     asked = set().union(*(used(scope(cell)) for cell in kept)).difference(*map(defined, kept))
     cells, found = iter(code(book)), []
     for cell in cells:
-        if is_solution(cell):
-            raise NotebookError(f"cell {cell.id}: a solution, but the code cell before it is no stub.")
+        require(not is_solution(cell), f"cell {cell.id}: a solution, but the code cell before it is no stub.")
         if (stub := STUB.search(cell.source)) and (called := run.CHECK.search(cell.source)):
             mine = stub["function"] or stub["network"]
             found.append(exercise(cell, mine, called[1], next(cells, None), asked))
@@ -165,17 +158,17 @@ def exercises(book: Notebook) -> list[Exercise]:
 
 
 def exercise(stub: Notebook, mine: str, check: str, solution: Notebook | None, asked: set[str]) -> Exercise:
-    """A stub and its solution, `asked` for names that no other cell defines. Raises NotebookError where they differ."""
+    """A stub and its solution, `asked` for names that no other cell defines. Raises CourseError where they differ."""
     if solution is None or not is_solution(solution):
-        raise NotebookError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
+        raise CourseError(f"cell {stub.id}: {mine} has no solution; the next code cell should begin {TITLE!r}.")
     given = re.sub("^My", "Solution", re.sub("^my_", "solution_", mine))
-    if given not in defined(solution):
-        raise NotebookError(f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
-    if solution.source.rstrip().splitlines()[-1] != f"check.{check}({given})":
-        raise NotebookError(f"cell {solution.id}: its last line should be check.{check}({given}).")
-    needed = defined(solution) & asked
+    last, names = f"check.{check}({given})", defined(solution)
+    require(given in names, f"cell {solution.id}: it is to solve {mine}, but does not define {given}.")
+    ends = solution.source.rstrip().splitlines()[-1] == last
+    require(ends, f"cell {solution.id}: its last line should be {last}.")
+    needed = names & asked
     if lost := sorted(needed - {given}):
-        raise NotebookError(f"cell {solution.id}: only this solution defines {lost[0]}, used further below.")
+        raise CourseError(f"cell {solution.id}: only this solution defines {lost[0]}, used further below.")
     return Exercise(stub, solution, mine, given, check, needed=bool(needed))
 
 
@@ -185,11 +178,11 @@ def is_solution(cell: Notebook) -> bool:
 
 
 def scope(cell: Notebook) -> symtable.SymbolTable:
-    """The names in a cell; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises NotebookError."""
+    """The names in a cell; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises CourseError."""
     try:
         return symtable.symtable(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE), cell.id, "exec")
     except SyntaxError as why:
-        raise NotebookError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
+        raise CourseError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
 
 
 def defined(cell: Notebook) -> set[str]:

@@ -24,15 +24,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from helpers.__main__ import whole  # noqa: E402  (found from any folder)
 from helpers.lesson import exercises  # noqa: E402
+from helpers.service.errors import CourseError, require  # noqa: E402
 from helpers.service.files import atomic, expanded, refusal  # noqa: E402
 from notebooks import run  # noqa: E402
-from notebooks.run import Notebook, NotebookError  # noqa: E402
+from notebooks.run import Notebook  # noqa: E402
 
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
 COPY = re.compile(r"(?: ?\(\d+\)|[-_ ]+[Cc]opy ?\d*)+$")  # what browsers, Jupyter and systems add to a second file
 TABLE = ["student", "exercise", "result", "remark"]
 
 
+@run.program
 def main(arguments: list[str] | None = None) -> int:
     """Grade what is asked for; 2 for bad input, before anything is run, or where a notebook could not be read."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=__doc__.split("\n\n")[2])
@@ -45,29 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     for path in expanded(options.notebooks):
         try:
             books[path] = run.read(path)
-        except NotebookError as why:  # the others are graded
+        except CourseError as why:  # the others are graded
             print(f"error: {why}", file=sys.stderr)
             unread += 1
-    try:
-        lessons = {path: lesson_of(path, book) for path, book in books.items()}
-        students = students_of(lessons) if lessons else {}
-        if options.out and (why := refusal(options.out)):
-            raise NotebookError(f"{options.out}: {why}.")
-    except NotebookError as why:
-        print(f"error: {why}", file=sys.stderr)
-        return 2
-    rows, interrupted = [], False
+    lessons = {path: lesson_of(path, book) for path, book in books.items()}
+    students = students_of(lessons) if lessons else {}
+    if options.out and (why := refusal(options.out)):
+        raise CourseError(f"{options.out}: {why}.")
+    rows = []
     try:
         for path, book in books.items():
             print(f"running {path} ...", file=sys.stderr, flush=True)
             answers = answers_by_lesson()[lessons[path]]
             rows += [(students[path], *row) for row in grade(book, answers, options.seconds, options.quick)]
-    except KeyboardInterrupt:  # what is graded stays
-        print("interrupted", file=sys.stderr)
-        interrupted = True
-    if rows:
-        report(pd.DataFrame(rows, columns=TABLE), options.out)
-    return 130 if interrupted else 2 if unread else 0
+    finally:  # what is graded before Ctrl-C stays
+        if rows:
+            report(pd.DataFrame(rows, columns=TABLE), options.out)
+    return 2 if unread else 0
 
 
 # ------------------------------------------------------------------------------------------- who and what
@@ -90,8 +86,7 @@ def lesson_of(path: Path, book: Notebook) -> str:
     found = answers_of(book).keys()
     shared = {stem: len(found & answers.keys()) for stem, answers in answers_by_lesson().items()}
     best = max(shared, key=shared.get)
-    if not shared[best]:
-        raise NotebookError(f"{path}: no exercise of this course is in it.")
+    require(shared[best], f"{path}: no exercise of this course is in it.")
     return best
 
 
@@ -112,7 +107,7 @@ def students_of(lessons: dict[Path, str]) -> dict[Path, str]:
             return found
     one, other = twice[:2]
     student = one.resolve().parent.name
-    raise NotebookError(f"{one} and {other} are both {lessons[one]} of {student}; rename one, or its folder.")
+    raise CourseError(f"{one} and {other} are both {lessons[one]} of {student}; rename one, or its folder.")
 
 
 # -------------------------------------------------------------------------------------- run and examine

@@ -6,6 +6,7 @@ Its functions read, execute and write notebooks for editions.py and grade.py, to
 """
 
 import argparse
+import functools
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from nbconvert import HTMLExporter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # found from any folder
 
+from helpers.service.errors import CourseError, require  # noqa: E402
 from helpers.service.files import atomic  # noqa: E402
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -36,10 +38,24 @@ CHECK = re.compile(r"^check\.(\w+)\((\w+)\)", re.MULTILINE)  # how a cell examin
 Notebook = nbformat.NotebookNode
 
 
-class NotebookError(ValueError):
-    """A file that is no notebook, or not one of the kind that is wanted; one sentence that names it."""
+def program(main: Callable) -> Callable:
+    """Make a `main` that says bad input in one sentence, with exit code 2, and Ctrl-C in a word, with 130."""
+
+    @functools.wraps(main)
+    def careful(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except (CourseError, OSError) as why:
+            print(f"error: {why}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    return careful
 
 
+@program
 def main(arguments: list[str] | None = None) -> int:
     """Run what is asked for; 1 if a notebook failed, 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -47,22 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebooks themselves")
     parser.add_argument("--out", type=Path, default=ROOT / "build", help="folder of copies, HTML and results")
     options = parser.parse_args(arguments)
-    try:
-        if options.out.is_file():
-            raise NotebookError(f"{options.out}: that is a file; name a folder.")
-        books = {path: read(path) for path in options.notebooks or lessons()}
-    except NotebookError as why:
-        print(f"error: {why}", file=sys.stderr)
-        return 2
+    require(not options.out.is_file(), f"{options.out}: that is a file; name a folder.")
+    books = {path: read(path) for path in options.notebooks or lessons()}
     start, failed = time.perf_counter(), 0
-    try:
-        for path, book in books.items():
-            failed += not finish(book, path, None if options.in_place else options.out)
-        if not options.in_place and not options.notebooks:
-            failed += results_table(options.out / "results.csv")
-    except KeyboardInterrupt:  # a notebook is written whole or not at all
-        print("interrupted", file=sys.stderr)
-        return 130
+    for path, book in books.items():
+        failed += not finish(book, path, None if options.in_place else options.out)
+    if not options.in_place and not options.notebooks:
+        failed += results_table(options.out / "results.csv")
     print(f"{'total':<32} {time.perf_counter() - start:5.0f} s" + (f", {failed} failed" if failed else ""))
     return 1 if failed else 0
 
@@ -89,15 +96,15 @@ def lessons() -> list[Path]:
 
 
 def read(path: Path) -> Notebook:
-    """A notebook, as it is: other programs than Jupyter may be loose about outputs. Raises NotebookError."""
+    """A notebook, as it is: other programs than Jupyter may be loose about outputs. Raises CourseError."""
     try:
         book = nbformat.read(path, as_version=4)
     except FileNotFoundError:
-        raise NotebookError(f"{path}: no such notebook; check the name.") from None
+        raise CourseError(f"{path}: no such notebook; check the name.") from None
     except OSError as why:
-        raise NotebookError(f"{path}: cannot be read ({why.strerror or why}).") from None
+        raise CourseError(f"{path}: cannot be read ({why.strerror or why}).") from None
     except (TypeError, ValueError, AttributeError, nbformat.ValidationError):
-        raise NotebookError(f"{path}: not a notebook, or a damaged one; restore it, say with git.") from None
+        raise CourseError(f"{path}: not a notebook, or a damaged one; restore it, say with git.") from None
     return book
 
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from reference_dw_ssim import haar_by_convolution, window_by_window  # noqa: E402
 
-from helpers import datasets, degradations, images, recipes, training, wavelets  # noqa: E402
+from helpers import datasets, degradations, evaluation, images, recipes, training, wavelets  # noqa: E402
 from helpers.service import devices  # noqa: E402
 
 COMMAND = """
@@ -108,9 +108,8 @@ def measure_training(name: str = "srcnn-955-x3", steps: int = 40) -> None:
     def course(_: Path, steps: int) -> float:
         plan = training.Plan(steps, learning_rate=1e-4, shave=recipe.plan.shave, every=steps)
         network = recipes.network(recipe)
-        start = time.perf_counter()
-        training.train(network, batches, nn.MSELoss(), plan, progress=False)
-        return steps * recipe.batch / (time.perf_counter() - start)
+        _, seconds = evaluation.timed(lambda: training.train(network, batches, nn.MSELoss(), plan, progress=False))
+        return steps * recipe.batch / seconds
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -249,9 +248,7 @@ def measure_dw_ssim(batch: int = 8, side: int = 100) -> None:
 
     def seconds(index: Callable) -> float:
         given = x.clone().requires_grad_()
-        start = time.perf_counter()
-        index(given).backward()
-        return time.perf_counter() - start
+        return evaluation.timed(lambda: index(given).backward())[1]
 
     times = {name: [] for name in ways}
     for _ in range(3):

@@ -30,6 +30,7 @@ from notebooks import run  # noqa: E402
 
 PICTURE = ROOT / "data" / "images" / "rocket.png"  # uploaded; no notebook begins with it
 SHOTS = ROOT / "build" / "browser"
+PATIENCE = 1200  # seconds for a notebook to run
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 LAB_OPTIONS = [
@@ -77,7 +78,7 @@ class Missing(Exception):
 
 
 @contextmanager
-def lab(root: Path, patience: float) -> Iterator[str]:
+def lab(root: Path) -> Iterator[str]:
     """The address of a JupyterLab on `root`, with settings of its own: no news, and all cells in the page."""
     with tempfile.TemporaryDirectory(prefix="lab-", ignore_cleanup_errors=True) as folder:
         home, labconfig = Path(folder), Path(folder, "config", "labconfig")
@@ -91,7 +92,7 @@ def lab(root: Path, patience: float) -> Iterator[str]:
         command = [sys.executable, "-m", "jupyterlab", *LAB_OPTIONS, f"--port={port}", f"--ServerApp.root_dir={root}"]
         with open(home / "lab.log", "w", encoding="utf-8") as log:
             server = subprocess.Popen(command, env=os.environ | folders, stdout=log, stderr=log)
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + patience
+        url, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
         try:
             while not answers(url):
                 if time.monotonic() > end or server.poll() is not None:
@@ -217,12 +218,12 @@ def try_notebook(page, address: str) -> str:
 # -------------------------------------------------------------------------------------- command line
 
 
-def check(browser, url: str, notebook: str, patience: float) -> bool:
+def check(browser, url: str, notebook: str) -> bool:
     """Try one notebook, and say in one line how it went."""
     from playwright.sync_api import Error
 
     page = browser.new_page(viewport={"width": 1300, "height": 1500})
-    page.set_default_timeout(patience * 1000)
+    page.set_default_timeout(PATIENCE * 1000)
     try:
         print(f"{notebook}: {try_notebook(page, f'{url}/lab/tree/{notebook}?reset')}", flush=True)
         return True
@@ -247,12 +248,10 @@ def in_course(path: str) -> str:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("notebooks", nargs="*", type=in_course, metavar="NOTEBOOK", help="by default all")
-    options.add_argument("--patience", type=float, default=1200, help="seconds for one notebook to run (1200)")
-    chosen = options.parse_args()
-    notebooks = chosen.notebooks or [in_course(str(path)) for path in run.lessons()]
+    notebooks = options.parse_args().notebooks or [in_course(str(path)) for path in run.lessons()]
     try:
-        with chromium() as browser, run.course_copy() as root, lab(root, chosen.patience) as url:
-            return int(not all([check(browser, url, notebook, chosen.patience) for notebook in notebooks]))
+        with chromium() as browser, run.course_copy() as root, lab(root) as url:
+            return int(not all([check(browser, url, notebook) for notebook in notebooks]))
     except Missing as why:
         print(why, file=sys.stderr)
         return 2

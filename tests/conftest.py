@@ -36,6 +36,19 @@ def pytest_collection_modifyitems(items):
             item.output_timeout = 60
 
 
+@pytest.fixture
+def figures(monkeypatch):
+    """Each figure and its alt text that a notebook would show."""
+    from matplotlib import pyplot
+
+    from helpers.lesson import plots
+
+    seen = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt, **_: seen.append((figure, alt)))
+    yield seen
+    pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def course_data() -> Path:
     """The folder of standard image sets; a test that needs it is skipped where there is none."""

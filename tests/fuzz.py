@@ -28,6 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # the package of this checkout, wherever it was begun
+from helpers.publishing.benchmark import status  # noqa: E402
+
 KEPT, PAGE = ROOT / "build" / "fuzz", ROOT / "docs" / "robustness.md"
 BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 # Seconds of the processor for a case, and ten times as many by the clock, since the machine may be busy; enough for a
@@ -95,14 +97,16 @@ def child(names: list[str], module: str, count: int | None, share: int, seed: in
         loader.load(box)  # so that what is imported and cached on the way is there before anything is counted
         for index, (which, case) in enumerate(cases(loader, loader.cases // share if count is None else count, seed)):
             put(case, box)
-            base = forget_peak()
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            before = status("VmRSS")
             found = {"loader": name, "index": index, "case": which}
             pipe.send(found)
             start = time.process_time()
             outcome, said = attempt(loader, box, seen, seconds)
             if outcome != {"good": "accepted", "nasty:": "refused"}.get(which.split()[0], outcome):
                 outcome, said = "wrong", f"was {outcome} {said}"
-            found |= {"outcome": outcome, "said": said, "seconds": time.process_time() - start, "peak": peak() - base}
+            found |= {"seconds": time.process_time() - start, "peak": status("VmHWM") - before}
+            found |= {"outcome": outcome, "said": said}
             put(case, box)  # as it was before it was loaded
             keep(found, box, kept)
             pipe.send(found)
@@ -128,8 +132,9 @@ def attempt(loader, box: Path, seen: list[str], seconds: int) -> tuple[str, str]
     except loader.errors as why:
         outcome, said = fault_of(str(why), loader, box)
     except BaseException as why:
-        frames = [f for f in traceback.extract_tb(why.__traceback__) if f"{os.sep}helpers{os.sep}" in f.filename]
-        where = f" (helpers/{Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(why.__traceback__)]
+        ours = [f"{Path(name).name}:{line}" for name, line in places if f"{os.sep}helpers{os.sep}" in name]
+        where = f" (helpers/{ours[-1]})" if ours else ""
         outcome, said = "wrong", f"{type(why).__name__}: {' '.join(str(why).split())[:200]}{where}"
     finally:
         limit(None)
@@ -147,23 +152,12 @@ def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
 
 def limit(more: int | None, seconds: int = 0) -> None:
     """Allow so much more memory than there is now, files of FILE bytes, some seconds; None: as much as there is."""
-    pages, endless = int(Path("/proc/self/statm").read_text().split()[0]), resource.RLIM_INFINITY
-    memory = endless if more is None else pages * resource.getpagesize() + more
+    endless = resource.RLIM_INFINITY
+    memory = endless if more is None else int(status("VmSize") * 2**20) + more
     resource.setrlimit(resource.RLIMIT_AS, (memory, endless))
     resource.setrlimit(resource.RLIMIT_FSIZE, (endless if more is None else FILE, endless))
     signal.setitimer(signal.ITIMER_PROF, seconds)  # it ends the process, whatever that is at
     signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
-
-
-def forget_peak() -> int:
-    """The resident bytes now, from which the peak is counted."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 # ------------------------------------------------------------------------------------------ the parent
@@ -227,7 +221,7 @@ def row(name: str, results: list[dict]) -> str:
     slowest, most = max(one["seconds"] for one in results), max(one["peak"] for one in results)
     bad = sum(count[key] for key in FAILED)
     figures = f"{len(results):,} | {count['accepted']:,} | {count['refused']:,} | {bad:,}"
-    return f"| {loaders()[name].about} | {figures} | {slowest:.1f} | {max(0, most) >> 20:,} |"
+    return f"| {loaders()[name].about} | {figures} | {slowest:.1f} | {max(0, most):,.0f} |"
 
 
 def write(name: str, found: list[dict]) -> None:

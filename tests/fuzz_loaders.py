@@ -102,7 +102,7 @@ def _encoded(kind: str, mode: str, options: dict) -> bytes:
         crop = crop.convert(mode)
     if "A" in mode:
         crop.putalpha(Image.linear_gradient("L").resize(crop.size))
-    return saved(lambda file: crop.save(file, kind, **options))
+    return saved(crop.save, kind, **options)
 
 
 def _written(name: str, kinds: tuple[str, ...], variants: list[tuple[str, dict]]) -> list[Case]:

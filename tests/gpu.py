@@ -26,9 +26,8 @@ import sys
 import tempfile
 import time
 import traceback
-import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import connection, get_context
@@ -44,6 +43,7 @@ import torch  # noqa: E402
 from helpers import codec, datasets, degradations, evaluation, images, losses, metrics  # noqa: E402
 
 from helpers import models, recipes, sensing, training, zoo  # noqa: E402  # isort: skip
+from helpers.publishing import benchmark  # noqa: E402
 from helpers.service import devices  # noqa: E402
 
 TABLE = ROOT / "data" / "results" / "gpu.csv"
@@ -92,14 +92,9 @@ class Report:
 # ------------------------------------------------------------------------------------------- notebooks
 
 
-class Widget(nullcontext):
-    """Stands for each widget: it has a value, and does nothing."""
-
-    def __init__(self, value=None, *_, **options):
-        self.__dict__.update(options, value=value, model_id="", enter_result=self)
-
-    def __getattr__(self, name: str):
-        return lambda *_, **__: None
+def slider(value=None, *_, **options) -> mock.MagicMock:
+    """Stands for a slider: it has a value, and does nothing."""
+    return mock.MagicMock(value=value, **options)
 
 
 def interact(function: Callable, **knobs) -> Callable:
@@ -110,13 +105,9 @@ def interact(function: Callable, **knobs) -> Callable:
 
 def without_jupyter() -> None:
     """Put stand-ins where notebooks import IPython and ipywidgets from."""
-    shell, display, widgets = (types.ModuleType(name) for name in ("IPython", "IPython.display", "ipywidgets"))
-    shell.display, shell.version_info, shell.get_ipython = display, (9, 0), lambda: None
-    display.display = display.Image = display.HTML = lambda *_, **__: None
-    for name in ("FileUpload", "FloatSlider", "IntSlider", "Text", "Output", "HBox"):
-        setattr(widgets, name, Widget)
-    widgets.interact = interact
-    sys.modules |= {module.__name__: module for module in (shell, display, widgets)}
+    shell = mock.MagicMock(version_info=(9, 0), get_ipython=lambda: None)
+    widgets = mock.MagicMock(interact=interact, FloatSlider=slider, IntSlider=slider)
+    sys.modules |= {"IPython": shell, "IPython.display": shell.display, "ipywidgets": widgets}
 
 
 class Shorter(ast.NodeTransformer):
@@ -192,17 +183,6 @@ def difference(there: torch.Tensor, here: torch.Tensor) -> float:
     return (there.cpu().double() - here.cpu().double()).abs().max().item()
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Within it no TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def restoring(report: Report) -> None:
     """Each shipped network on the device against the CPU; those of codecs are tried by their files, in `files`."""
     side = 96 if report.quick else 192
@@ -218,7 +198,9 @@ def restoring(report: Report) -> None:
 def agree(report: Report, name: str, model, there, task: str, picture: torch.Tensor) -> None:
     """Compare a network with its copy on the device, and measure how far they differ. Raises Fault."""
     given, found = picture if task == "cs" else degraded(task, picture), {}
-    with full_float32():
+    with ExitStack() as afterwards:
+        afterwards.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+        torch.backends.cudnn.allow_tf32 = False
         found["float32"] = (outputs(model, there, given), EXACT)
     if not report.quick:  # a pretended card has no TF32
         found["TF32 as PyTorch has it"] = (outputs(model, there, given), ROUNDED)
@@ -402,15 +384,12 @@ def megapixel(report: Report, name: str) -> None:
     model, task, side = zoo.load(name).to(DEVICE), zoo.card(name)["task"], 96 if report.quick else 1008
     if task.startswith("codec"):
         return  # files are made on the CPU
+    picture = images.load_uint8(datasets.bundled("chelsea")).repeat(1, 4, 3)[: model.channels, :side, :side]
     small = side // getattr(model, "scale", 1)
-    given = images.load_uint8(datasets.bundled("chelsea")).repeat(1, 4, 3)[: model.channels, :small, :small]
+    given = picture[:, :small, :small]
     work = partial(model.reconstruct, given, 0.1) if task == "cs" else partial(model.restore, given)
-    seconds = []
-    for _ in range(2 if report.quick else 5):
-        start = clock()
-        work()
-        seconds.append(clock() - start)
-    report.measured(name, "seconds per megapixel", statistics.median(seconds[1:]) / (side**2 / 1e6))
+    seconds = benchmark.seconds_per_megapixel(work, picture, repeats=1 if report.quick else 4)
+    report.measured(name, "seconds per megapixel", seconds)
 
 
 # ------------------------------------------------------------------------------------------- all parts

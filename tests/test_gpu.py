@@ -18,12 +18,14 @@ from pathlib import Path
 
 import gpu
 import gpu_pack
+import nbformat
 import pandas as pd
 import pretended
 import pytest
 import torch
 import update_readme
 from builders import photograph, pictures
+from nbformat import v4
 from torch import nn
 
 from helpers import CourseError, datasets, degradations, images, models, training, zoo
@@ -87,10 +89,8 @@ def tried(monkeypatch, tmp_path, capsys):
         monkeypatch.setitem(sys.modules, name, None)  # which a test's end brings back
 
     def run(*sources: str, **how) -> tuple[int, str]:
-        cells = [
-            {"cell_type": "code", "id": f"cell-{n}", "source": source} for n, source in enumerate(sources, start=1)
-        ]
-        (tmp_path / "01_x.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": "x"}, *cells]}))
+        cells = [v4.new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(sources, start=1)]
+        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("x"), *cells]), tmp_path / "01_x.ipynb")
         report = gpu.Report("notebooks", {}, **how)
         gpu.notebook(report, tmp_path / "01_x.ipynb")
         return report.faults, capsys.readouterr().out

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from helpers import CourseError
 from notebooks import editions, examination, grade, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +27,6 @@ def notebook(path: Path, *sources: str, **metadata) -> Path:
     cells += [new_code_cell(text, id=f"cell-{i}", execution_count=40 + i) for i, text in enumerate(sources)]
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     return path
-
-
-def stored(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
 
 
 # --------------------------------------------------------------------------------------- executed copies
@@ -49,14 +46,14 @@ def test_copies_and_pages_are_written_and_a_failing_cell_is_named(tmp_path, monk
     assert len(shown.err.splitlines()) <= 5
     first, second, last = shown.out.splitlines()
     assert first.endswith("failed") and second.endswith(" s") and last.startswith("total") and "1 failed" in last
-    assert stored(tmp_path / "mine" / "notebooks" / good.name).cells[2].outputs[0].text == "here PASSIVE\n"
+    assert run.read(tmp_path / "mine" / "notebooks" / good.name).cells[2].outputs[0].text == "here PASSIVE\n"
     assert "here PASSIVE" in (tmp_path / "mine" / "html" / "2_good.html").read_text(encoding="utf-8")
     assert good.read_bytes() == before
 
 
 def test_a_cell_that_may_fail_is_not_the_one_that_is_named_and_a_notebook_that_fails_is_not_touched(tmp_path, capsys):
     path = notebook(tmp_path / "lesson.ipynb", "1 / 0  # on purpose", "", *FAILING)
-    book = stored(path)
+    book = run.read(path)
     book.cells[1].metadata["tags"] = ["raises-exception"]
     nbformat.write(book, path)
     before = path.read_bytes()
@@ -76,7 +73,7 @@ def test_in_place_keeps_the_outputs_and_nothing_of_the_machine(tmp_path):
     }
     book = notebook(tmp_path / "lesson.ipynb", "x = 20", "", "x + 1", **metadata)
     assert run.main(["--in-place", str(book)]) == 0
-    after = stored(book)
+    after = run.read(book)
     assert after.metadata == {"kernelspec": run.KERNEL, "language_info": {"name": "python"}}
     assert [cell.id for cell in after.cells] == ["title", "cell-0", "cell-1", "cell-2"]
     assert [cell.execution_count for cell in after.cells[1:]] == [1, None, 2]
@@ -241,7 +238,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
 def test_students_have_different_names(files, students):
     lessons = {Path("class", f"{name}.ipynb"): "06_benchmarking" for name in re.split(r" (?=\w/)", files)}
     if students is None:
-        with pytest.raises(grade.NotebookError, match="are both 06_benchmarking of"):
+        with pytest.raises(CourseError, match="are both 06_benchmarking of"):
             grade.students_of(lessons)
     else:
         assert list(grade.students_of(lessons).values()) == students.split()

@@ -23,19 +23,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 # a codec has the same colour in all figures; so has what else appears in several
 CODECS = dict(zip(("integer-ae", "avif-slow", "jpeg2000", "webp", "avif", "binary-ae", "jpeg"), COLOURS, strict=True))
 CODECS |= {
-    "avif-psnr": "#A50F15",
-    "jpeg-psnr": "0.35",
-    "jpeg+jpeg-blind": "0.5",
-    "jpegxl": "#8C564B",
-    "fitted": "#6A3D9A",
-}
-CODECS |= {
-    "your codec": "#808000",
-    "sensed, 4 bits": "#A1D99B",
-    "sensed, 6 bits": "#41AB5D",
-    "sensed, 8 bits": "#006D2C",
-}
-CODECS |= {"JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5"}
+    "avif-psnr": "#A50F15", "jpeg-psnr": "0.35", "jpeg+jpeg-blind": "0.5", "jpegxl": "#8C564B", "fitted": "#6A3D9A",
+    "your codec": "#808000", "sensed, 4 bits": "#A1D99B", "sensed, 6 bits": "#41AB5D", "sensed, 8 bits": "#006D2C",
+    "JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5",
+}  # fmt: skip
 plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10, axisbelow=True)
 plt.rc("axes.spines", top=False, right=False)
 plt.rc("grid", alpha=0.3)

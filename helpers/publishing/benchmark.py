@@ -94,9 +94,8 @@ def costs(task: str, picture: str | os.PathLike, repeats: int = 5) -> pd.DataFra
         card = _card(network)
         alone = card and card["weights"].stem == name  # not a codec around a network
         row = {"task": task, "method": name, "seconds per megapixel": seconds}
-        row["of these to read"] = None
-        if task == "codec":
-            row["of these to read"] = seconds_per_megapixel(action(task, name, pixels, reading=True), pixels, repeats)
+        reading = action(task, name, pixels, reading=True) if task == "codec" else None
+        row["of these to read"] = reading and seconds_per_megapixel(reading, pixels, repeats)
         row |= {"parameters": sum(found["parameters"] for found in (card, _card(f"{network}-detail")) if found)}
         row |= {"multiply-adds": models.multiply_adds(zoo.load(name)) if alone else None}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
@@ -138,13 +137,13 @@ def peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
     work = action(task, name, pixels.repeat(1, 2, 2))  # twice as high and wide
     libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _status("VmRSS")
+    before = status("VmRSS")
     work()
-    return round(_status("VmHWM") - before, 1)
+    return round(status("VmHWM") - before, 1)
 
 
-def _status(key: str) -> float:
-    """A line of this process's status, in MiB."""
+def status(key: str) -> float:
+    """A line of this process's status, in MiB; on Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
@@ -167,10 +166,10 @@ def fingerprint(task: str, name: str) -> str:
     return hashlib.sha256(f"{code} {facts}".encode()).hexdigest()[:16]
 
 
-def _card(method: str) -> dict | None:
-    """The card of the network in a method, if there is one."""
+def _card(method: str) -> dict:
+    """The card of the network in a method; empty where there is none."""
     network = method.partition("+")[2] or (sensing.DEFAULT if method == evaluation.SENSED else method)
-    return zoo.card(network) if (zoo.WEIGHTS / f"{network}.json").is_file() else None
+    return zoo.card(network) if (zoo.WEIGHTS / f"{network}.json").is_file() else {}
 
 
 def _is_current(folder: Path, task: str, name: str, method: str) -> bool:
@@ -186,8 +185,7 @@ def _agrees(folder: Path, task: str, name: str, method: str, files: list[Path]) 
     key, file = f"{task}/{name}/{method}", files[len(files) // 2]
     about, table = _provenance(folder).get(key, {}), _table(folder, task, name)
     table = table[table["method"] == method]
-    weights = (_card(method) or {}).get("sha256")
-    if about.get("weights") != weights or set(table["image"]) != {each.name for each in files}:
+    if about.get("weights") != _card(method).get("sha256") or set(table["image"]) != {each.name for each in files}:
         return False
     measured, _ = evaluation.evaluate(task, [file], [method], name, progress=False)
     pair = table[table["image"] == file.name], measured
@@ -222,10 +220,10 @@ def _write(folder: Path, name: str, rows: pd.DataFrame, measured: dict[str, tupl
     kind = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"  # in words that name no one's machine
     about = {"date": datetime.date.today().isoformat(), "commit": recipes.commit()}
     about["machine"] = f"{kind}, PyTorch {torch.__version__.partition('+')[0]}"
-    entries = {}
-    for key, (task, method) in measured.items():
-        weights = (_card(method) or {}).get("sha256")
-        entries[key] = {"fingerprint": fingerprint(task, method), "weights": weights, **about}
+    entries = {
+        key: {"fingerprint": fingerprint(task, method), "weights": _card(method).get("sha256"), **about}
+        for key, (task, method) in measured.items()
+    }
     _note(folder, entries)
 
 

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -255,8 +254,8 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     orders = [[(made - part).flatten().sort().values for made in (mine, right)] for part in added]
     if any(torch.allclose(*both, rtol=0, atol=1e-6 * float(right.abs().max())) for both in orders):
         return "The numbers are right, their order is not: look at how they are laid out as a picture."
-    at = np.unravel_index((mine - right).abs().argmax().item(), right.shape)
-    most, channels = f"{(mine - right)[at].item():+.3g}", right.shape[1]
+    difference = (mine - right).flatten()
+    most, channels = f"{difference[difference.abs().argmax()].item():+.3g}", right.shape[1]
     times = (mine.norm() / right.norm()).item()
     most += f": it is about {times:.2g} times as large as ours, so a factor is amiss" * (times > 4 or times < 0.25)
     if channels == 1:

@@ -27,6 +27,7 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
     yield (right := sensed(kernels))
     runs = x.reshape(-1, side * side) @ rows.flatten(1).T
     last = right.movedim(1, -1)
+    reordered = last.reshape(right.shape)
     yield {
         "The patterns move on by one pixel: the next block begins a whole side further on.": F.conv2d(x, kernels),
         "It takes the mean of the products; an inner product is their sum.": right / side**2,
@@ -37,9 +38,7 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
         "The numbers of a block are channels, and those come second.": last,
         "The leading 1, a batch of one picture, is missing.": right[0],
         "s is the side of the given patterns, not always 32.": F.conv2d(x, kernels, stride=32),
-        "The numbers are right, their order is not: pattern, then row and column of the block.": last.reshape(
-            right.shape
-        ),
+        "The numbers are right, their order is not: pattern, then row and column of the block.": reordered,
         "If conv2d raised it: it wants patterns as (m, 1, s, s), one channel each.": RuntimeError,
         "The first number is the first block times the first pattern, pixel by pixel, summed up.": True,
     }
@@ -113,7 +112,7 @@ def consistent(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor):
 def quantizer(y: torch.Tensor, largest: float, bits: int):
     """my_quantizer(y, largest, bits): each number rounded to the nearest of the levels k·largest/top, |k| ≤ top."""
 
-    def levels(top: int, rounded: Callable = torch.round) -> torch.Tensor:
+    def levels(top: int, rounded: Callable = torch.round, largest: float = largest) -> torch.Tensor:
         return rounded(y / largest * top) * largest / top
 
     top = 2 ** (bits - 1) - 1
@@ -122,9 +121,7 @@ def quantizer(y: torch.Tensor, largest: float, bits: int):
     yield {
         "Those are the whole numbers k; return the measurements that they stand for.": levels(top) * top / largest,
         "It cuts off instead of rounding: a level may be half a step away.": levels(top, torch.floor),
-        "The scale is `largest`, not the largest number of this y.": (y / y.abs().max() * top).round()
-        * y.abs().max()
-        / top,
+        "The scale is `largest`, not the largest number of this y.": levels(top, largest=y.abs().max()),
         "It cuts off towards zero instead of rounding.": levels(top, torch.trunc),
         f"It has one level too many: {few}": levels(top + 1),
         f"It has about twice as many levels: {few}": levels(2 * top + 1),
