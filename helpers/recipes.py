@@ -6,14 +6,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from . import datasets, degradations, images, models, training, zoo
 from .losses import LOSSES
-from .service import devices
+from .service import devices, downloads
 from .service.errors import CourseError, require
 from .service.files import DATA, sha256
 from .training import Plan
@@ -372,14 +372,18 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
     return {"data": digests, "device": kind, "precision": precision, "torch": torch.__version__.split("+")[0]}
 
 
+def licence(sets: Iterable[str]) -> str:
+    """The terms of weights that were trained on these sets: MIT, and beside it the licence of each known set."""
+    terms = []
+    for name, about in downloads.catalog().items():
+        if not {Path(folder).name for folder in about["folders"]}.isdisjoint(sets):
+            terms.append(f"{name} ({about['licence']})")
+    return f"MIT; trained on {', '.join(terms)}" if terms else "MIT"
+
+
 def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
     """Write NAME.safetensors and its card into `folder`; `facts` (figures, seconds, …) go onto the card."""
     weights = training.save_weights(model, Path(folder) / f"{recipe.name}.safetensors")
-    licence = "MIT"
-    if set(recipe.sets) != {"bundled"}:
-        licence += "; trained on sets offered for research and education"
-    if "CID22" in recipe.sets:
-        licence += ", and on CID22 (CC BY-SA 4.0)"
     about = {
         "name": recipe.name,
         "task": recipe.task,
@@ -388,7 +392,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
         "sha256": sha256(weights),
-        "licence": licence,
+        "licence": licence(recipe.sets),
         "recipe": recipe.plain(),
         "commit": commit(),
     }

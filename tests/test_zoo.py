@@ -1,6 +1,7 @@
 import hashlib
 import itertools
 import json
+import subprocess
 from pathlib import Path
 
 import experiments
@@ -126,12 +127,24 @@ def test_shipped_weights_are_what_their_card_says(name):
     assert all(p.isfinite().all() for p in model.parameters())
     assert all(about[key] for key in ("origin", "recipe", "licence", "commit", "device", "seconds", "data"))
     assert about["figures"] or about["task"] == "codec-detail"  # which its codec's figures include
-    assert ("CID22" in about["licence"]) == ("CID22" in about["recipe"]["sets"])  # which wants to be named
+    sets = about["recipe"]["sets"]
+    assert about["licence"] == recipes.licence(sets)
+    assert all((each in about["licence"]) == (each in sets) for each in ("CID22", "DIV2K_test_LR_x4"))
     if start := about.get("started_from"):
         assert start["name"] == about["recipe"]["start_from"]
         if start["name"] in SHIPPED:  # the weights of a first stretch are not, but the recipe is
             assert start["sha256"] == sha256(zoo.WEIGHTS / f"{start['name']}.safetensors")
         assert start["name"] in recipes.RECIPES
+
+
+@every_shipped
+def test_the_commit_on_a_card_can_be_checked_out(name):
+    git = ["git", "-C", DATA.parent]
+    shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True)
+    if shallow.stdout != "false\n":
+        pytest.skip("not a whole clone")
+    commit = zoo.card(name)["commit"].removesuffix("+")
+    subprocess.run([*git, "merge-base", "--is-ancestor", commit, "HEAD"], check=True)
 
 
 def test_the_shipped_weights_are_pairs_and_small_together():
