@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from . import __version__
-from .service.errors import CourseError
+from .service.errors import CourseError, require
 from .service.files import atomic, expanded, refusal
 
 COMMANDS: dict[str, tuple[Callable, tuple]] = {}  # by name: the function and its options
@@ -123,7 +123,8 @@ QUIET = option("--quiet", action="store_true", help="no progress bar")
 RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
 WITH_QUALITY = (".jpg", ".jpeg", ".webp")
-UNKNOWN_TO = {".bmp": {"exif": "EXIF data", "icc_profile": "colour profile"}, ".webp": {"dpi": "resolution"}}
+NOT_PIXELS = {"exif": "EXIF data", "icc_profile": "colour profile"}
+UNKNOWN_TO = {".bmp": NOT_PIXELS, ".webp": {"dpi": "resolution"}}
 FILES = (
     option("input", type=Path, metavar="IN", help="the file to read"),
     option("output", type=Path, metavar="OUT", help="the file to write"),
@@ -213,8 +214,7 @@ def train(options: argparse.Namespace) -> int:
     options.deadline = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     runs, alone, code = _runs(options), devices.world() == 1, 0
     queued = len(runs) > 1
-    while runs:
-        recipe, out, source = runs.pop(0)
+    for place, (recipe, out, source) in enumerate(runs, start=1):
         try:
             if options.resume and alone and queued and recipes.finished(recipe, out):
                 print(f"{recipe.name}: finished before, in {out}")
@@ -224,8 +224,9 @@ def train(options: argparse.Namespace) -> int:
             _tell(why, f"{recipe.name}: " if queued else "")
             code = 2
             continue  # the others may do better
-        if runs and (steps < recipe.plan.steps or (alone and time.monotonic() >= options.deadline)):
-            print(f"not begun: {', '.join(run[0].name for run in runs)}; go on with --resume")
+        left = ", ".join(run[0].name for run in runs[place:])
+        if left and (steps < recipe.plan.steps or (alone and time.monotonic() >= options.deadline)):
+            print(f"not begun: {left}; go on with --resume")
             break
     return code
 
@@ -242,20 +243,18 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
     folder = options.out if options.out and len(names) > 1 else Path("runs")
     for place, name in enumerate(names):
         recipe = recipes.changed(recipes.find(name), **changes)
-        for each in (*recipe.sets, recipe.validation):
-            if each:
-                datasets.folder(each)
+        for each in filter(None, (*recipe.sets, recipe.validation)):
+            datasets.folder(each)
         out = options.out if options.out and len(names) == 1 else folder / name
         source, later = options.start or recipe.start_from, False
         if not options.start and source in recipes.RECIPES and not zoo.has(source):  # a stretch that is not shipped
             stretch, source = source, folder / source / f"{source}.json"
             later = stretch in names[:place]
-            if not (later or source.is_file()):
-                how = f"train {stretch} {name}, or give its card by --start"
-                raise CourseError(f"{name} begins with {stretch}, which is not shipped: {how}.")
+            how = f"train {stretch} {name}, or give its card by --start"
+            require(later or source.is_file(), f"{name} begins with {stretch}, which is not shipped: {how}.")
             about = {} if later else zoo.card(source)
-            if about and about.get("steps") != about.get("recipe", {}).get("plan", {}).get("steps"):
-                raise CourseError(f"{source}: not trained to its end: train {stretch} {name} --resume.")
+            ended = about.get("steps") == about.get("recipe", {}).get("plan", {}).get("steps")
+            require(ended, f"{source}: not trained to its end: train {stretch} {name} --resume.")
         if source and not later:
             zoo.weights(source)
         if not options.resume and not options.overwrite:
@@ -275,14 +274,12 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
     how |= {"share": options.global_batch is not None, "progress": not options.quiet}
-    start, started_from = None, None
-    if source:
-        start, started_from = training.of_first(lambda: zoo.weights(source), options.device)
+    start, started_from = training.of_first(lambda: zoo.weights(source), options.device) if source else (None, None)
     model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
-        about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
-        card = recipes.write(recipe, model, out, **about, **facts)
+        facts |= {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
+        card = recipes.write(recipe, model, out, **facts)
         if done["step"] < recipe.plan.steps:
             print(f"stopped at step {done['step']} of {recipe.plan.steps}; the same command with --resume goes on")
         psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
@@ -332,10 +329,10 @@ def evaluate(options: argparse.Namespace) -> int:
     table, failures = evaluation.evaluate(options.task, files, dict.fromkeys(methods) | folders, **how)
     for line in failures:
         print(f"skipped: {line}", file=sys.stderr)
-    if options.out and len(table):
-        with atomic(options.out) as temporary:  # a file's name may be any bytes
-            table.to_csv(temporary, index=False, errors="surrogateescape")
     if len(table):
+        if options.out:
+            with atomic(options.out) as temporary:  # a file's name may be any bytes
+                table.to_csv(temporary, index=False, errors="surrogateescape")
         print(comparison.summary(table).to_string())
         for place, what in ((options.out, "a row"), (options.panels, "a picture")):
             if place:
@@ -401,8 +398,7 @@ def detect(options: argparse.Namespace) -> None:
     ssims = options.ssim or (None,) * len(options.sets)
     if not len(options.sets) == len(options.psnr) == len(ssims):
         raise CourseError("--sets, --psnr and --ssim go together: give as many of one as of the others.")
-    if any(ssim > 1 for ssim in options.ssim or ()):
-        raise CourseError("--ssim: an SSIM is at most 1; 81.03 percent is 0.8103.")
+    require(max(options.ssim or (0,)) <= 1, "--ssim: an SSIM is at most 1; 81.03 percent is 0.8103.")
     given = zip(options.sets, options.psnr, ssims, strict=True)
     claims = [detective.Claim(_name(name), datasets.folder(name), *scores) for name, *scores in given]
     if len({claim.dataset for claim in claims}) < len(claims):
@@ -412,9 +408,8 @@ def detect(options: argparse.Namespace) -> None:
     print(detective.verdict(found))
     rows = detective.likely(found)[list(detective.Protocol._fields)].drop_duplicates().head(2)
     for psnr in options.also or ():
-        for place, row in enumerate(rows.itertuples(index=False), start=1):
-            theirs = detective.Protocol(*row)
-            here, how = detective.convert(options.task, claims[0].files, float(psnr), theirs)
+        for place, theirs in enumerate(rows.itertuples(index=False), start=1):
+            here, how = detective.convert(options.task, claims[0].files, float(psnr), detective.Protocol(*theirs))
             print(f"{psnr:.2f} dB by candidate {place} is about {here:.2f} dB by this course's protocol: {how}.")
 
 
@@ -471,17 +466,15 @@ def restore(options: argparse.Namespace) -> int:
     if options.ensemble:
         name = f"{name.removesuffix('+')}+"
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
-    same = failed = 0
+    counts = {"restored": 0, "unchanged": 0, "there before": there, "failed": 0}
     less: dict[str, list[Path]] = {}  # what was left out, and of which files
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
             if folder:
                 output.parent.mkdir(parents=True, exist_ok=True)
-            one = argparse.Namespace(**vars(options))
-            if folder and output.suffix.lower() not in WITH_QUALITY:
-                one.quality = None
-            made, unchanged, lost = _restore_one(model, given, output, one)
-            same += unchanged
+            quality = None if folder and output.suffix.lower() not in WITH_QUALITY else options.quality
+            made, unchanged, lost = _restore_one(model, given, output, quality, options)
+            counts["unchanged" if unchanged else "restored"] += 1
             for what in lost:
                 less.setdefault(what, []).append(given)
             if not folder:
@@ -489,19 +482,17 @@ def restore(options: argparse.Namespace) -> int:
                 print(f"{output}: {made}{by}{'; left out: ' * bool(lost)}{', '.join(lost)}")
         except Exception as why:  # of a folder, the others are restored all the same
             _tell(why)
-            failed += 1
+            counts["failed"] += 1
     if folder:
         files = [path for path in options.input.rglob("*") if path.is_file() and not path.name.startswith(".")]
         others = [path.name for path in files if path.suffix.lower() not in images.SUFFIXES]
-        counts = {"restored": len(pairs) - failed - same, "unchanged": same, "there before": there, "failed": failed}
-        for what, paths in less.items():
-            counts[f"without {what}, such as {paths[0].name}"] = len(paths)
-        counts[f"passed over, such as {next(iter(others), '')}"] = len(others)
-        print(f"{options.output}: {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
-    return 2 if failed else 0
+        said = counts | {f"without {what}, such as {paths[0].name}": len(paths) for what, paths in less.items()}
+        said[f"passed over, such as {next(iter(others), '')}"] = len(others)
+        print(f"{options.output}: {', '.join(f'{count} {what}' for what, count in said.items() if count)}")
+    return 2 if counts["failed"] else 0
 
 
-def _restore_one(model, given: Path, output: Path, options: argparse.Namespace) -> tuple:
+def _restore_one(model, given: Path, output: Path, quality: int | None, options: argparse.Namespace) -> tuple:
     """Restore a picture into a file: what is to be said of it, whether nothing has changed, and a list of what is lost.
 
     Alpha is enlarged as a gray picture, by the same network. The colours are those that come nearest to the restored
@@ -514,7 +505,7 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace) 
     _check_output(output, given, options.overwrite)
     pixels, alpha, lost = images.load_uint8(given, True), images.load_alpha(given), images.left_out(given)
     height, width = (model.scale * side for side in pixels.shape[-2:])
-    images.check_writable(output, (width, height), options.quality, options.bits, len(pixels))
+    images.check_writable(output, (width, height), quality, options.bits, len(pixels))
     about, short = images.attributes(given, options.strip), options.bits == 8
     lost += [what for key, what in UNKNOWN_TO.get(output.suffix.lower(), {}).items() if about.pop(key, None)]
     if short and pixels.dtype == torch.uint16:
@@ -533,19 +524,17 @@ def _restore_one(model, given: Path, output: Path, options: argparse.Namespace) 
         alpha = images.to_float(alpha)
         alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
         restored = images.off_white(restored, alpha)
-    copied = unchanged and exact and not (options.quality or options.strip or any("more picture" in w for w in lost))
+    copied = unchanged and exact and not (quality or options.strip or any("more picture" in what for what in lost))
     copied = copied and given.suffix.lower() == output.suffix.lower()
     if copied:
         lost.clear()
         with atomic(output) as temporary:
             shutil.copyfile(given, temporary)
     else:
-        images.save(output, restored, options.quality, alpha, options.bits, **about)
-    said = f"{width}x{height} pixels, "
-    if unchanged:
-        again = not copied and output.suffix.lower() in WITH_QUALITY
-        said += f"{'coded again' if again else 'nothing changed'}: no trace of JPEG was found to mend"
-    return said, unchanged, lost
+        images.save(output, restored, quality, alpha, options.bits, **about)
+    done = "coded again" if not copied and output.suffix.lower() in WITH_QUALITY else "nothing changed"
+    said = f"{done}: no trace of JPEG was found to mend" if unchanged else ""
+    return f"{width}x{height} pixels, {said}", unchanged, lost
 
 
 def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
@@ -655,8 +644,7 @@ def _keep(options: argparse.Namespace, data: bytes, picture, more: str) -> None:
     lost = images.left_out(options.input)
     lost += ["transparency, laid on white"] * (images.load_alpha(options.input) is not None)
     lost += ["16 bits"] * (images.load_uint8(options.input, True).dtype != picture.dtype)
-    names = {"exif": "EXIF data", "icc_profile": "colour profile"}
-    lost += [name for key, name in names.items() if key in images.attributes(options.input)]
+    lost += [what for key, what in NOT_PIXELS.items() if key in images.attributes(options.input)]
     with atomic(options.output) as temporary:
         temporary.write_bytes(data)
     size = f"{len(data):,} bytes, {8 * len(data) / picture[0].numel():.3f} bits per pixel"

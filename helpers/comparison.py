@@ -3,6 +3,7 @@
 A table has a row per task, dataset, picture and method, as `evaluation.evaluate` returns and `data/results` keeps it.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from . import metrics
-from .service.errors import CourseError, require
+from .service.errors import require
 from .service.files import atomic
 
 KEYS = ["task", "dataset", "image", "method"]  # of a row, in the columns of a table
@@ -68,18 +69,15 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     """Tables of files as one. A method of one name and several scores is called "file:method". Raises CourseError."""
     tables = []
     for path in paths:
+        kinds = dict.fromkeys(KEYS, str) | {score: float}
         try:
-            how = {"encoding_errors": "surrogateescape"}  # of names
-            table = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str) | {score: float}, **how)
-            table["table"] = str(path)
+            table = pd.read_csv(path, dtype=kinds, encoding_errors="surrogateescape")  # of names
         except ValueError:
             table = pd.DataFrame()
-        if table.empty or not {*KEYS, score} <= set(table.columns):
-            raise CourseError(f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
-        table[KEYS] = table[KEYS].fillna("")
-        if "setting" in table:
-            raise CourseError(f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
-        tables.append(table)
+        sound = len(table) and kinds.keys() <= set(table)
+        require(sound, f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
+        require("setting" not in table, f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
+        tables.append(table.fillna(dict.fromkeys(KEYS, "")).assign(table=str(path)))
     every = pd.concat(tables).drop_duplicates([*KEYS, score])
     several = every["method"].isin(every[every.duplicated(KEYS)]["method"])
     every["method"] = every["method"].mask(several, every["table"] + ":" + every["method"])
@@ -102,8 +100,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         said = f"the methods share {len(shared)} pictures with a {score} that is a number; at least two are needed"
         require(len(shared) > 1, f"{task}, {dataset}: {said}.")
         first = lead = means.index[0]
-        pairs = len(means) * (len(means) - 1) // 2
-        rank = 1
+        pairs, rank = math.comb(len(means), 2), 1
         for place, (method, mean) in enumerate(means.items(), start=1):
             if _chance(shared[lead] - shared[method], pairs) * pairs < 0.05:
                 lead, rank = method, place
@@ -116,8 +113,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
 
 def least_pictures(methods: int) -> int:
     """How many pictures `ranks` needs to tell methods apart: its test of n pictures gives at least 2 / 2ⁿ."""
-    pairs = max(1, methods * (methods - 1) // 2)
-    return 1 + int(np.log2(2 * pairs / 0.05))
+    return 1 + int(np.log2(2 * max(1, math.comb(methods, 2)) / 0.05))
 
 
 def _chance(differences: pd.Series, pairs: int = 1) -> float:
@@ -195,6 +191,6 @@ def bd_rates(table: pd.DataFrame, method: str, anchor: str = "jpeg") -> pd.Serie
     """The BD-rate in percent against `anchor` of each picture by itself; NaN where their qualities do not meet."""
     found = {}
     for image, part in table.groupby("image", sort=False):
-        ours, theirs = (curve(part[part["method"] == name]) for name in (method, anchor))
-        found[image] = metrics.bd_rate(ours, theirs, *RATES)
+        pair = (curve(part[part["method"] == name]) for name in (method, anchor))
+        found[image] = metrics.bd_rate(*pair, *RATES)
     return pd.Series(found, name=method)

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,17 +34,14 @@ def find(place: str, name: str) -> Any:
     if beside not in sys.path:
         sys.path.insert(0, beside)  # so that it may import its neighbours, as in `python file.py`
     try:
-        if place.endswith(".py"):
-            found = runpy.run_path(place)
-        else:
-            module = importlib.import_module(place)
-            found = vars(module) | ({name: getattr(module, name)} if hasattr(module, name) else {})  # some load late
+        module = SimpleNamespace(**runpy.run_path(place)) if place.endswith(".py") else importlib.import_module(place)
+        found = getattr(module, name, None)
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
-    there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
-    require(name in found, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
-    return found[name]
+    there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    require(found is not None, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
+    return found
 
 
 def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> Any:
@@ -135,11 +133,11 @@ def method(what: Any, task: str) -> Any:
     kind = task.split("-")[0]
     if hasattr(what, {"cs": "reconstruct", "codec": "settings"}.get(kind, "restore")):
         return what
-    wanted = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}.get(kind, "a function")
-    if kind not in ("cs", "codec") and callable(what):
-        return Function(what, degradations.scale_of(task))
-    if kind in ("cs", "codec") and isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
-        return Sensor(*what) if kind == "cs" else what
     if isinstance(what, (str, Path)) and kind != "codec":
         return Folder(Path(what), task)
-    raise CourseError(f"{task} wants {wanted}, not {type(what).__name__}.")
+    pair = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}.get(kind)
+    fits = isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)) if pair else callable(what)
+    require(fits, f"{task} wants {pair or 'a function'}, not {type(what).__name__}.")
+    if kind == "codec":
+        return what
+    return Sensor(*what) if kind == "cs" else Function(what, degradations.scale_of(task))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import torch.nn.functional as F
 from test_command_line import run
 
@@ -60,14 +61,11 @@ def by_hand(path: Path, made: str, luma: str, border: int, rounded: bool) -> flo
         large = large.clamp(0, 255).round()
     pair = []
     for picture in (clean, large):
-        r, g, b = picture.expand(3, -1, -1)
-        if luma == "RGB" or len(picture) == 1:
-            y = picture
-        elif luma == "mean of RGB":
-            y = (r + g + b)[None] / 3
-        else:
-            y = 0.299 * r + 0.587 * g + 0.114 * b
-            y = (y if luma == "Y 0-255" else 16 + y * 219 / 255)[None]
+        y = picture
+        if luma != "RGB" and len(picture) == 3:
+            weights = torch.tensor([1 / 3] * 3 if luma == "mean of RGB" else [0.299, 0.587, 0.114]).double()
+            y = torch.einsum("c,chw->hw", weights, picture)[None]
+            y = 16 + y * 219 / 255 if luma == "Y 16-235" else y
         pair.append(y.round() if rounded else y)
     shaved = [images.shave(y, border) for y in pair]
     return (shaved[0] - shaved[1]).square().mean().item() / 255**2
@@ -123,11 +121,8 @@ def test_an_ssim_tells_its_window(small):
     how = Protocol("MATLAB, Pillow", "Y 16-235", "RGB in 8 bits, Y not", 2)
     psnr = psnr_by(small, "sr-x2", how)
     for window in metrics.WINDOWS:
-        scores = []
-        for path in small:
-            [(_, *pair)] = detective.pairs(images.load_uint8(path), "sr-x2", {how[:3]})
-            scores.append(metrics.ssim(*(images.shave(t, 2) for t in pair), window=window))
-        ssim = np.mean(scores)
+        pairs = [next(detective.pairs(images.load_uint8(path), "sr-x2", {how[:3]}))[1:] for path in small]
+        ssim = np.mean([metrics.ssim(*(images.shave(t, 2) for t in pair), window=window) for pair in pairs])
         first = detective.detect("sr-x2", [Claim("small", small, round(psnr, 2), round(ssim, 4))]).iloc[0]
         assert first["window"] == window and first["SSIM small"] == pytest.approx(ssim, abs=2e-3)
     absurd = detective.detect("sr-x2", [Claim("small", small, round(psnr, 2), 0.2)])
@@ -202,10 +197,9 @@ def test_the_table_of_baselines_holds_what_is_said_of_it():
     told = (DOCS / "own.md").read_text(encoding="utf-8")
     assert "fifteen published baselines" in told and "from eleven papers and repositories. Each time" in told
     assert BASELINES["source"].is_unique and BASELINES["known from"].notna().all()
-    words = {"luma": detective.LUMAS, "depth": detective.DEPTHS, "pictures": detective.PICTURES}
-    words["window"] = metrics.WINDOWS
-    for name, known in words.items():
-        assert set(BASELINES[name].dropna()) <= set(known)
+    known = [detective.LUMAS, detective.DEPTHS, detective.PICTURES, metrics.WINDOWS]
+    for name, words in zip(("luma", "depth", "pictures", "window"), known, strict=True):
+        assert set(BASELINES[name].dropna()) <= set(words)
 
 
 def test_the_command_prints_candidates_a_verdict_and_a_conversion(small, capsys):

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -11,9 +12,10 @@ import torch
 from builders import photograph, pictures, recipe, shipped
 
 from helpers import CourseError, baselines, datasets, degradations, images, own, zoo
-from helpers import __main__ as command
+from helpers.__main__ import main
 from helpers.evaluation import evaluate
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 FILE = """
 from helpers import images, zoo
 
@@ -81,6 +83,11 @@ def up(given: torch.Tensor) -> torch.Tensor:
     return degradations.upscale(images.to_float(given), 2).clamp(0, 1)
 
 
+def of_colour(function: Callable) -> Callable:
+    function.channels = 3
+    return function
+
+
 WRONG = [
     (lambda given: images.to_float(given), r"a picture of \(1, 24, 28\) where \(1, 48, 56\) is wanted"),
     (lambda given: 255 * up(given), r"has values in \[0, 1\], and this one has"),
@@ -102,7 +109,7 @@ def test_what_a_function_does_wrong_is_a_sentence_and_the_rest_is_measured(files
 
 def test_one_picture_that_a_function_fails_on_is_told_with_exit_code_2(files, capsys):
     line = "evaluate sr-x2 --images set --methods bicubic,mine.py:fussy --out out.csv --quiet"
-    assert command.main(line.split()) == 2
+    assert main(line.split()) == 2
     said = capsys.readouterr()
     skipped, warning = said.err.splitlines()
     why = "it raised KeyError (mine.py, line 9): 'no such picture\\nat all'"
@@ -133,26 +140,17 @@ def test_what_cannot_be_a_method_is_refused_before_any_picture(files, row):
 
 def test_a_colour_function_is_given_colour(files):
     seen = []
-
-    def restore(given):
-        seen.append(len(given))
-        return up(given)
-
-    restore.channels = 3
+    restore = of_colour(lambda given: seen.append(len(given)) or up(given))
     gray = images.save("gray.png", photograph(48, 56, 1))
-    assert evaluate("sr-x2", files[:1], {"colour": restore}, progress=False)[1] == [] and set(seen) == {3}
-    table, failures = evaluate("sr-x2", [gray], {"colour": restore, "bicubic": None}, progress=False)
-    assert not failures and set(seen) == {3} and same(table, "colour", "bicubic")
+    table, failures = evaluate("sr-x2", [files[0], gray], {"colour": restore, "bicubic": None}, progress=False)
+    assert not failures and set(seen) == {3}
+    assert same(table[table["image"] == "gray.png"], "colour", "bicubic")
 
 
 def test_what_an_rgb_function_makes_of_a_gray_picture_is_rounded_once():
     """As of a network: the mean of its three channels, not of three that were rounded."""
     gray, gains = images.to_uint8(photograph(48, 56, 1)), torch.tensor([0.334, 0.334, 0.337]).view(3, 1, 1)
-
-    def restore(given):
-        return degradations.upscale(images.to_float(given), 2).clamp(0, 1) * gains
-
-    restore.channels = 3
+    restore = of_colour(lambda given: up(given) * gains)
     wanted = images.to_uint8(restore(images.as_rgb(gray)).mean(0, keepdim=True))
     assert torch.equal(own.Function(restore, 2).restore(gray), wanted)
 
@@ -167,11 +165,10 @@ def test_a_module_here_and_the_neighbours_of_a_file_are_found(files, monkeypatch
         assert callable(own.find(place, "restore"))
 
 
-def test_panels_of_two_functions_of_a_file_have_names_of_their_own(files, tmp_path):
-    Path("two.py").write_text(FILE.replace("fussy", "second"))
-    evaluate("sr-x2", files[:1], ["two.py:restore", "two.py:second", "good-x2"], progress=False, panels=tmp_path / "p")
-    names = {path.name for path in (tmp_path / "p").iterdir()}
-    assert names == {"000-two.py-restore.png", "000-two.py-second.png", "000-good-x2.png"}
+def test_panels_of_two_functions_of_a_file_have_names_of_their_own(files):
+    evaluate("sr-x2", files[:1], ["mine.py:restore", "mine.py:fussy", "good-x2"], progress=False, panels="p")
+    names = {path.name for path in Path("p").iterdir()}
+    assert names == {"000-mine.py-restore.png", "000-mine.py-fussy.png", "000-good-x2.png"}
 
 
 def test_a_float_picture_comes_back_as_one():
@@ -218,16 +215,12 @@ def test_a_folder_of_restored_pictures_is_a_method(files, capsys):
     for place, path in enumerate(files[1:6]):
         restored = network.restore(degradations.for_task("sr-x2")(images.load_uint8(path)))
         images.save(f"made/{path.stem}{'_x2' * (place % 2)}.png", restored)
-
-    def restore(given):
-        return network.restore(given)
-
-    restore.channels = 3
-    rows, failures = evaluate("sr-x2", files[1:6], {"made": Path("made"), "same": restore}, progress=False)
+    methods = {"made": Path("made"), "same": of_colour(lambda given: network.restore(given))}
+    rows, failures = evaluate("sr-x2", files[1:6], methods, progress=False)
     assert not failures and same(rows, "made", "same") and rows["seconds"].isna().sum() == 5
     images.save("made/006.png", photograph(20, 20))
     images.save("made/007_a.png", photograph(48, 56)), images.save("made/007_b.png", photograph(48, 56))
-    assert command.main("evaluate sr-x2 --images set --results made --quiet".split()) == 2
+    assert main("evaluate sr-x2 --images set --results made --quiet".split()) == 2
     lines = capsys.readouterr().err.splitlines()
     sizes = "it returned a picture of (3, 20, 20) where (3, 48, 60)"
     told = ["no pictures in made are called 000", sizes, "2 pictures in made", "no"]
@@ -250,7 +243,7 @@ def test_the_results_tell_the_unrounded_psnr_of_our_networks():
         files = datasets.folder("Set5")
     except CourseError as why:
         pytest.skip(str(why))
-    page = (Path(command.__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (DOCS / "results.md").read_text(encoding="utf-8")
     told = re.search(r"measured so, ours have ([\d.]+), ([\d.]+) and ([\d.]+) dB", page).groups()
     for scale, number in zip((2, 3, 4), told, strict=True):
         table, _ = evaluate(f"sr-x{scale}", files, [f"edsr-x{scale}"], progress=False, unrounded=True)
@@ -259,7 +252,7 @@ def test_the_results_tell_the_unrounded_psnr_of_our_networks():
 
 def test_the_example_of_the_guide_is_bicubic(files):
     """The function of docs/own.md, run as it stands there at x3."""
-    guide = (Path(command.__file__).parent.parent / "docs" / "own.md").read_text(encoding="utf-8")
+    guide = (DOCS / "own.md").read_text(encoding="utf-8")
     Path("guide.py").write_text(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
     table, failures = evaluate("sr-x3", files[:2], ["bicubic", "guide.py:restore"], progress=False)
     assert not failures and same(table, "bicubic", "guide.py:restore")
