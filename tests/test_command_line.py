@@ -141,24 +141,32 @@ evaluate sr-x2 --images few --methods one-x3 --panels new | 'one-x3' solves sr-x
 evaluate codec --images few --methods sensed | 'sensed' is no method for codec; there are jpeg
 evaluate codec --images few --methods good-x2 | is no codec
 evaluate cs --images set | measures no ratio | cs-01 to cs-25
+evaluate sr-x2 --images Set99 | the set 'Set99' is not there | COURSE_DATA
 evaluate sr-x2 --images weights | weights: no folder with pictures in it
 evaluate sr-x2 --images few --methods bicubic, | has an empty name
+evaluate sr-x2 --images few --results few, | has an empty name
 evaluate sr-x2 --images few --methods few --results few | two methods would have one name
 evaluate sr-x2 --images few --out a-dir | a-dir: that is a folder
 evaluate sr-x2 --images few --panels in.png | in.png: file exists
+evaluate sr-x2 | --images
 benchmark sr-x9 | 'sr-x9' | sr-x2 | costs
 download DIV9K | 'DIV9K'; there are standard, training
 publish set | set: not the folder of a finished training
 train vgg | vgg | tiny-x2
+train tiny-x2 absent-x2 | 'absent-x2'
 train tiny-x2 lost-x2 | 'Nowhere' is not there
 train tiny-x2 chosen-x2 | 'Elsewhere' is not there
 train orphan-x2 | absent-x3 | good-x2
-train tiny-x2 --steps -4 | --steps: '-4' where a whole number of 1 or more is wanted
+train tiny-x2 --sets weights | weights: no folder with pictures in it
+train tiny-x2 --sets set, | has an empty name
+train tiny-x2 --steps -4 | --steps | 1 or more
 train tiny-x2 --steps 4 --epochs 1 | --epochs | not allowed with | --steps
 train tiny-x2 --batch 100000000 | --batch | from 1 to 65536
 train tiny-x2 --batch 2 --global-batch 4 | not allowed with
+train tiny-x2 --start set | no network is called 'set'
 train tiny-x2 --resume --overwrite | not allowed with
 train tiny-x2 --what | unrecognized arguments: --what (python -m helpers train --help says more)
+train tiny-x2 --seed -1 | '-1' where a whole number of 0 or more is wanted
 train rescsnet-any --ratio 0.1 --sets set | rescsnet-any has no ratio
 train second-x2 | second-x2 begins with tiny-x2, which is not shipped: train tiny-x2 second-x2, or give
 compress in.png out.png | end the name in .bic
@@ -172,7 +180,9 @@ decompress in.png out.png | in.png: not a .bic file
 decompress half.bic out.png | half.bic: the file is damaged or truncated
 sense in.png out.png | end the name in .npz
 sense in.png out.npz --ratio 0.5 | up to 0.25
+recover in.png out.png | in.png: not a whole file of measurements
 decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
+recover good.npz in.png | in.png: that is there already
 recover half.npz out.png | half.npz: not a whole file of measurements
 rank text.csv | text.csv: not a table of psnr
 rank bytes.csv | bytes.csv: not a table of psnr
@@ -234,16 +244,17 @@ evaluate sr-x2 --images few --methods bicubic --quiet --out X.csv
 """
 
 
-UNREADABLE = ["a-dir", "missing", "in.png/x", "loop", "x" * 300, "~no-such-user/x"]
-UNWRITABLE = ["none/x", "in.png/x", "loop/x", "x" * 300]
-NAMED = [*itertools.product(READING.strip().splitlines(), UNREADABLE)]
-NAMED += itertools.product(WRITING.strip().splitlines(), UNWRITABLE)
-
-
-@pytest.mark.parametrize(("line", "given"), NAMED)
-def test_what_is_no_file_to_read_or_no_place_to_write_is_named(place, capsys, line, given):
+@pytest.mark.parametrize("line", READING.strip().splitlines())
+@pytest.mark.parametrize("given", ["a-dir", "missing", "in.png/x", "loop", "x" * 300, "~no-such-user/x"])
+def test_what_is_no_file_to_read_is_named(place, capsys, line, given):
     said = refused(place, capsys, *line.replace("X", given).split())
     assert given in said and "damaged" not in said
+
+
+@pytest.mark.parametrize("line", WRITING.strip().splitlines())
+@pytest.mark.parametrize("given", ["none/x", "in.png/x", "loop/x", "x" * 300])
+def test_what_is_no_place_to_write_is_named(place, capsys, line, given):
+    assert given in refused(place, capsys, *line.replace("X", given).split())
 
 
 @pytest.mark.parametrize("where", ["open", "replace"])
@@ -298,7 +309,6 @@ def test_a_process_ends_with_one_line(tmp_path):
     done = python(*"-m helpers evaluate sr-x2 --images Set99".split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: the set 'Set99' is not there") and done.stderr.count("\n") == 1
-    assert "COURSE_DATA" in done.stderr
 
 
 def test_a_python_without_a_package_is_told(place, capsys, monkeypatch):
@@ -387,13 +397,13 @@ def test_train_stop_resume_restore(place, capsys):
     Path("run", "stop").touch()
     assert train("tiny-x2") == 0
     assert "stopped at step 1 of 4; the same command with --resume goes on" in capsys.readouterr().out
-    there = "run/last.pt: a run is there already; go on with it by --resume, begin anew by --overwrite, or name another"
-    for line, hint in (
-        ("publish run", "stopped at step 1 of 4"),
-        ("train tiny-x2 --out run", there),
-        ("train tiny-x2 --out run --quiet --resume --batch 3", "last.pt: this run began with batch 2"),
+    for line, hints in (
+        ("publish run", ["stopped at step 1 of 4"]),
+        ("train tiny-x2 --out run", ["run/last.pt: a run is there already", "--resume", "--overwrite", "--out"]),
+        ("train tiny-x2 --out run --quiet --resume --batch 3", ["last.pt: this run began with batch 2"]),
     ):
-        assert hint in refused(place, capsys, *line.split())
+        said = refused(place, capsys, *line.split())
+        assert all(hint in said for hint in hints)
     assert train("tiny-x2", "--resume") == 0
     assert weights("tiny-x2", "run") == weights("tiny-x2", "whole")
     about = card("tiny-x2")
