@@ -278,8 +278,8 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
     model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
-        facts |= {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
-        card = recipes.write(recipe, model, out, **facts)
+        about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}
+        card = recipes.write(recipe, model, out, **about, **facts)
         if done["step"] < recipe.plan.steps:
             print(f"stopped at step {done['step']} of {recipe.plan.steps}; the same command with --resume goes on")
         psnr = f"PSNR {done['psnr']:.2f} dB on {count} held-out picture{'s' * (count > 1)}"
@@ -302,7 +302,7 @@ def publish(options: argparse.Namespace) -> None:
 @command(
     option("task", metavar="TASK", help="sr-x2 to sr-x4, deblock-q20, jpeg-q10, jpeg-color-q10, …, cs-10, …, codec"),
     option("--images", required=True, help="a folder, or a set by its name ('bundled', 'Set5')"),
-    option("--methods", type=several, help="names, cards, file.py:function, … (by default all of the task)"),
+    option("--methods", type=several, help="names, cards, file.py:function, … (by default all; with --results, none)"),
     option("--results", type=several, default=(), metavar="DIR,…", help="folders of pictures that others restored"),
     option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
     option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),

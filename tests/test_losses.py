@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from builders import photograph
+from torch import nn
 
 from helpers import degradations, losses, metrics
 
@@ -28,7 +29,6 @@ def test_values_are_the_metrics():
     ssim = sum(metrics.ssim(*pair) for pair in pairs) / 3
     mse = (prediction - target).square().mean().item()
     assert losses.PSNRLoss()(prediction, target).item() == pytest.approx(-psnr, abs=1e-3)
-    assert losses.LOSSES["psnr-joint"]()(prediction, target).item() == pytest.approx(10 * math.log10(mse), abs=1e-3)
     assert losses.SSIMLoss()(prediction, target).item() == pytest.approx(1 - ssim, abs=1e-4)
     expected = 0.4 * mse + 0.5 * (100 + 10 * math.log10(mse)) / 100 + 0.1 * (1 - ssim)
     assert losses.WeightedLoss()(prediction, target).item() == pytest.approx(expected, abs=1e-4)
@@ -37,12 +37,21 @@ def test_values_are_the_metrics():
     assert losses.MSSSIMLoss()(prediction, target).item() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("loss", [losses.PSNRLoss(joint=True), losses.WeightedLoss(0, 100, 0)], ids=["psnr", "mixed"])
+def test_the_psnr_of_system_5_is_that_of_the_joint_error(loss):
+    """So its gradient is that of the MSE, and no picture has more say than its error gives it."""
+    prediction, target = torch.zeros(2, 1, 12, 12), torch.zeros(2, 1, 12, 12)
+    prediction[0], prediction[1] = 0.1, 0.01
+    grad, of_mse = gradient(loss, prediction, target), gradient(nn.MSELoss(), prediction, target)
+    assert torch.allclose(grad, 10 / math.log(10) / 0.00505 * of_mse, rtol=1e-3)
+
+
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)], ids=["mse", "psnr", "ssim"])
 def test_each_term_of_the_weighted_loss_moves_the_prediction(weights):
     """The original takes log10 of a Python number: its PSNR term had no gradient."""
     prediction, target = batch(12, 2, torch.float64)
+    assert gradient(losses.WeightedLoss(*weights), prediction, target).abs().max() > 1e-6
     one = losses.WeightedLoss(*weights)
-    assert gradient(one, prediction, target).abs().max() > 1e-6
     assert torch.autograd.gradcheck(lambda x: one(x, target), prediction.requires_grad_(), fast_mode=True)
 
 
