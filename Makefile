@@ -39,7 +39,7 @@ solutions: ready  ## write them with each exercise filled in, and executed, into
 test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q $(WORKERS)
 
-test-long: ready  ## run the tests that `make test` leaves out: whole notebooks on a pretended GPU, by cells run twice, as a student's
+test-long: ready  ## run the long tests that `make test` leaves out: notebooks on a pretended GPU, each cell twice, without solutions
 	@$(BIN)/python -m pytest -q $(WORKERS) -m long tests
 
 unit: ready  ## run the tests without the notebooks
@@ -59,7 +59,7 @@ site: ready  ## build the website of the course into build/site; nothing is exec
 	@$(BIN)/python -m sphinx -EW --keep-going -q -b html -c docs -d build/doctrees . build/site
 	@echo "open build/site/index.html"
 
-readme: ready  ## write the README's results table and picture again
+readme: ready  ## write the tables of README, docs/results.md, docs/scaling.md, the cards' figures, and the picture again
 	@$(BIN)/python docs/tools/update_readme.py
 
 benchmark: ready  ## measure all tables of data/results that are not up to date, and write the README's
