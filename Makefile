@@ -39,7 +39,7 @@ solutions: ready  ## write them with each exercise filled in, and executed, into
 test: ready lint  ## check style, run all tests, compare the notebooks' stored outputs
 	@$(BIN)/python -m pytest -q $(WORKERS)
 
-test-long: ready  ## run the long tests that `make test` leaves out: notebooks on a pretended GPU, each cell twice, without solutions
+test-long: ready  ## run the long tests that `make test` leaves out: notebooks on a pretended GPU, with each cell run twice, as a student's
 	@$(BIN)/python -m pytest -q $(WORKERS) -m long tests
 
 unit: ready  ## run the tests without the notebooks

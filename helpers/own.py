@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,14 +33,17 @@ def find(place: str, name: str) -> Any:
     if beside not in sys.path:
         sys.path.insert(0, beside)  # so that it may import its neighbours, as in `python file.py`
     try:
-        module = SimpleNamespace(**runpy.run_path(place)) if place.endswith(".py") else importlib.import_module(place)
-        found = getattr(module, name, None)
+        if place.endswith(".py"):
+            found = runpy.run_path(place)
+        else:
+            module = importlib.import_module(place)
+            found = vars(module) | ({name: getattr(module, name)} if hasattr(module, name) else {})  # some load late
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
-    there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    require(found is not None, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
-    return found
+    there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
+    require(name in found, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
+    return found[name]
 
 
 def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> Any:

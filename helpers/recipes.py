@@ -19,7 +19,8 @@ from .service.files import DATA, sha256
 from .training import Plan
 
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
-MORE = {"sets": (*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"), "validation": "DIV2K_valid_256"}  # for longer trainings
+# of recipes that also see pictures without traces of JPEG, and validate on others
+MORE_PICTURES = {"sets": (*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"), "validation": "DIV2K_valid_256"}
 HELD_OUT = 40  # every 40th picture of the training sets is kept for validation
 WHOLE = ("codec", "codec-detail", "cs")  # tasks whose networks are given the picture itself, and make it again
 
@@ -247,16 +248,16 @@ _RECIPES = [
            Plan(20_000, 5e-4, warmup=500, clip=0.2, every=1500),
            origin="a small EDSR on luma, Lim et al. 2017, its first stretch; not shipped"),
     Recipe("edsr-x3", "sr-x3", {"kind": "edsr", "scale": 3, "width": 64, "blocks": 6},
-           Plan(24_000, 4e-4, warmup=500, clip=0.2, every=2000), **MORE,
+           Plan(24_000, 4e-4, warmup=500, clip=0.2, every=2000), **MORE_PICTURES,
            start_from="edsr-x3-first", origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x2", "sr-x2", {"kind": "edsr", "scale": 2, "width": 48, "blocks": 5},
-           Plan(50_000, 5e-4, warmup=500, clip=0.2, every=2000), **MORE,
+           Plan(50_000, 5e-4, warmup=500, clip=0.2, every=2000), **MORE_PICTURES,
            origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("edsr-x4-first", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
            Plan(8_000, 4e-4, warmup=500, clip=0.2, every=1500), start_from="edsr-x3-first",
            origin="a small EDSR on luma, Lim et al. 2017, its first stretch; not shipped"),
     Recipe("edsr-x4", "sr-x4", {"kind": "edsr", "scale": 4, "width": 64, "blocks": 6},
-           Plan(20_000, 4e-4, warmup=500, clip=0.2, every=1000), **MORE,
+           Plan(20_000, 4e-4, warmup=500, clip=0.2, every=1000), **MORE_PICTURES,
            start_from="edsr-x4-first", origin="a small EDSR on luma, Lim et al. 2017"),
     Recipe("arcnn-q10", "jpeg-q10", {"kind": "arcnn"}, Plan(8_000, 1e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=40, origin="AR-CNN, a network for one quality, Dong et al. 2015"),
@@ -267,8 +268,8 @@ _RECIPES = [
            patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5,
            origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021, its first stretch; not shipped"),
     Recipe("jpeg-blind", "jpeg", {"kind": "drunet"}, Plan(12_000, 4e-4, warmup=500, clip=0.2, every=1000),
-           **MORE, patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5, start_from="jpeg-blind-first",
-           origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021"),
+           **MORE_PICTURES, patch=96, quality=(5, 95), rescale=(0.9, 0.8, 0.7, 0.6), gray=0.5,
+           start_from="jpeg-blind-first", origin="a small DRUNet on YCbCr, blind to the quality, Zhang et al. 2021"),
     Recipe("npeg", "codec", {"kind": "npeg"}, Plan(10_000, 1e-3, warmup=200, every=1000), loss="sparse-code",
            batch=20, origin="NPEG, ctmakro 2017"),
     Recipe("npeg-hard", "codec", {"kind": "npeg", "hard": True}, Plan(3_000, 5e-4, warmup=100, every=500),
@@ -372,13 +373,13 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
     return {"data": digests, "device": kind, "precision": precision, "torch": torch.__version__.split("+")[0]}
 
 
-def licence(sets: Iterable[str]) -> str:
-    """The terms of weights that were trained on these sets: MIT, and beside it the licence of each known set."""
-    terms = []
-    for name, about in downloads.catalog().items():
-        if not {Path(folder).name for folder in about["folders"]}.isdisjoint(sets):
-            terms.append(f"{name} ({about['licence']})")
-    return f"MIT; trained on {', '.join(terms)}" if terms else "MIT"
+def licence(sets: Iterable[str], started_from: dict | None = None) -> str:
+    """The terms of weights: MIT, the licence of each set they were trained on, and the weights they began with."""
+    known = {Path(folder).name: about for about in downloads.catalog().values() for folder in about["folders"]}
+    names = [name for name in (Path(each).name for each in sets) if name != "bundled"]
+    terms = [f"{name} ({known[name]['licence'] if name in known else 'see its own terms'})" for name in names]
+    said = f"MIT; trained on {', '.join(dict.fromkeys(terms))}" if terms else "MIT"
+    return f"{said}; begun from {started_from['name']}" if started_from else said
 
 
 def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **facts) -> Path:
@@ -392,7 +393,7 @@ def write(recipe: Recipe, model: models.Restorer, folder: str | os.PathLike, **f
         "parameters": sum(p.numel() for p in model.parameters()),
         "bytes": weights.stat().st_size,
         "sha256": sha256(weights),
-        "licence": licence(recipe.sets),
+        "licence": licence(recipe.sets, facts.get("started_from")),
         "recipe": recipe.plain(),
         "commit": commit(),
     }

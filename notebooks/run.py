@@ -39,7 +39,7 @@ Notebook = nbformat.NotebookNode
 
 
 def program(main: Callable) -> Callable:
-    """Make a `main` that says bad input in one sentence, with exit code 2, and Ctrl-C in a word, with 130."""
+    """Make a `main` that says bad input, or a file that fails, in a sentence (code 2), and Ctrl-C in a word (130)."""
 
     @functools.wraps(main)
     def careful(arguments: list[str] | None = None) -> int:

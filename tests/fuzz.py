@@ -28,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # the package of this checkout, wherever it was begun
-from helpers.publishing.benchmark import status  # noqa: E402
+from helpers.publishing.benchmark import memory_mib  # noqa: E402
 
 KEPT, PAGE = ROOT / "build" / "fuzz", ROOT / "docs" / "robustness.md"
 BEGIN, END = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
@@ -98,14 +98,14 @@ def child(names: list[str], module: str, count: int | None, share: int, seed: in
         for index, (which, case) in enumerate(cases(loader, loader.cases // share if count is None else count, seed)):
             put(case, box)
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-            before = status("VmRSS")
+            before = memory_mib("VmRSS")
             found = {"loader": name, "index": index, "case": which}
             pipe.send(found)
             start = time.process_time()
             outcome, said = attempt(loader, box, seen, seconds)
             if outcome != {"good": "accepted", "nasty:": "refused"}.get(which.split()[0], outcome):
                 outcome, said = "wrong", f"was {outcome} {said}"
-            found |= {"seconds": time.process_time() - start, "peak": status("VmHWM") - before}
+            found |= {"seconds": time.process_time() - start, "peak": memory_mib("VmHWM") - before}
             found |= {"outcome": outcome, "said": said}
             put(case, box)  # as it was before it was loaded
             keep(found, box, kept)
@@ -153,7 +153,7 @@ def fault_of(said: str, loader, box: Path) -> tuple[str, str]:
 def limit(more: int | None, seconds: int = 0) -> None:
     """Allow so much more memory than there is now, files of FILE bytes, some seconds; None: as much as there is."""
     endless = resource.RLIM_INFINITY
-    memory = endless if more is None else int(status("VmSize") * 2**20) + more
+    memory = endless if more is None else int(memory_mib("VmSize") * 2**20) + more
     resource.setrlimit(resource.RLIMIT_AS, (memory, endless))
     resource.setrlimit(resource.RLIMIT_FSIZE, (endless if more is None else FILE, endless))
     signal.setitimer(signal.ITIMER_PROF, seconds)  # it ends the process, whatever that is at

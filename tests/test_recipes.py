@@ -260,3 +260,12 @@ def test_a_shared_run_may_go_on_with_another_number_of_processes(tmp_path, monke
     for name in ("npeg", "integer-ae", "rescsnet", "rescsnet-any"):
         with pytest.raises(CourseError, match=f"{name} draws noise.*use --batch"):
             recipes.run(recipes.find(name), tmp_path, share=True)
+
+
+def test_a_licence_names_what_is_not_ours_to_give():
+    assert recipes.licence(["bundled"]) == "MIT"
+    assert (
+        recipes.licence(["data/downloads/train/CID22", "mine"])
+        == "MIT; trained on CID22 (CC BY-SA 4.0), mine (see its own terms)"
+    )
+    assert recipes.licence(["bundled"], {"name": "edsr-x3"}) == "MIT; begun from edsr-x3"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import features
 
-from helpers import baselines, codec, comparison, datasets, degradations, images, metrics, models
+from helpers import baselines, codec, comparison, datasets, degradations, images, metrics, models, recipes, zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 SET5 = pd.read_csv(ROOT / "data/results/sr-x3-Set5.csv").pivot(index="image", columns="method", values="psnr")
@@ -203,3 +203,74 @@ def test_what_is_left_of_the_lead_over_avif_without_headers():
     fewer, more, most = (f"{abs(mean):.0f} %" for mean in means)
     assert means[0] < 0 < means[1]
     assert f"takes {fewer} fewer bits than AVIF, {more} more than `avif-slow`, and {most} more than" in text
+
+
+def test_the_page_of_results_tells_the_steps_of_each_network():
+    said = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    steps = {name: recipe.plan.steps for name, recipe in recipes.RECIPES.items()}
+    srcnn, more = steps["srcnn-955-x3"], steps["srcnn-955-x2"]
+    assert more == steps["srcnn-955-x4"] and steps["fsrcnn-x2"] == steps["fsrcnn-x4"]
+    first, third = steps["edsr-x3-first"], steps["edsr-x3-first"] + steps["edsr-x3"]
+    fourth = first + steps["edsr-x4-first"] + steps["edsr-x4"]
+    told = (
+        f"SRCNN 9-5-5 for {srcnn:,} steps at ×3, {more:,} more at ×2 and at ×4, {steps['srcnn-955-rgb-x3']:,} in colour"
+    )
+    assert told in said
+    assert f"FSRCNN for {steps['fsrcnn-x3']:,} at ×3, {steps['fsrcnn-x2']:,} more at ×2 and at ×4" in said
+    assert f"EDSR for {steps['edsr-x2']:,}, {third:,} and {fourth:,} at ×2, ×3 and ×4" in said
+
+
+def test_the_page_of_results_names_the_newer_networks_right():
+    said = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    newer = pd.read_csv(ROOT / "docs/published_since_2018.csv")
+
+    def theirs(task: str, dataset: str, name: str, rate: float | None = None) -> str:
+        there = newer[(newer["task"] == task) & (newer["dataset"] == dataset) & (newer["method"] == name)]
+        return f"{there.loc[there['bpp'] == rate if rate else there['bpp'].isna(), 'psnr'].item():.2f}"
+
+    def ours(task: str, dataset: str, name: str) -> str:
+        table = pd.read_csv(ROOT / f"data/results/{task}-{dataset}.csv")
+        return f"{table.loc[table['method'] == name, 'psnr'].mean():.2f}"
+
+    colour, luma, sensed = ("jpeg-color-q10", "LIVE1"), ("jpeg-q10", "Classic5"), ("cs-10", "Set11")
+    told = (
+        f"QGAC has {theirs(*colour, 'QGAC')}, FBCNN {theirs(*colour, 'FBCNN')} and GRL-S {theirs(*colour, 'GRL-S')} dB"
+    )
+    assert f"{told} (ours {ours(*colour, 'jpeg-blind')})" in said
+    told = f"FBCNN has {theirs(*luma, 'FBCNN')} and SwinIR {theirs(*luma, 'SwinIR')} (ours {ours(*luma, 'jpeg-blind')})"
+    assert told in said
+    told = f"PCT has {theirs(*sensed, 'PCT')} and IDM {theirs(*sensed, 'IDM')} (ours {ours(*sensed, 'rescsnet-any')})"
+    assert told in said
+    assert f"of 38 thousand parameters, {theirs('sr-x4', 'Set5', 'ZenoSR')} dB" in " ".join(said.split())
+    vtm, elic, dcae = (
+        float(theirs("codec", "Kodak24", name, 0.25)) - float(theirs("codec", "Kodak24", "AV1", 0.25))
+        for name in ("VTM", "ELIC", "DCAE")
+    )
+    assert f"VTM is published {vtm:.1f} dB above AV1, ELIC {elic:.1f} dB and DCAE {dcae:.1f} dB" in said
+
+
+def test_the_page_of_results_compares_codecs_by_ms_ssim_right():
+    table = pd.read_csv(ROOT / "data/results/codec-LIVE1.csv")
+
+    def more(other: str) -> float:
+        pair = (comparison.curve(table[table["method"] == name], "ms_ssim") for name in ("integer-ae", other))
+        return metrics.bd_rate(*pair, *comparison.RATES)
+
+    told = f"it takes {more('avif'):.0f} % more bits than `avif`, {more('avif-slow'):.0f} % more than `avif-slow`, "
+    told += f"and {-more('avif-psnr'):.0f} % fewer than `avif-psnr`"
+    assert told in " ".join((ROOT / "docs/results.md").read_text(encoding="utf-8").split())
+
+
+def test_what_is_shipped_is_the_last_step_of_its_recipe():
+    assert "What the course ships is the last step of each plan" in cell("02_srcnn", "r8-recipes")
+    for name in zoo.available().index:
+        about = zoo.card(name)
+        assert about["steps"] == about["validation"][-1]["step"] == about["recipe"]["plan"]["steps"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_is_checked_for_some_steps_alone_is_checked_for_those_of_the_settings(path):
+    sources = ["".join(each["source"]) for each in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    for source in sources:
+        for name, steps in re.findall(r"\b([A-Z]+_STEPS) != (\d+)", source):
+            assert any(re.search(rf"^{name} = {steps}\b", each, re.MULTILINE) for each in sources), (name, steps)

@@ -137,13 +137,13 @@ def peak(task: str, name: str, picture: str | os.PathLike) -> float | None:
     work = action(task, name, pixels.repeat(1, 2, 2))  # twice as high and wide
     libc.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = status("VmRSS")
+    before = memory_mib("VmRSS")
     work()
-    return round(status("VmHWM") - before, 1)
+    return round(memory_mib("VmHWM") - before, 1)
 
 
-def status(key: str) -> float:
-    """A line of this process's status, in MiB; on Linux."""
+def memory_mib(key: str) -> float:
+    """MiB that this process takes, by a line of its status such as VmRSS; on Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 
