@@ -376,9 +376,9 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
 def licence(sets: Iterable[str], started_from: dict | None = None) -> str:
     """The terms of weights: MIT, the licence of each set they were trained on, and the weights they began with."""
     known = {Path(folder).name: about for about in downloads.catalog().values() for folder in about["folders"]}
-    names = [name for name in (Path(each).name for each in sets) if name != "bundled"]
+    names = dict.fromkeys(Path(each).name for each in sets if each != "bundled")
     terms = [f"{name} ({known[name]['licence'] if name in known else 'see its own terms'})" for name in names]
-    said = f"MIT; trained on {', '.join(dict.fromkeys(terms))}" if terms else "MIT"
+    said = f"MIT; trained on {', '.join(terms)}" if terms else "MIT"
     return f"{said}; begun from {started_from['name']}" if started_from else said
 
 
