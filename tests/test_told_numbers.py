@@ -1,5 +1,6 @@
 """Numbers that notebooks and quizzes tell without a cell that computes them: each is computed again here."""
 
+import io
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import features
+from PIL import Image, ImageDraw, ImageFont, features
 
 from helpers import baselines, codec, comparison, datasets, degradations, images, metrics, models, recipes, zoo
 
@@ -283,3 +284,60 @@ def test_what_is_checked_for_some_steps_alone_is_checked_for_those_of_the_settin
     for source in sources:
         for name, steps in re.findall(r"\b([A-Z]+_STEPS) != (\d+)", source):
             assert any(re.search(rf"^{name} = {steps}\b", each, re.MULTILINE) for each in sources), (name, steps)
+
+
+def test_notebook_3_tells_where_the_integers_of_a_file_cannot_be_read_off_its_pixels():
+    drawn = {"np": np, "torch": torch, "Image": Image, "images": images}
+    exec(cell("03_jpeg_restorer", "text"), drawn)
+    page = images.quantize(images.rgb_to_ycbcr(drawn["text"], studio=False)[:1])
+    data = degradations.jpeg_bytes(page, 10)
+    table = torch.tensor(Image.open(io.BytesIO(data)).quantization[0])
+
+    def integers(picture):
+        blocks = images.split_tiles(255 * picture - 128, 8)[:, 0]
+        return (torch.einsum("kyx,nyx->nk", degradations.dct_patterns(8), blocks) / table).round()
+
+    wrong = integers(page) != integers(images.to_float(degradations.decode(data)))
+    assert "on the page of 3.9 at quality 10, in a tenth of the blocks" in cell("03_jpeg_restorer", "r12b-always")
+    assert 0.09 < wrong.any(dim=1).float().mean() < 0.13
+
+
+def test_notebook_3_tells_how_often_low_qualities_are_drawn(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(degradations, "_shifted_jpeg", lambda pixels, quality, *_: drawn.append(quality) or pixels)
+    draw = degradations.RandomJPEG(twice=0, untouched=0)
+    draw(torch.zeros(4000, 3, 1, 1, dtype=torch.uint8), np.random.default_rng(0))
+    assert "any quality from 5 to 95 (half of them below 35)" in cell("03_jpeg_restorer", "r6-jpeg")
+    assert min(drawn) == 5 and max(drawn) == 95 and np.median(drawn) == pytest.approx(35, abs=2)
+
+
+def test_notebook_3_tells_that_one_comb_may_be_chance():
+    """Of black letters on white, which were never a JPEG."""
+    page = Image.new("L", (384, 384), 255)
+    for y in range(0, 384, 14):
+        words = "The quick brown fox jumps over the lazy dog 0123456789"
+        ImageDraw.Draw(page).text((4, y), words, fill=0, font=ImageFont.load_default())
+    page = images.to_float(images.from_pillow(page.point(lambda value: 255 * (value > 127))))
+    assert sum(step > 1 for step in degradations.jpeg_steps(page).values()) == 1
+    assert degradations.without_jpeg_grid(page)
+
+
+def test_notebook_3_tells_what_the_colour_of_a_small_file_consists_of():
+    tables = []
+    for name in ("coffee", "chelsea", "flower"):
+        picture = images.load(datasets.bundled(name))
+        luma = images.rgb_to_ycbcr(picture, studio=False)[:1]
+        luma, whole = (degradations.jpeg_bytes(x, 10).index(b"\xff\xda") for x in (luma, picture))
+        tables.append(whole - luma)
+    assert "its tables, about 130 bytes, are part of it" in cell("03_jpeg_restorer", "r2")
+    assert tables == pytest.approx([130] * 3, abs=8)
+
+    cup = images.load(datasets.bundled("coffee"))
+    table = torch.tensor(Image.open(io.BytesIO(degradations.jpeg_bytes(cup, 10))).quantization[1]).view(8, 8)
+    chroma = torch.nn.functional.avg_pool2d(images.rgb_to_ycbcr(cup, studio=False)[1:], 2)
+    blocks = (255 * images.crop_to_multiple(chroma, 8) - 128).unfold(1, 8, 8).unfold(2, 8, 8)  # (2, 25, 37, 8, 8)
+    integers = torch.einsum("kyx,cijyx->cijk", degradations.dct_patterns(8), blocks) / table.flatten()
+    left = integers.round().ne(0).sum(dim=-1)
+    assert (left <= 1).float().mean() > 0.8
+    rim = left[:, 6:14, 9:16]  # what the notebook shows
+    assert 2 <= rim.flatten(1).amax(dim=1).min() and rim.max() <= 4
