@@ -95,8 +95,7 @@ def whole(least: int, most: int = 10**12) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not (text.isdecimal() and len(text) <= 20 and least <= int(text) <= most):
-            bounded = most < 10**12 or (text.isdecimal() and len(text) > 12)
-            limits = f"from {least} to {most}" if bounded else f"of {least} or more"
+            limits = f"from {least} to {most}" if most < 10**12 else f"of {least} or more"
             raise argparse.ArgumentTypeError(f"{text[:30]!r} where a whole number {limits} is wanted")
         return int(text)
 
@@ -119,17 +118,23 @@ def several(text: str) -> tuple[str, ...]:
     return found
 
 
+def some_path(text: str) -> Path:
+    """The path of a file or folder. An empty name would be the folder that one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name where a file or folder is wanted")
+    return Path(text)
+
+
 QUIET = option("--quiet", action="store_true", help="no progress bar")
-RESTORED = ("sr-x2", "sr-x3", "sr-x4", "deblock-q20", "jpeg")
 DEVICE = option("--device", help="cpu, cuda, cuda:1, mps; by default the best there is")
 WITH_QUALITY = (".jpg", ".jpeg", ".webp")
 NOT_PIXELS = {"exif": "EXIF data", "icc_profile": "colour profile"}
 UNKNOWN_TO = {".bmp": NOT_PIXELS, ".webp": {"dpi": "resolution"}}
 FILES = (
-    option("input", type=Path, metavar="IN", help="the file to read"),
-    option("output", type=Path, metavar="OUT", help="the file to write"),
+    option("input", type=some_path, metavar="IN", help="the file to read"),
+    option("output", type=some_path, metavar="OUT", help="the file to write"),
 )
-OVERWRITE = option("--overwrite", action="store_true", help="replace a picture that is there")
+OVERWRITE = option("--overwrite", action="store_true", help="replace a file that is there")
 MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
 
 
@@ -155,7 +160,7 @@ def networks(_: argparse.Namespace) -> None:
 @command(
     option("name", nargs="?", help="a set, or standard (all that tables need), training; none: list them"),
     option("--list", action="store_true", help="list the sets with their size and licence"),
-    option("--out", type=Path, metavar="DIR", help="folder of image sets instead of COURSE_DATA"),
+    option("--out", type=some_path, metavar="DIR", help="folder of image sets instead of COURSE_DATA"),
     QUIET,
 )
 def download(options: argparse.Namespace) -> None:
@@ -198,7 +203,7 @@ def download(options: argparse.Namespace) -> None:
         option("--resume", action="store_true", help="go on from the last checkpoint in OUT"),
         option("--overwrite", action="store_true", help="begin anew, and clear away the run that is in OUT"),
     ],
-    option("--out", type=Path, help="folder of the run (runs/RECIPE); of several recipes, that of all runs"),
+    option("--out", type=some_path, help="folder of the run (runs/RECIPE); of several recipes, that of all runs"),
     DEVICE,
     QUIET,
 )
@@ -265,7 +270,7 @@ def _runs(options: argparse.Namespace) -> list[tuple]:
 
 def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.Namespace) -> int:
     """Train a recipe, write its weights and card, and say so; returns how many steps are done."""
-    from . import recipes, training, zoo
+    from . import recipes, zoo
     from .service import devices
 
     processes = devices.world()
@@ -274,7 +279,9 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
     how |= {"share": options.global_batch is not None, "progress": not options.quiet}
-    start, started_from = training.of_first(lambda: zoo.weights(source), options.device) if source else (None, None)
+    devices.join_processes(devices.pick_device(options.device))
+    begun = zoo.weights(source) if source and not devices.rank() else (None, None)
+    start, started_from = devices.from_first(begun)  # other machines may have no such file
     model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
@@ -288,7 +295,7 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
 
 
 @command(
-    option("folder", type=Path, metavar="RUN", help="the OUT of a finished `train`"),
+    option("folder", type=some_path, metavar="RUN", help="the OUT of a finished `train`"),
     option("--half", action="store_true", help="store, and measure, the weights in half precision: half the bytes"),
     option("--overwrite", action="store_true", help="replace a network of that name"),
 )
@@ -305,8 +312,8 @@ def publish(options: argparse.Namespace) -> None:
     option("--methods", type=several, help="names, cards, file.py:function, … (by default all; with --results, none)"),
     option("--results", type=several, default=(), metavar="DIR,…", help="folders of pictures that others restored"),
     option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
-    option("--out", type=Path, metavar="FILE.csv", help="write a row per picture and method"),
-    option("--panels", type=Path, metavar="DIR", help="write input | restored | original for each row"),
+    option("--out", type=some_path, metavar="FILE.csv", help="write a row per picture and method"),
+    option("--panels", type=some_path, metavar="DIR", help="write input | restored | original for each row"),
     DEVICE,
     QUIET,
 )
@@ -316,7 +323,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from .service import devices
 
     if options.out:
-        _check_output(options.out)
+        _check_output(options.out, ends=(".csv",))
     if options.unrounded and not options.task.startswith("sr"):
         raise CourseError("--unrounded is for super-resolution alone; leave it out.")
     device, files = devices.check_device(options.device), datasets.folder(options.images)
@@ -333,7 +340,10 @@ def evaluate(options: argparse.Namespace) -> int:
         if options.out:
             with atomic(options.out) as temporary:  # a file's name may be any bytes
                 table.to_csv(temporary, index=False, errors="surrogateescape")
-        print(comparison.summary(table).to_string())
+        found = comparison.summary(table)
+        print(found.to_string())
+        if found.filter(like="psnr at").isna().any(axis=None):
+            print("NaN: no files as small, or none as large; other settings make them.")
         for place, what in ((options.out, "a row"), (options.panels, "a picture")):
             if place:
                 print(f"{place}: {what} for each of {len(table)} measurements")
@@ -345,9 +355,9 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 @command(
-    option("tables", nargs="+", type=Path, metavar="FILE.csv", help="what `evaluate --out` wrote, one or more"),
+    option("tables", nargs="+", type=some_path, metavar="FILE.csv", help="what `evaluate --out` wrote, one or more"),
     option("--score", default="psnr", help="the column to rank by (psnr)"),
-    option("--figure", type=Path, metavar="FILE", help="draw it, too: .png, .svg or .pdf"),
+    option("--figure", type=some_path, metavar="FILE", help="draw it, too: .png, .svg or .pdf"),
 )
 def rank(options: argparse.Namespace) -> None:
     """Rank methods by paired differences; those that do not differ for sure share a rank."""
@@ -356,9 +366,7 @@ def rank(options: argparse.Namespace) -> None:
     if options.score not in comparison.SCORES:
         raise CourseError(f"--score {options.score}: rank by one of {', '.join(comparison.SCORES)}.")
     if options.figure:
-        _check_output(options.figure)
-        if options.figure.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise CourseError(f"{options.figure}: end the name in .png, .svg or .pdf.")
+        _check_output(options.figure, ends=(".png", ".svg", ".pdf"))
     ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
     print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
@@ -415,7 +423,7 @@ def detect(options: argparse.Namespace) -> None:
 
 @command(
     option("tasks", nargs="*", metavar="TASK", help="by default all; 'costs' is the table of costs"),
-    option("--out", type=Path, metavar="DIR", help="folder of the tables instead of data/results"),
+    option("--out", type=some_path, metavar="DIR", help="folder of the tables instead of data/results"),
     option("--spot-check", action="store_true", help="keep a table of which one picture scores as before"),
 )
 def benchmark(options: argparse.Namespace) -> None:
@@ -431,8 +439,8 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 @command(
-    option("input", type=Path, metavar="IN", help="the picture, or a folder of pictures"),
-    option("output", type=Path, metavar="OUT", help="the file to write, or of a folder the folder"),
+    option("input", type=some_path, metavar="IN", help="the picture, or a folder of pictures"),
+    option("output", type=some_path, metavar="OUT", help="the file to write, or of a folder the folder"),
     option("--task", required=True, help="sr-x2, sr-x3, sr-x4, deblock-q20, or jpeg (of any quality)"),
     option("--tile", type=whole(16), help="side of the tiles in output pixels, 16 or more (512 or 1024)"),
     option("--half", action="store_true", help="half precision: faster, single pixels off by up to 9 gray levels"),
@@ -452,17 +460,15 @@ def restore(options: argparse.Namespace) -> int:
     from . import degradations, images, zoo
     from .service import devices
 
-    if options.task.startswith(("codec", "cs")):
-        degradations.for_task(options.task)  # which says what to do instead
-    if options.task not in RESTORED and not options.task.startswith("jpeg-"):
-        raise CourseError(f"--task {options.task}: name one of {', '.join(RESTORED)}.")
-    degradations.scale_of(options.task)
+    if options.task != "jpeg":  # of any quality
+        degradations.for_task(options.task)  # which says of others what to do instead
+    options.input.stat()  # raises where there is none
     folder = options.input.is_dir()
     if not folder and options.resume and options.output.is_file():
         print(f"{options.output}: there before")
         return 0
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
-    name = options.model or next(iter(zoo.for_task(options.task)), "")
+    name = options.model or next(iter(zoo.for_task(options.task)), options.task)
     if options.ensemble:
         name = f"{name.removesuffix('+')}+"
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
@@ -562,6 +568,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     ],
     option("--minutes", type=float, metavar="M", help="of training for --model fitted (3; for large pictures more)"),
     option("--model", help="a codec by its name, or its card; or fitted, trained on this picture; it takes --quality"),
+    OVERWRITE,
     QUIET,
 )
 def compress(options: argparse.Namespace) -> None:
@@ -590,7 +597,8 @@ def decompress(options: argparse.Namespace) -> None:
 @command(
     *FILES,
     option("--ratio", type=float, default=0.1, metavar="R", help="measurements per pixel, up to 0.25 (0.1)"),
-    option("--bits", type=int, default=8, metavar="B", help="of each measurement, 2 to 16 (8)"),
+    option("--bits", type=whole(2, 16), default=8, metavar="B", help="of each measurement, 2 to 16 (8)"),
+    OVERWRITE,
     MODEL,
 )
 def sense(options: argparse.Namespace) -> None:
@@ -614,26 +622,28 @@ def recover(options: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------- files and errors
 
 
-def _check_output(path: Path, given: Path | None = None, overwrite: bool = True) -> None:
+def _check_output(path: Path, given: Path | None = None, overwrite: bool = True, ends: tuple[str, ...] = ()) -> None:
     """Raise CourseError, before any work is done, where no file can be written to `path`, or none without --overwrite.
 
-    The input itself is never replaced.
+    The input itself is never replaced. `ends`: what the name may end in.
     """
-    if why := refusal(path):
-        raise CourseError(f"{path}: {why}.")
-    if given and os.path.exists(path) and os.path.exists(given) and path.samefile(given):
-        raise CourseError(f"{path}: that is the input itself; name another output.")
-    if not overwrite and os.path.lexists(path):
-        raise CourseError(f"{path}: that is there already; name another output, or replace it by --overwrite.")
+    if given:
+        given.stat()  # raises where there is none: that is said before anything of the output
+    why = refusal(path)
+    if not why and ends and path.suffix.lower() not in ends:
+        why = f"end the name in {' or '.join(ends)}, so that it is known for what it is"
+    elif not why and given and os.path.exists(path) and path.samefile(given):
+        why = "that is the input itself; name another output"
+    elif not why and not overwrite and os.path.lexists(path):
+        why = "that is there already; name another output, or replace it by --overwrite"
+    require(not why, f"{path}: {why}.")
 
 
 def _input(options: argparse.Namespace, suffix: str):
     """The picture to be written as a file that ends so."""
     from . import images
 
-    if options.output.suffix.lower() != suffix:
-        raise CourseError(f"{options.output}: end the name in {suffix}, so that it is known for what it is.")
-    _check_output(options.output, options.input)
+    _check_output(options.output, options.input, options.overwrite, (suffix,))
     return images.load_uint8(options.input)
 
 
@@ -644,7 +654,8 @@ def _keep(options: argparse.Namespace, data: bytes, picture, more: str) -> None:
     lost = images.left_out(options.input)
     lost += ["transparency, laid on white"] * (images.load_alpha(options.input) is not None)
     lost += ["16 bits"] * (images.load_uint8(options.input, True).dtype != picture.dtype)
-    lost += [what for key, what in NOT_PIXELS.items() if key in images.attributes(options.input)]
+    about = images.attributes(options.input)
+    lost += [what for key, what in (NOT_PIXELS | {"dpi": "resolution"}).items() if key in about]
     with atomic(options.output) as temporary:
         temporary.write_bytes(data)
     size = f"{len(data):,} bytes, {8 * len(data) / picture[0].numel():.3f} bits per pixel"

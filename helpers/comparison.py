@@ -71,7 +71,7 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     for path in paths:
         kinds = dict.fromkeys(KEYS, str) | {score: float}
         try:
-            table = pd.read_csv(path, dtype=kinds, encoding_errors="surrogateescape")  # of names
+            table = pd.read_csv(path, dtype=kinds, encoding_errors="surrogateescape", compression=None)
         except ValueError:
             table = pd.DataFrame()
         sound = len(table) and kinds.keys() <= set(table)
@@ -117,7 +117,7 @@ def least_pictures(methods: int) -> int:
 
 
 def _chance(differences: pd.Series, pairs: int = 1) -> float:
-    """Of a mean as far from 0, if the sign of each difference were a coin's: exact for up to 13 pictures.
+    """The chance of a mean at least as far from 0 if each difference had a random sign: exact for up to 13 pictures.
 
     Of more pictures signs are drawn, so often that the smallest chance is far below 5 % of one of so many `pairs`.
     """

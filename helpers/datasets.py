@@ -122,7 +122,7 @@ Crop = namedtuple("Crop", "picture top left side turns mirrored gray")
 
 
 class Patches:
-    """Random aligned patches, in eight orientations, of pictures held in memory as uint8; called with a step, a batch.
+    """Random aligned patches, in eight orientations, of uint8 pictures in memory: called with a step, it gives a batch.
 
     The batch of step k is a function of (seed, k, rank) alone, so a resumed training sees what an unbroken one sees.
 
@@ -171,7 +171,7 @@ class Patches:
         return moved
 
     def shared(self, processes: int) -> "Patches":
-        """The batches of a single process for several: each is given its share, every so many patches one."""
+        """The batches of a single process for several: process r of n takes the patches r, r + n, r + 2n and so on."""
         equal = self.batch % processes == 0
         require(equal, f"{self.batch} patches per step cannot be shared equally by {processes} processes.")
         shared = copy.copy(self)

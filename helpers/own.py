@@ -7,7 +7,6 @@ sense(picture, ratio) → tensor, and recover(tensor, (H, W)) → picture.
 """
 
 import importlib
-import os
 import re
 import runpy
 import sys
@@ -29,19 +28,24 @@ class Fault(CourseError):
 
 def find(place: str, name: str) -> Any:
     """What `name` is in a module, or in a file.py. Raises CourseError, whatever goes wrong on the way."""
-    beside = str(Path(place).resolve().parent) if place.endswith(".py") else os.getcwd()
-    if beside not in sys.path:
-        sys.path.insert(0, beside)  # so that it may import its neighbours, as in `python file.py`
+    beside = Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
+    if sys.path[0] != str(beside):
+        sys.path.insert(0, str(beside))  # so that it may import its neighbours, as in `python file.py`
+    known = set(sys.modules)
     try:
         if place.endswith(".py"):
             found = runpy.run_path(place)
+            for key in sys.modules.keys() - known:  # its neighbours: those of another file may have their names
+                if beside in Path(getattr(sys.modules[key], "__file__", None) or "").parents[:2]:
+                    del sys.modules[key]
         else:
             module = importlib.import_module(place)
             found = vars(module) | ({name: getattr(module, name)} if hasattr(module, name) else {})  # some load late
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
-    there = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
+    fits = [key for key, value in found.items() if callable(value) or isinstance(value, tuple)]
+    there = [key for key in fits if not key.startswith("_")]
     require(name in found, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
     return found[name]
 
@@ -52,9 +56,10 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
     try:
         made = function(*copies)
     except (Exception, SystemExit) as why:
-        last = traceback.extract_tb(why.__traceback__)[-1]
-        where = f"{Path(last.filename).name}, line {last.lineno}"
-        raise Fault(f"it raised {type(why).__name__} ({where}): {reason(why)}") from why
+        frames = traceback.extract_tb(why.__traceback__)[1:]  # the first one is this function
+        own = [frame for frame in frames if frame.filename == frames[0].filename][-1:]
+        where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in own)
+        raise Fault(f"it raised {type(why).__name__}{where}: {reason(why)}") from why
     if size is None:
         return made
     try:
@@ -115,9 +120,14 @@ class Folder:
 
     def of(self, path: Path, original: torch.Tensor) -> Function | Sensor:
         """A method for one original, which gives its picture. Raises Fault where there is not one."""
-        stem = re.escape(path.stem)
-        named = [[f for f in self.files if re.fullmatch(end, f.stem)] for end in (stem, rf"{stem}[^0-9A-Za-z].*")]
-        found = named[0] or named[1]
+        longer = [other.stem for other in images.listing(path.parent) if other.stem.startswith(path.stem)]
+
+        def named(file: Path, stem: str) -> bool:
+            return bool(re.fullmatch(rf"{re.escape(stem)}([^0-9A-Za-z].*)?", file.stem))
+
+        fits = [file for file in self.files if named(file, path.stem)]  # but cat-2_x3.png belongs to cat-2.png
+        fits = [file for file in fits if not any(named(file, stem) for stem in longer if stem != path.stem)]
+        found = [file for file in fits if file.stem == path.stem] or fits
         if len(found) != 1:
             raise Fault(f"{len(found) or 'no'} pictures in {self.folder} are called {path.stem}, and one is wanted.")
         picture = images.load_uint8(found[0])
@@ -137,6 +147,8 @@ def method(what: Any, task: str) -> Any:
         return what
     if isinstance(what, (str, Path)) and kind != "codec":
         return Folder(Path(what), task)
+    asked = kind != "codec" or not isinstance(what, Path)
+    require(asked, "--results are pictures; of a codec the files are measured: name its pair (encode, decode).")
     pair = {"cs": "a pair (sense, recover)", "codec": "a pair (encode, decode)"}.get(kind)
     fits = isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)) if pair else callable(what)
     require(fits, f"{task} wants {pair or 'a function'}, not {type(what).__name__}.")

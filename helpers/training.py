@@ -407,12 +407,6 @@ def check_folder(out: str | os.PathLike) -> None:
     require(rank() or not last.exists(), f"{last}: a run is there already; {how}.")
 
 
-def of_first(make: Callable, device: str | None):
-    """What the first process makes, on all of them: others may have no such file, or not yet."""
-    join_processes(pick_device(device))
-    return from_first(None if rank() else make())
-
-
 def save_weights(model: nn.Module, path: str | os.PathLike) -> Path:
     """The weights alone, as float32 safetensors."""
     state = {name: value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}

@@ -68,7 +68,8 @@ def home(tmp_path_factory) -> Path:
         (place / f"good.{kind}").write_bytes(data)
         (place / f"half.{kind}").write_bytes(data[: len(data) // 2 + 20])
     (place / "text.jpg").write_bytes(b"hello world\n" * 10)
-    (place / "text.csv").write_text("hello,world\n1,2\n")
+    for name in ("text.csv", "one.zip"):
+        (place / name).write_text("hello,world\n1,2\n")
     (place / "empty.csv").write_text("task,dataset,image,method,psnr\n")
     (place / "bytes.csv").write_bytes(bytes(range(128, 256)))
     for name, more, score in (("one", "", "30"), ("words", "", "high"), ("codec", ",setting", "30,1")):
@@ -120,7 +121,7 @@ restore half.png out.png --task sr-x2 | half.png | truncated
 restore in.png out.png --task sr-x7 | sr-x7 | sr-x2, sr-x3, sr-x4, deblock-q20
 restore in.png out.png --task sr-x2 --model vgg | vgg | good-x2
 restore in.png out.png --task sr-x2 --model one-x3 | one-x3 | sr-x3 | good-x2
-restore in.png out.png --task sr-x4 | there is no network for sr-x4 yet
+restore in.png out.png --task sr-x4 | no network is called 'sr-x4'; there are
 restore in.png out.png --task sr-x2 --device nonsense | device 'nonsense' is not there
 restore in.png out.png --task sr-x2 --tile 8 | --tile | 16 or more
 restore in.png out.png --task sr-x2 --quality 90 | out.png | quality | .jpg
@@ -180,6 +181,14 @@ decompress in.png out.png | in.png: not a .bic file
 decompress half.bic out.png | half.bic: the file is damaged or truncated
 sense in.png out.png | end the name in .npz
 sense in.png out.npz --ratio 0.5 | up to 0.25
+sense in.png out.npz --bits 2.5 | '2.5' where a whole number
+compress in.png good.bic | good.bic: that is there already
+sense in.png good.npz | good.npz: that is there already
+restore missing.png in.png --task sr-x2 | missing.png: no such file
+restore missing.png in.png --task sr-x2 --resume | missing.png: no such file
+recover missing.npz in.png | missing.npz: no such file
+evaluate sr-x2 --images few --out out.png | out.png: end the name in .csv
+evaluate codec --images few --results few | of a codec the files are measured
 recover in.png out.png | in.png: not a whole file of measurements
 decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
 recover good.npz in.png | in.png: that is there already
@@ -205,7 +214,8 @@ restore in.png out.png --task sr-x2 --model no/such.json | no/such.json: no such
 decompress good.bic out.png --model blind | 'blind' is no codec
 detect sr-x2 --sets set --psnr many | 'many' where numbers with commas
 rank empty.csv | empty.csv: not a table of psnr
-restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
+restore in.png out.png --task deblock-q30 | unknown task 'deblock-q30'
+rank one.zip | one.zip: not a table of psnr
 detect sr-x2 --sets set --psnr nan | 'nan' where numbers
 detect sr-x2 --sets tiny --psnr 30 | 16x16 pixels are too few
 """
@@ -522,7 +532,7 @@ def test_a_rate_that_the_network_cannot_use_is_told(place, capsys):
     assert "the most that it can use" in capsys.readouterr().out
     rate = 8 * Path("out.bic").stat().st_size / 480
     for how in (["--rate", 0.95 * rate], ["--quality", 100]):
-        assert run("compress", "in.png", "out.bic", *how) == 0
+        assert run("compress", "in.png", "out.bic", "--overwrite", *how) == 0
         assert "the most" not in capsys.readouterr().out
 
 

@@ -37,12 +37,12 @@ restore few/coffee.png out.tif --task sr-x2 --model fsrcnn-x2 --bits 16 --quiet
 restore few large --task sr-x2 --model fsrcnn-x2 --ensemble --strip --resume --quiet
 restore few large --task sr-x2 --model fsrcnn-x2 --overwrite --quiet
 compress few/coffee.png out.bic --rate 0.5 --quiet
-compress few/coffee.png out.bic --psnr 20
-compress few/coffee.png out.bic --quality 20 --model fitted --minutes 0.01
-compress few/coffee.png out.bic --quality 20 --model binary-ae
+compress few/coffee.png out.bic --psnr 20 --overwrite
+compress few/coffee.png out.bic --quality 20 --model fitted --minutes 0.01 --overwrite
+compress few/coffee.png out.bic --quality 20 --model binary-ae --overwrite
 decompress out.bic back.png --model weights/binary-ae.json --quiet
 decompress out.bic back.png --overwrite --quiet
-sense few/coffee.png out.npz --ratio 0.2 --bits 6 --model rescsnet-any
+sense few/coffee.png out.npz --ratio 0.2 --bits 6 --model rescsnet-any --overwrite
 recover out.npz recovered.png --model weights/rescsnet-any.json --quiet
 recover out.npz recovered.png --overwrite --quiet
 """.strip().splitlines()

@@ -94,6 +94,7 @@ WRONG = [
     (lambda given: up(given) * math.nan, "nan to nan"),
     (lambda given: up(given).numpy(), "a picture is a tensor"),
     (lambda given: (255 * up(given)).int(), r"float in \[0, 1\] or uint8, not torch.int32"),
+    (lambda: None, r"it raised TypeError: .* takes 0 positional arguments"),
     (lambda given: up(given)[9], r"it raised IndexError \(test_own_methods.py, line \d+\): index 9 is out of bounds"),
 ]
 
@@ -118,6 +119,32 @@ def test_one_picture_that_a_function_fails_on_is_told_with_exit_code_2(files, ca
     rows = pd.read_csv("out.csv")
     assert dict(rows["method"].value_counts()) == {"bicubic": 9, "mine.py:fussy": 8}
     assert all(f"{mean:.2f}" in said.out for mean in rows.groupby("method")["psnr"].mean())
+
+
+def test_a_file_of_results_belongs_to_the_longest_name_that_it_begins_with(files):
+    folder = files[0].parent
+    cat, other = folder / "cat.png", folder / "cat-2.png"
+    for seed, path in enumerate((cat, other)):
+        images.save(path, photograph(48, 56, 1, seed))
+    (folder.parent / "made").mkdir()
+    for name, picture in (("cat_x2.png", cat), ("cat-2_x2.png", other)):
+        images.save(folder.parent / "made" / name, images.load_uint8(picture))
+    table, failures = evaluate("sr-x2", [cat, other], {"made": folder.parent / "made"}, progress=False)
+    assert not failures and list(table["psnr"]) == [math.inf] * 2
+    (folder.parent / "made/cat_x2.png").unlink()
+    table, failures = evaluate("sr-x2", [cat, other], {"made": folder.parent / "made"}, progress=False)
+    assert list(table["image"]) == ["cat-2.png"] and "no pictures in" in failures[0]
+
+
+@pytest.mark.parametrize("neighbour", ["net.py", "net/__init__.py"])
+def test_two_files_may_have_neighbours_of_one_name(files, neighbour):
+    for name, factor in (("one", 1.0), ("two", 0.5)):
+        Path(name, neighbour).parent.mkdir(parents=True)
+        Path(name, neighbour).write_text(f"FACTOR = {factor}\n")
+        Path(name, "mine.py").write_text("from net import FACTOR\n")
+    assert own.find("one/mine.py", "FACTOR") == 1 and own.find("two/mine.py", "FACTOR") == 0.5
+    assert own.find("one/mine.py", "FACTOR") == 1
+    assert "__main__" in sys.modules and "pytest" in sys.modules
 
 
 REFUSED = """

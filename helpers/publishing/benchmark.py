@@ -169,7 +169,7 @@ def fingerprint(task: str, name: str) -> str:
 def _card(method: str) -> dict:
     """The card of the network in a method; empty where there is none."""
     network = method.partition("+")[2] or (sensing.DEFAULT if method == evaluation.SENSED else method)
-    return zoo.card(network) if (zoo.WEIGHTS / f"{network}.json").is_file() else {}
+    return zoo.card(network) if zoo.has(network) else {}
 
 
 def _is_current(folder: Path, task: str, name: str, method: str) -> bool:
