@@ -23,9 +23,11 @@ def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False)
     cards = [path for path in Path(run).glob("*.json") if path.with_suffix(".safetensors").is_file()]
     require(len(cards) == 1, f"{run}: not the folder of a finished training; name the OUT of `train`.")
     trained = zoo.card(cards[0])
-    done, wanted = trained.get("steps"), trained.get("recipe", {}).get("plan", {}).get("steps")
-    how = "end the training with --resume first"
-    require(done and done == wanted, f"{cards[0]}: stopped at step {done} of {wanted}; {how}.")
+    try:
+        done, wanted = int(trained["steps"]), int(trained["recipe"]["plan"]["steps"])
+    except (KeyError, TypeError, ValueError):
+        raise CourseError(f"{cards[0]}: does not say how it was trained; name the OUT of `train`.") from None
+    require(done >= wanted, f"{cards[0]}: stopped at step {done} of {wanted}; end the training with --resume first.")
     target, how = zoo.WEIGHTS / cards[0].name, "--overwrite replaces it, or give the recipe another name"
     require(overwrite or not target.exists(), f"{target}: a network of that name is there already; {how}.")
     card = _in_half(cards[0]) if half else cards[0]
