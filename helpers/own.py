@@ -21,6 +21,8 @@ from . import degradations, images
 from .service.errors import CourseError, require
 from .service.files import reason
 
+NEIGHBOURS: dict[str, Path] = {}  # the modules that the last file imported from its folder
+
 
 class Fault(CourseError):
     """What a method of one's own did wrong, as the end of a sentence that begins with its name."""
@@ -31,13 +33,18 @@ def find(place: str, name: str) -> Any:
     beside = Path(place).resolve().parent if place.endswith(".py") else Path.cwd()
     if sys.path[0] != str(beside):
         sys.path.insert(0, str(beside))  # so that it may import its neighbours, as in `python file.py`
+    for key in [key for key, folder in NEIGHBOURS.items() if folder != beside]:
+        del NEIGHBOURS[key]
+        sys.modules.pop(key, None)  # those of this file may have their names
     known = set(sys.modules)
     try:
         if place.endswith(".py"):
             found = runpy.run_path(place)
-            for key in sys.modules.keys() - known:  # its neighbours: those of another file may have their names
-                if beside in Path(getattr(sys.modules[key], "__file__", None) or "").parents[:2]:
-                    del sys.modules[key]
+            for key in sys.modules.keys() - known:
+                module = sys.modules[key]  # a folder without __init__.py has no file, but a path
+                file = Path(getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), ""))
+                if beside in file.parents and "site-packages" not in file.parts and not key.startswith("helpers."):
+                    NEIGHBOURS[key] = beside
         else:
             module = importlib.import_module(place)
             found = vars(module) | ({name: getattr(module, name)} if hasattr(module, name) else {})  # some load late
@@ -57,7 +64,8 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
         made = function(*copies)
     except (Exception, SystemExit) as why:
         frames = traceback.extract_tb(why.__traceback__)[1:]  # the first one is this function
-        own = [frame for frame in frames if frame.filename == frames[0].filename][-1:]
+        others = tuple(str(Path(module.__file__).parent) for module in (runpy, images)) + ("<",)
+        own = [f for f in frames if not f.filename.startswith(others) and "site-packages" not in f.filename][-1:]
         where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in own)
         raise Fault(f"it raised {type(why).__name__}{where}: {reason(why)}") from why
     if size is None:

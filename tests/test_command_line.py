@@ -121,7 +121,7 @@ restore half.png out.png --task sr-x2 | half.png | truncated
 restore in.png out.png --task sr-x7 | sr-x7 | sr-x2, sr-x3, sr-x4, deblock-q20
 restore in.png out.png --task sr-x2 --model vgg | vgg | good-x2
 restore in.png out.png --task sr-x2 --model one-x3 | one-x3 | sr-x3 | good-x2
-restore in.png out.png --task sr-x4 | no network is called 'sr-x4'; there are
+restore in.png out.png --task sr-x4 | there is no network for sr-x4 yet
 restore in.png out.png --task sr-x2 --device nonsense | device 'nonsense' is not there
 restore in.png out.png --task sr-x2 --tile 8 | --tile | 16 or more
 restore in.png out.png --task sr-x2 --quality 90 | out.png | quality | .jpg
@@ -214,7 +214,7 @@ restore in.png out.png --task sr-x2 --model no/such.json | no/such.json: no such
 decompress good.bic out.png --model blind | 'blind' is no codec
 detect sr-x2 --sets set --psnr many | 'many' where numbers with commas
 rank empty.csv | empty.csv: not a table of psnr
-restore in.png out.png --task deblock-q30 | unknown task 'deblock-q30'
+restore in.png out.png --task deblock-q30 | name one of sr-x2, sr-x3, sr-x4, deblock-q20, jpeg.
 rank one.zip | one.zip: not a table of psnr
 detect sr-x2 --sets set --psnr nan | 'nan' where numbers
 detect sr-x2 --sets tiny --psnr 30 | 16x16 pixels are too few

@@ -1,6 +1,7 @@
 """Methods of a learner's own in `evaluate`: the same rows as built-in ones, and one sentence for each thing amiss."""
 
 import math
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -95,6 +96,7 @@ WRONG = [
     (lambda given: up(given).numpy(), "a picture is a tensor"),
     (lambda given: (255 * up(given)).int(), r"float in \[0, 1\] or uint8, not torch.int32"),
     (lambda: None, r"it raised TypeError: .* takes 0 positional arguments"),
+    (torch.no_grad()(lambda given: up(given)[9]), r"it raised IndexError \(test_own_methods.py, line \d+\): index 9"),
     (lambda given: up(given)[9], r"it raised IndexError \(test_own_methods.py, line \d+\): index 9 is out of bounds"),
 ]
 
@@ -136,15 +138,16 @@ def test_a_file_of_results_belongs_to_the_longest_name_that_it_begins_with(files
     assert list(table["image"]) == ["cat-2.png"] and "no pictures in" in failures[0]
 
 
-@pytest.mark.parametrize("neighbour", ["net.py", "net/__init__.py"])
+@pytest.mark.parametrize("neighbour", ["net.py", "net/__init__.py", "parts/net/__init__.py"])
 def test_two_files_may_have_neighbours_of_one_name(files, neighbour):
     for name, factor in (("one", 1.0), ("two", 0.5)):
         Path(name, neighbour).parent.mkdir(parents=True)
-        Path(name, neighbour).write_text(f"FACTOR = {factor}\n")
-        Path(name, "mine.py").write_text("from net import FACTOR\n")
+        Path(name, neighbour).write_text(f"FACTOR = {factor}\nclass Thing: pass\n")
+        module = ".".join(Path(neighbour).with_suffix("").parts).removesuffix(".__init__")
+        Path(name, "mine.py").write_text(f"from {module} import FACTOR, Thing\nMADE = Thing()\n")
     assert own.find("one/mine.py", "FACTOR") == 1 and own.find("two/mine.py", "FACTOR") == 0.5
     assert own.find("one/mine.py", "FACTOR") == 1
-    assert "__main__" in sys.modules and "pytest" in sys.modules
+    assert isinstance(pickle.loads(pickle.dumps(made := own.find("one/mine.py", "MADE"))), type(made))
 
 
 REFUSED = """

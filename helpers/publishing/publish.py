@@ -25,7 +25,7 @@ def publish(run: str | os.PathLike, half: bool = False, overwrite: bool = False)
     trained = zoo.card(cards[0])
     try:
         done, wanted = int(trained["steps"]), int(trained["recipe"]["plan"]["steps"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise CourseError(f"{cards[0]}: does not say how it was trained; name the OUT of `train`.") from None
     require(done >= wanted, f"{cards[0]}: stopped at step {done} of {wanted}; end the training with --resume first.")
     target, how = zoo.WEIGHTS / cards[0].name, "--overwrite replaces it, or give the recipe another name"

@@ -112,7 +112,7 @@ def halo(before: int, middle: int, after: int):
         - 4 * middle,
         "A block has two 3×3 layers.": 4 + 2 * before + 4 * middle + 2 * after,
         "The first and the last layer are 3×3, too.": layers - 4,
-        "That is about the side of the whole square; the halo is what it sees to one side.": 2 * right + 1,
+        "That is about the side of the whole square; the halo is what it sees beyond one edge.": 2 * right + 1,
         "Go back from the output: how many pixels does each layer want of the one before, at its resolution?": True,
     }
 
