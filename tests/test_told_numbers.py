@@ -318,8 +318,11 @@ def test_notebook_3_tells_that_one_comb_may_be_chance():
         words = "The quick brown fox jumps over the lazy dog 0123456789"
         ImageDraw.Draw(page).text((4, y), words, fill=0, font=ImageFont.load_default())
     page = images.to_float(images.from_pillow(page.point(lambda value: 255 * (value > 127))))
-    assert sum(step > 1 for step in degradations.jpeg_steps(page).values()) == 1
-    assert degradations.without_jpeg_grid(page)
+    twice = page.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    combs = [[step > 1 for step in degradations.jpeg_steps(x).values()] for x in (page, twice)]
+    assert sum(combs[0]) == 1 and all(combs[1]) and len(combs[1]) == 10
+    assert degradations.without_jpeg_grid(page) and not degradations.without_jpeg_grid(twice)
+    assert "enlarged by repeating pixels, they have ten" in cell("03_jpeg_restorer", "r11a")
 
 
 def test_notebook_3_tells_what_the_colour_of_a_small_file_consists_of():
@@ -341,3 +344,24 @@ def test_notebook_3_tells_what_the_colour_of_a_small_file_consists_of():
     assert (left <= 1).float().mean() > 0.8
     rim = left[:, 6:14, 9:16]  # what the notebook shows
     assert 2 <= rim.flatten(1).amax(dim=1).min() and rim.max() <= 4
+
+
+def test_notebook_5_tells_how_far_the_strengths_were_searched():
+    """A best strength is inside of those tried, or hardly better than its neighbour."""
+    table = pd.read_csv(ROOT / "data/experiments/plug-and-play.csv").query("pictures == 'validation'")
+    table = table[table["setting"].notna() & (table["method"] != "restorer")]
+    table[["first", "last"]] = [json.loads(setting) for setting in table["setting"]]
+    for _, rows in table.groupby(["rows", "ratio", "method"]):
+        found = rows.pivot_table(index="first", columns="last", values="psnr")
+        first, last = rows.loc[rows["psnr"].idxmax(), ["first", "last"]]
+        for along, best in ((found[last], first), (found.loc[first], last)):
+            place = list(along.index).index(best)
+            if place in (0, len(along) - 1):
+                assert along[best] - along.iloc[1 if place == 0 else -2] < 0.12
+    assert table.groupby("method")["setting"].nunique().to_dict() == {
+        "JPEG": 42,
+        "JPEG, restorer": 12,
+        "total variation": 20,
+    }
+    assert "the best of 12 to 42 choices" in cell("05_rescsnet_dwssim", "pnp-fair")
+    assert "there the neighbours differ by 0.1 dB at most" in cell("05_rescsnet_dwssim", "pnp-why")

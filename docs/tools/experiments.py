@@ -485,10 +485,12 @@ def plug_and_play_table(steps: int) -> Iterator[dict]:
         found = [denoise_tv_chambolle(plane.numpy(), weight, max_num_iter=30) for plane in z[:, 0]]
         return torch.from_numpy(np.stack(found))[:, None]
 
-    qualities = list(itertools.product((10, 30), (60, 90)))
+    qualities = list(itertools.product((2, 5, 10, 30), (60, 90, 97)))
+    alone = list(itertools.product((2, 5, 10, 30, 60, 90, 97), (10, 30, 60, 90, 97, 100)))
+    weights = list(itertools.product((0.03, 0.1, 0.3, 1), (0.0003, 0.001, 0.003, 0.01, 0.03)))
     methods = {
-        "total variation": (smooth, list(itertools.product((0.1, 0.3), (0.001, 0.003, 0.01))), 12 * steps),
-        "JPEG": (coded, qualities, steps),
+        "total variation": (smooth, weights, 12 * steps),
+        "JPEG": (coded, alone, steps),
         "restorer": (lambda z, _: restored(z), [(1, 1)], steps // 2),
         "JPEG, restorer": (lambda z, quality: restored(coded(z, quality)), qualities, steps),
     }
