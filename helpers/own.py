@@ -64,7 +64,7 @@ def watched(function: Callable, *given, size: tuple[int, ...] | None = None) -> 
         made = function(*copies)
     except (Exception, SystemExit) as why:
         frames = traceback.extract_tb(why.__traceback__)[1:]  # the first one is this function
-        others = tuple(str(Path(module.__file__).parent) for module in (runpy, images)) + ("<",)
+        others = tuple(str(Path(module.__file__).parent) for module in (traceback, images)) + ("<",)
         own = [f for f in frames if not f.filename.startswith(others) and "site-packages" not in f.filename][-1:]
         where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in own)
         raise Fault(f"it raised {type(why).__name__}{where}: {reason(why)}") from why
