@@ -345,8 +345,9 @@ def evaluate(options: argparse.Namespace) -> int:
         found = comparison.summary(table)
         print(found.to_string())
         if found.filter(like="psnr at").isna().any(axis=None):
-            print("NaN: no file is as small, or none as large. A codec of your own is asked for the settings")
-            print("10, 30, 50, 70 and 90: let its encode() spread them wider.")
+            asked = ", ".join(map(str, evaluation.OWN_SETTINGS))
+            print("NaN: no file is as small, or none as large. A codec of your own is asked for the settings", end=" ")
+            print(f"{asked}: let its encode() spread them wider.")
         for place, what in ((options.out, "a row"), (options.panels, "a picture")):
             if place:
                 print(f"{place}: {what} for each of {len(table)} measurements")

@@ -71,6 +71,7 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
     for path in paths:
         kinds = dict.fromkeys(KEYS, str) | {score: float}
         try:
+            # the names may be any bytes, and t.zip a table
             table = pd.read_csv(path, dtype=kinds, encoding_errors="surrogateescape", compression=None)
         except ValueError:
             table = pd.DataFrame()

@@ -229,6 +229,17 @@ def test_a_pair_is_a_codec(tmp_path):
     assert "small: it returned a picture of" in failures[1]
 
 
+def test_a_codec_beyond_all_rates_is_told_which_settings_it_was_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images.save("one.png", photograph(180, 190))
+    read = "torch.tensor(list(data), dtype=torch.uint8).view(3, 180, 190)"
+    pair = f"(lambda picture, _: picture.numpy().tobytes(), lambda data: {read})"
+    Path("raw.py").write_text(f"import torch\nmine = {pair}\n")
+    assert main("evaluate codec --images . --methods raw.py:mine --quiet".split()) == 0
+    said = capsys.readouterr().out
+    assert "NaN: no file is as small" in said and "asked for the settings 10, 30, 50, 70, 90: let" in said
+
+
 def test_a_pair_senses(tmp_path):
     path = images.save(tmp_path / "one.png", photograph(40, 48, 1))
     pair = lambda x, ratio: x[:, ::4, ::3].clone(), lambda y, size: torch.full((1, *size), 0.5)  # noqa: E731
