@@ -98,17 +98,25 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
 
 
-@pytest.mark.parametrize(("methods", "least"), [(2, 6), (3, 7), (4, 8), (5, 9), (7, 10), (25, 14)])
-def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least, tmp_path, capsys):
+def apart(methods: int, count: int) -> pd.DataFrame:
+    """So many methods, a decibel apart on each of so many pictures."""
+    return pd.concat([rows(str(k), [30.0 + k] * count) for k in range(methods)])
+
+
+@pytest.mark.parametrize(("methods", "least"), [(2, 6), (3, 7), (5, 9), (21, 14)])
+def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least):
+    assert comparison.least_pictures(methods) == least
     for count in (least - 1, least):
-        images = tuple(f"{place}.png" for place in range(count))
-        parts = [TABLE[:count].assign(image=images, method=str(k), psnr=30.0 + k) for k in range(methods)]
-        pd.concat(parts).to_csv(tmp_path / "few.csv", index=False)
-        assert run("rank", str(tmp_path / "few.csv")) == 0
-        said = f"{count} pictures cannot tell {methods} methods apart, so all share a rank; it takes {least}."
-        assert (said in capsys.readouterr().out) == (count < least)
-        found = comparison.ranks(pd.concat(parts)).reset_index()["rank"]
+        found = comparison.ranks(apart(methods, count)).reset_index()["rank"]
         assert found.nunique() == (1 if count < least else methods)
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_too_few_pictures_are_told(count, tmp_path, capsys):
+    apart(3, count).to_csv(tmp_path / "few.csv", index=False)
+    assert run("rank", str(tmp_path / "few.csv")) == 0
+    said = "6 pictures cannot tell 3 methods apart, so all share a rank; it takes 7."
+    assert (said in capsys.readouterr().out) == (count < 7)
 
 
 # -------------------------------------------------------------------------------------------- curves

@@ -59,7 +59,7 @@ def test_each_option_is_run():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with parts of two pictures, which are all sets and the bundled pictures, and a zoo to write to."""
-    for name, side in (("coffee", 200), ("camera", 120)):
+    for name, side in (("coffee", 128), ("camera", 120)):
         part = images.load_uint8(datasets.bundled(name))[..., 100 : 100 + side, 100 : 100 + side]
         (tmp_path / "few").mkdir(exist_ok=True)
         images.save(tmp_path / "few" / f"{name}.png", part)
