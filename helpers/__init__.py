@@ -1,6 +1,7 @@
 """Helpers of the course on learned image compression and restoration; modules load when first used."""
 
 import ctypes
+from contextlib import suppress
 from importlib import import_module
 
 from .service.errors import CourseError as CourseError
@@ -23,20 +24,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next large tensor, instead of a fresh mapping for each.
-
-    The system clears a fresh mapping page by page: without this, float32 convolutions on a CPU spend up to a third of
-    their time on it (`tests/benchmark.py restoring`). A process then gives back only what is free at the end of its
-    memory, beyond 1 GB; it may hold its peak until it ends. Elsewhere than on glibc nothing happens.
-    """
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # macOS, Windows
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 1 << 30)
-
-
-_keep_freed_memory()
+# Let glibc keep freed memory for the next large tensor, not map it afresh, which the
+# system clears page by page: up to a third of the time of float32 convolutions on a CPU
+# (`tests/benchmark.py restoring`). A process gives back what is free at its end beyond
+# 1 GB, so it may hold its peak. Elsewhere than on glibc nothing happens.
+with suppress(AttributeError, OSError, TypeError):  # macOS, Windows
+    ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX of malloc.h
+    ctypes.CDLL(None).mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

@@ -14,8 +14,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -373,7 +373,10 @@ def rank(options: argparse.Namespace) -> None:
         _check_output(options.figure, ends=(".png", ".svg", ".pdf"))
     ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
     print(ranked.to_string())
-    print("low, high: where the mean difference to the first lies, with 95 %; wins: on how many pictures it is better.")
+    print(
+        "low, high: where the mean difference to the first lies, with 95 % for this pair; too narrow for few pictures"
+    )
+    print("rank: of all pairs at once; wins: on how many pictures it is better")
     for names, part in ranked.groupby(level=["task", "dataset"], sort=False):
         count, least = part["pictures"].iloc[0], comparison.least_pictures(len(part))
         if count < least and len(part) > 1:
@@ -677,14 +680,22 @@ def _read_back(options: argparse.Namespace, most: int, read: Callable, make: Cal
     with open(options.input, "rb") as file:
         data = file.read(most + 1)
     images.check_writable(options.output)
-    try:
+    with _named(options.input):
         about = read(data)
-        images.check_writable(options.output, (about.width, about.height))
+    images.check_writable(options.output, (about.width, about.height))
+    with _named(options.input):
         picture = make(data, options.model, progress=not options.quiet)
-    except CourseError as why:
-        raise CourseError(f"{options.input}: {why}") from None
     images.save(options.output, picture)
     return about
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Head what is wrong with a file by its name."""
+    try:
+        yield
+    except CourseError as why:
+        raise CourseError(f"{path}: {why}") from None
 
 
 def _tell(why: Exception, of: str = "") -> None:

@@ -105,8 +105,9 @@ def _split(
     files = [path for name in recipe.sets for path in datasets.folder(name)]
     trained = datasets.side_wanted(recipe.patch, recipe.scale, recipe.rescale if patchwise else ())
     trained /= 2 if recipe.enlarge else 1
-    sides, digests = {path: min(images.stored_size(path)) for path in files}, {path: sha256(path) for path in files}
-    large, unique = [path for path in files if sides[path] >= trained], list(sides)
+    unique = list(dict.fromkeys(files))  # a set may be named several times, to be drawn from more often
+    sides, digests = {path: min(images.stored_size(path)) for path in unique}, {path: sha256(path) for path in unique}
+    large = [path for path in files if sides[path] >= trained]
     if recipe.validation:
         held = datasets.folder(recipe.validation)
     else:
@@ -220,7 +221,7 @@ def _srcnn(scale: int, kernels: tuple[int, int, int], **changes) -> dict:
 
 
 # fmt: off
-_RECIPES = [
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [
     Recipe("srcnn-915-x3", "sr-x3", _srcnn(3, (9, 1, 5)), Plan(8_000, 2e-3, warmup=500, shave=6, every=2000),
            loss="mse", patch=16, origin="SRCNN 9-1-5, Dong et al. 2014"),
     Recipe("srcnn-955-x3", "sr-x3", _srcnn(3, (9, 5, 5)), Plan(28_000, 1e-3, warmup=500, shave=6, every=2000),
@@ -298,10 +299,8 @@ _RECIPES = [
     Recipe("rescsnet-any-dw", "cs", {"kind": "rescsnet-any"}, Plan(1_500, 1e-4, warmup=100, clip=1.0, every=500),
            loss="frobenius-dw-ssim-signed", patch=96, batch=14, rescale=(0.6, 0.45, 0.35, 0.3),
            start_from="rescsnet-any", origin="rescsnet-any, trained on with DW-SSIM in its loss"),
-]
+]}
 # fmt: on
-
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
 
 
 def find(name: str) -> Recipe:

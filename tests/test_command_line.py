@@ -63,6 +63,7 @@ def home(tmp_path_factory) -> Path:
         patch.setattr(zoo, "WEIGHTS", place / "weights")
         codec._load.cache_clear()
         files = {"bic": codec.compress(photograph(20, 24)), "npz": sensing.sense(photograph(20, 24), 0.1)}
+        (place / "long.npz").write_bytes(sensing.sense(torch.zeros(3, 8, 17_000), 0.1))
     files["png"] = (place / "few" / "000.png").read_bytes()
     for kind, data in files.items():
         (place / f"good.{kind}").write_bytes(data)
@@ -192,6 +193,7 @@ evaluate codec --images few --results few | of a codec the files are measured
 recover in.png out.png | in.png: not a whole file of measurements
 decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
 recover good.npz in.png | in.png: that is there already
+recover long.npz out.webp | error: out.webp: WEBP holds at most 16,383 pixels a side, not 17000x8
 recover half.npz out.png | half.npz: not a whole file of measurements
 rank text.csv | text.csv: not a table of psnr
 rank bytes.csv | bytes.csv: not a table of psnr

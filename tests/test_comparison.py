@@ -115,7 +115,7 @@ def test_so_many_pictures_are_needed_to_tell_methods_apart(methods, least):
 def test_too_few_pictures_are_told(count, tmp_path, capsys):
     apart(3, count).to_csv(tmp_path / "few.csv", index=False)
     assert run("rank", str(tmp_path / "few.csv")) == 0
-    said = "6 pictures cannot tell 3 methods apart, so all share a rank; it takes 7."
+    said = f"{count} pictures cannot tell 3 methods apart, so all share a rank; it takes 7."
     assert (said in capsys.readouterr().out) == (count < 7)
 
 

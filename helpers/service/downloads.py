@@ -105,7 +105,7 @@ def _get_pictures(name: str, entry: dict, missing: dict[str, dict], base: Path, 
     for folder, about in missing.items():
         for file, sha256 in tqdm(about["files"].items(), desc=name, unit="file", disable=None if progress else True):
             fetch(about["url"].format(file), staging / Path(file).name, sha256, progress=False)
-        _settle(staging, base / folder)
+        os.renames(staging, base / folder)
 
 
 def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, progress: bool) -> None:
@@ -119,17 +119,12 @@ def _get_archive(name: str, entry: dict, missing: dict[str, dict], base: Path, p
         for folder, about in missing.items():
             for file in about.get("leave_out", ()):
                 (staging / about["inside"] / file).unlink()
-            _settle(staging / about["inside"], base / folder)
+            os.renames(staging / about["inside"], base / folder)
         archive.unlink()
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as why:
         raise CourseError(f"{archive}: cannot be unpacked there ({reason(why)}).") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _settle(source: Path, destination: Path) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, destination)
 
 
 def _base(out: str | os.PathLike | None) -> Path:
