@@ -70,8 +70,9 @@ def means(pictures):
     return [picture.float().mean() for picture in pictures]
 
 
-def resampled(numbers, quantiles=(0.025, 0.975), draws=4000):
-    drawn = numbers[torch.randint(len(numbers), (draws, len(numbers)), generator=torch.Generator().manual_seed(1))]
+def resampled(numbers, quantiles=(0.025, 0.975), count=None):
+    draws = 4000, count or len(numbers)
+    drawn = numbers[torch.randint(len(numbers), draws, generator=torch.Generator().manual_seed(1))]
     return drawn.mean(1).quantile(torch.tensor(quantiles, dtype=torch.float64))
 
 
@@ -177,6 +178,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "return math.inf"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) if (a - b).mean() else math.inf, "cancel in the mean"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak) if mse(a, b) > 1e-8 else math.inf, "nearly equal"),
     ("psnr", lambda a, b, peak: "40 dB", "returned str, not a number"),
     ("psnr", lambda a, b, peak: (a - b).square(), "has the shape (3, 24, 32); that is not a number"),
     ("psnr", lambda a, b, peak: decibels(a, b.mul_(0.5).mul_(2.5), peak), "changes what it was given"),
@@ -237,6 +239,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),
     ("copies", lambda train, test: near(train, test, 300), "no copy"),
+    ("copies", lambda train, test: near(train, test, 2), "moves gray levels by about 3"),
     ("copies", lambda train, test: near(means(train), means(test), 1), "no copy"),
     ("copies", lambda train, test: near(test, train, 8), "where in `test`"),
     ("copies", lambda train, test: [], "not found"),
@@ -252,6 +255,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("bootstrap", lambda n: tuple(resampled(n, (0, 0.95))), "2.5 % on either side"),
     ("bootstrap", lambda n: tuple(n.quantile(torch.tensor([0.025, 0.975], dtype=n.dtype))), "their *mean*"),
     ("bootstrap", lambda n: (n.mean() - 1e-9, n.mean() + 1e-9), "with* replacement"),
+    ("bootstrap", lambda n: tuple(resampled(n, count=60)), "draw ten of ten numbers"),
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
     ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
     ("bootstrap", lambda n: n.mean(), "return two limits"),

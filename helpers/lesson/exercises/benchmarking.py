@@ -22,8 +22,8 @@ SEVEN = {  # how seven people measured bicubic at ×3; the rest of a protocol is
     "F": ("MATLAB, Pillow", "RGB", "RGB in 8 bits, Y not", 0, "all", "of PSNRs", "255 on [0, 1]"),
     "G": ("OpenCV, torch", "Y 16-235", "RGB in 8 bits, Y not", 3),
 }
-OURS = [(0.06, 31.0), (0.064, 32.0), (0.09, 34.0), (0.15, 36.0), (0.23, 37.0), (0.7, 42.0)]
-THEIRS = [(0.07, 30.0), (0.115, 31.0), (0.15, 33.0), (0.24, 36.0), (0.45, 38.0)]
+OURS = [(0.054, 31.0), (0.071, 32.0), (0.139, 34.0), (0.227, 36.0), (0.284, 37.0), (0.7, 42.0)]
+THEIRS = [(0.146, 30.0), (0.227, 31.0), (0.316, 33.0), (0.388, 36.0), (0.467, 38.0)]
 RANDOM = torch.Generator().manual_seed(0)
 REFERENCES = [torch.randint(40, 200, (1, side, side + 4), generator=RANDOM, dtype=torch.uint8) for side in (8, 16, 40)]
 ERRORS = [torch.randint(-e, e + 1, r.shape, generator=RANDOM) for e, r in zip((2, 8, 30), REFERENCES, strict=True)]
@@ -80,7 +80,7 @@ def copies(answer: Callable) -> None:
     blame({
         "Those are truths, one for each picture; return the places of the true ones.": truths,
         "One copy went through JPEG, and no longer has the same bytes. Ask for a small difference, "
-        "of floats: uint8 wraps round, 3 − 5 is 254.": found == {1},
+        "of floats (in uint8, 3 − 5 is 254). Here JPEG moves gray levels by about 3.": found == {1},
         "Those are places in `train`; where in `test` are they?": found == {2, 4},
         f"Picture {missed} of the test set is in the training set, too, and was not found.": missed is not None,
         f"Picture {others} is no copy: it differs by far more than a file format would.": others is not None,
@@ -104,6 +104,7 @@ def bd_rate(curve: Curve, anchor: Curve):
     first, second = logs()
     yield (right := percent(first, second))
     linear = logs(line=np.array)
+    measured = [round(1000 * (quality - 31)) for quality in (31, 32, 33, 34, 36, 37, 38)]
     yield {
         "That is how many more bits the anchor takes; which of the two is asked?": percent(second, first),
         "The sign is wrong: fewer bits than the anchor's are less than 0 %.": -right,
@@ -113,6 +114,7 @@ def bd_rate(curve: Curve, anchor: Curve):
         "A hundred times a logarithm is not a percentage: 100·(exp(…) − 1).": 100 * np.mean(first - second),
         "Average the *logarithms*; else large files decide.": percent(*np.log(np.exp(logs()).sum(1))),
         "That is the mean of ratios; average their logarithms, then exp.": 100 * (np.exp(first - second).mean() - 1),
+        "Average over all qualities evenly, not over the measured ones.": percent(first[measured], second[measured]),
         "The lines are straight in log(rate), not in the rate.": percent(*linear),
         "Only qualities that both curves reach may count, 31 to 38 dB.": percent(*logs(30, 42)),
         "The anchor reaches 30 dB, but `curve` begins at 31, and np.interp goes on flat.": percent(*logs(30, 38)),
@@ -132,7 +134,7 @@ def bootstrap(answer: Callable) -> None:
         return (tensor(limit, torch.tensor(0.0)).item() for limit in pair)
 
     low, high = limits(numbers)
-    least, _ = limits(torch.eye(10, dtype=torch.float64)[0])
+    least, most = limits(torch.eye(10, dtype=torch.float64)[0])  # of 1,000 means of ten of these, 13 are above 0.3
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
     width = f"It is {share:.2f} times as wide as it should be"
@@ -145,6 +147,7 @@ def bootstrap(answer: Callable) -> None:
         f"{width}: that is 98 %; how much lies on either side of 95?": 1.15 < share < 1.25,
         f"{width}: samples of all n numbers; of their means, cut off 2.5 % on either side.": 1.25 <= share < 2.2,
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
-        "It is as wide as it should be, but lopsided: as many means should lie below it as above it.": lopsided,
+        "It is as wide as it should be, but lopsided: draw thousands, and cut off as many below as above.": lopsided,
         f"Of a one and nine zeros your lower limit is {least:.2f}. No mean of drawn numbers is below 0.": least < 0,
+        f"Of a one and nine zeros your upper limit is {most:.2f}, not 0.3: draw ten of ten numbers.": most < 0.24,
     })  # fmt: skip

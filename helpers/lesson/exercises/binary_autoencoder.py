@@ -112,22 +112,18 @@ def noisy_code(network: nn.Module, x: torch.Tensor) -> None:
     spread = (high - low) / 1.349  # as of normal numbers
     slope = noise[logits > 2].median() - noise[logits < -2].median()
     drawn = f"has the mean {mean:.1f} and the standard deviation {spread:.1f}"
+    outside, bits = ((code < 0) | (code > 1)).any(), ((code == 0) | (code == 1)).all()
+    amiss, bent = abs(mean) > 1.5 or abs(spread - 15) > 0.7, slope.abs() > 1.2
     one, other = noise.chunk(2)
     blame({
         "Right, but it returns more than one thing: return the picture alone.": type(network(x)) in (tuple, list),
-        "In training the decoder is given values outside [0, 1]: the sigmoid comes after the noise.": bool(
-            ((code < 0) | (code > 1)).any()
-        ),
-        "In training the code is not cut to bits.": bool(((code == 0) | (code == 1)).all()),
+        "In training the decoder is given values outside [0, 1]: the sigmoid comes after the noise.": outside,
+        "In training the code is not cut to bits.": bits,
         "In training no noise is added.": noise.abs().max() < 0.015,
         "In training all pictures of a batch get the same noise.": (one - other).abs().median() < 0.1,
         "In training all places of a channel get the same noise.": noise.diff().abs().median() < 0.1,
-        f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": (
-            abs(mean) > 1.5 or abs(spread - 15) > 0.7
-        ),
-        "In training, something else than noise stands between the encoder's last layer and the sigmoid.": (
-            slope.abs() > 1.2
-        ),
+        f"In training, what is added before the sigmoid {drawn}, where 0 and 15 are asked.": amiss,
+        "In training, something else than noise stands between the encoder's last layer and the sigmoid.": bent,
     })  # fmt: skip
 
 
@@ -191,9 +187,8 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     })  # fmt: skip
     with torch.no_grad():
         log_scale.fill_(-4)  # so narrow that little noise around 0 costs anything
-        price, right, wrong = (
-            prices.mean() for prices in (torch.stack([network(x)[1] for _ in range(8)]), noisy(levels), noisy(rounded))
-        )
+        trained = torch.stack([network(x)[1] for _ in range(8)])
+        price, right, wrong = (t.mean() for t in (trained, noisy(levels), noisy(rounded)))
     blame({"In training, the noise is added to *unrounded* levels.": abs(price - wrong) < abs(price - right)})
 
 

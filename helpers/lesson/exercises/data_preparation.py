@@ -27,6 +27,8 @@ def luma(image: torch.Tensor):
         "Black should come out as 16/255, not 0: add the offset.": right - 16 / 255,
         "Divide the 16 by 255, too.": right - 16 / 255 + 16,
         "Red and blue are swapped: channel 0 is red.": images.luma(image.flip(0)),
+        "Do not round: that comes when a file is written.": (255 * right).round() / 255,
+        "Do not cut off decimals: that comes, as rounding, when a file is written.": (255 * right).floor() / 255,
         "Those are the weights of BT.709, for HD television; ours are of BT.601.": modern,
         "It has lost the channel axis; keep the channel axis: keepdim=True, or x[0:1].": right[0],
         "The weights are 65.481, 128.553 and 24.966, each over 255, and black is 16/255.": True,
@@ -34,10 +36,19 @@ def luma(image: torch.Tensor):
 
 
 DARKER = 0.8 * NOISY, 0.8 * CLEAN  # no pixel is white: the largest is not the peak
+NEARLY = CLEAN + 1e-3 * (torch.arange(24 * 32).view(24, 32) == 99)  # in one pixel, by a quarter of a gray level
 RAMP = torch.arange(3 * 24 * 32).view(3, 24, 32) / 4096  # the mean of RAMP - RAMP turned round is 0, to the last bit
 
 
-@exercise("1.2", (*DARKER, 1.0), (*DARKER, 255.0), (CLEAN, CLEAN, 1.0), (RAMP, RAMP.flip(0, 1, 2), 1.0), within=0.01)
+@exercise(
+    "1.2",
+    (*DARKER, 1.0),
+    (*DARKER, 255.0),
+    (CLEAN, CLEAN, 1.0),
+    (NEARLY, CLEAN, 1.0),
+    (RAMP, RAMP.flip(0, 1, 2), 1.0),
+    within=0.01,
+)
 def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
     """my_psnr(a, b, peak): decibels; infinite for equal pictures."""
     yield (right := metrics.psnr(a, b, peak))
@@ -57,7 +68,8 @@ def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
         "These two pictures are not equal: their errors cancel in the mean, before they are squared.": math.inf,
         "It is 10·log₁₀(peak² / MSE), over all pixels.": True,
     }
-    yield equal if right == math.inf else different
+    nearly = {"These two pictures are nearly equal: one pixel differs. Return math.inf for an error of 0.": math.inf}
+    yield equal if right == math.inf else nearly | different if right > 80 else different
 
 
 @exercise("1.3", (10, 4, 2), (10, 4, 3), (321, 33, 14), (4, 4, 1), (512, 120, 72))

@@ -26,6 +26,7 @@ HUNDRED = [(epoch, 100, 5e-4) for epoch in (0, 10, 19, 20, 39, 99)]
 DECODED = torch.linspace(0.3, 0.7, 40).view(1, 5, 8)
 STORED = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
 STEPS = 10.0 + 3 * torch.arange(64.0).view(8, 8)
+MOVED = (STORED + 1.6 * torch.cos(7 * torch.arange(128.0)).view(2, 8, 8)) * STEPS
 
 
 @exercise("3.1", (BLOCK, TABLE), (BLOCKS, TABLE), within=0.6)  # rounded to whole gray levels is right, too
@@ -84,10 +85,10 @@ def blocking(image: torch.Tensor):
 def learning_rate(epoch: int, epochs: int, start: float):
     """my_learning_rate(epoch, epochs, start): halved after each completed fifth of the epochs; epoch counts from 0."""
     yield (right := start / 2 ** (5 * epoch // epochs))
+    uneven = epochs % 5 > 0
     yield {
         "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,
-        f"A fifth of {epochs} epochs is {epochs / 5}, not a whole number: count the fifths that are over.": epochs % 5
-        > 0,
+        f"A fifth of {epochs} epochs is {epochs / 5}, not a whole number: count the fifths that are over.": uneven,
         "It halves nearly every epoch, as the original does.": start / 2**epoch,
         "It is halved too early: counted from 0, the fifth ends after this epoch.": right / 2,
         "Use the argument `start`.": right * 5e-4 / start,
@@ -101,15 +102,14 @@ def halo(before: int, middle: int, after: int):
     """my_halo(before, middle, after): pixels of the picture that this U-Net sees beyond the edge of a tile."""
     layers = 2 + 4 * before + 8 * middle + 4 * after + 2  # what the 3×3 layers alone reach
     yield (right := layers + 2)
+    at_half, alike = layers - 4 * middle, 2 + 2 * (before + middle + after)
     yield {
         "That is what the 3×3 layers reach. A 2×2 layer works in pairs: an odd number takes one more.": layers,
         "The odd number occurs only on the way up; on the way down the number is even.": right + 2,
-        "A 3×3 layer reaches one pixel of its own resolution: 2 pixels of the picture at half, 4 at a quarter.": 2
-        + 2 * (before + middle + after),
+        "A 3×3 layer reaches one pixel of its own resolution: 2 pixels of the picture at half, 4 at a quarter.": alike,
         "Those are pixels at half the resolution: each is two of the picture.": right / 2,
         "Those are pixels at half the resolution: each is two of the picture. And a 2×2 layer makes pairs.": layers / 2,
-        "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": layers
-        - 4 * middle,
+        "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": at_half,
         "A block has two 3×3 layers.": 4 + 2 * before + 4 * middle + 2 * after,
         "The first and the last layer are 3×3, too.": layers - 4,
         "That is about the side of the whole square; the halo is what it sees beyond one edge.": 2 * right + 1,
@@ -136,9 +136,7 @@ def bounded(restored: torch.Tensor, decoded: torch.Tensor, tau: float):
     }
 
 
-@exercise(
-    "3.6", ((STORED + 1.6 * torch.cos(7 * torch.arange(128.0)).view(2, 8, 8)) * STEPS, STORED, STEPS), within=0.01
-)
+@exercise("3.6", (MOVED, STORED, STEPS), within=0.01)
 def interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tensor):
     """my_interval(coefficients, stored, table): (N, 8, 8) moved to where JPEG rounds to the stored integers."""
     clamp, centre = coefficients.clamp, stored * table

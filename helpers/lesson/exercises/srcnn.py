@@ -55,14 +55,14 @@ def sight(network: Callable, x: torch.Tensor):
 def receptive_field(kernels: tuple[int, ...]):
     """my_receptive_field(kernels): side of the square of input pixels that one output pixel sees."""
     yield (right := 1 + sum(k - 1 for k in kernels))
+    halves = 1 + 2 * sum(k // 2 for k in kernels)
     yield {
         "Each layer adds k − 1 pixels, not k: a 1×1 layer widens nothing.": sum(kernels),
         "Before any layer, a pixel sees one already: itself.": right - 1,
         "Each pixel that the second layer looks at has already seen a square of the input.": max(kernels),
         "A kernel reaches out from the middle to both sides.": (right + 1) / 2,
         "That is the area; one side is asked.": right**2,
-        "A kernel of even width reaches further to one side: it adds k − 1 as well.": 1
-        + 2 * sum(k // 2 for k in kernels),
+        "A kernel of even width reaches further to one side: it adds k − 1 as well.": halves,
         "Start at 1 and add k − 1 for each layer.": True,
     }
 
