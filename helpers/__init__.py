@@ -24,10 +24,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
 
 
-# Let glibc keep freed memory for the next large tensor, not map it afresh, which the
-# system clears page by page: up to a third of the time of float32 convolutions on a CPU
-# (`tests/benchmark.py restoring`). A process gives back what is free at its end beyond
-# 1 GB, so it may hold its peak. Elsewhere than on glibc nothing happens.
+# Let glibc keep freed memory for the next large tensor. Else it asks the system for a fresh
+# mapping, which is cleared page by page: up to a third of the time of float32 convolutions
+# on a CPU (`tests/benchmark.py restoring`). A process then gives back only what is free at
+# the end of its memory, beyond 1 GB; it may hold its peak. Without glibc nothing happens.
 with suppress(AttributeError, OSError, TypeError):  # macOS, Windows
     ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX of malloc.h
     ctypes.CDLL(None).mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD

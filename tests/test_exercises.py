@@ -255,7 +255,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("bootstrap", lambda n: tuple(resampled(n, (0, 0.95))), "2.5 % on either side"),
     ("bootstrap", lambda n: tuple(n.quantile(torch.tensor([0.025, 0.975], dtype=n.dtype))), "their *mean*"),
     ("bootstrap", lambda n: (n.mean() - 1e-9, n.mean() + 1e-9), "with* replacement"),
-    ("bootstrap", lambda n: tuple(resampled(n, count=60)), "draw ten of ten numbers"),
+    ("bootstrap", lambda n: tuple(resampled(n, count=60)), "draw as many as are given"),
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
     ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
     ("bootstrap", lambda n: n.mean(), "return two limits"),

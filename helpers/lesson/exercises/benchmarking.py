@@ -104,7 +104,7 @@ def bd_rate(curve: Curve, anchor: Curve):
     first, second = logs()
     yield (right := percent(first, second))
     linear = logs(line=np.array)
-    measured = [round(1000 * (quality - 31)) for quality in (31, 32, 33, 34, 36, 37, 38)]
+    measured = sorted({round(1000 * (quality - 31)) for _, quality in curve + anchor if 31 <= quality <= 38})
     yield {
         "That is how many more bits the anchor takes; which of the two is asked?": percent(second, first),
         "The sign is wrong: fewer bits than the anchor's are less than 0 %.": -right,
@@ -149,5 +149,5 @@ def bootstrap(answer: Callable) -> None:
         f"{width}: thousands of samples of all n, and their means.": not 0.9 < share < 1.1,
         "It is as wide as it should be, but lopsided: draw thousands, and cut off as many below as above.": lopsided,
         f"Of a one and nine zeros your lower limit is {least:.2f}. No mean of drawn numbers is below 0.": least < 0,
-        f"Of a one and nine zeros your upper limit is {most:.2f}, not 0.3: draw ten of ten numbers.": most < 0.24,
+        f"Of a one and nine zeros your upper limit is {most:.2f}, not 0.3: draw as many as are given.": most < 0.24,
     })  # fmt: skip
