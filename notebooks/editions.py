@@ -180,7 +180,7 @@ def is_solution(cell: Notebook) -> bool:
 def scope(cell: Notebook) -> symtable.SymbolTable:
     """The names in a cell; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises CourseError."""
     try:
-        return symtable.symtable(re.sub(r"^(\s*)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE), cell.id, "exec")
+        return symtable.symtable(re.sub(r"^(\s*)[!%](?:.*\\\n)*.*$", r"\1pass", cell.source, flags=re.MULTILINE), cell.id, "exec")
     except SyntaxError as why:
         raise CourseError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
 

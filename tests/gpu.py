@@ -126,7 +126,7 @@ class Shorter(ast.NodeTransformer):
 
 def compiled(source: str, name: str, quick: bool):
     """A cell as code: lines that are IPython's own do nothing."""
-    plain = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    plain = re.sub(r"^(\s*)[!%](?:.*\\\n)*.*$", r"\1pass", source, flags=re.MULTILINE)
     if quick:
         plain = re.sub(r"^(\w+_STEPS) = [\d_]+", rf"\1 = {QUICK_STEPS}", plain, flags=re.MULTILINE)
     tree = ast.parse(plain, name)

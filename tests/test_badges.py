@@ -20,7 +20,7 @@ def test_all_places_name_the_repository_of_pyproject():
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         source = "\n".join(cell.source for cell in lint.load(path).cells)
         assert badges.BADGE.findall(source) == [(*course, path.name)]
-        assert badges.CLONE.findall(source) == [(course.branch, course.repository)]
+        assert badges.CLONE.findall(source) == [(course.repository, course.branch)]
         assert f"/{path.name})" in readme
 
 

@@ -28,7 +28,7 @@ SETUP = lint.setup_of(lint.load(NOTEBOOKS[0]))
 
 def imported(source: str) -> set[str]:
     """The packages that Python code imports, anywhere in it; lines of IPython's own (`!git`, `%pip`) are left out."""
-    plain = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+    plain = re.sub(r"^(\s*)[!%](?:.*\\\n)*.*$", r"\1pass", source, flags=re.MULTILINE)
     found = set()
     for node in ast.walk(ast.parse(plain)):
         if isinstance(node, ast.Import):
@@ -138,7 +138,7 @@ def run_cell(monkeypatch, folder: Path, host: Path = Path("/nowhere"), clones: b
             start.parent.mkdir(parents=True)
             start.touch()
 
-    counted = re.sub(r"^(\s*)([!%].*)$", r"\1shell(f'''\2''')", SETUP, flags=re.MULTILINE)
+    counted = re.sub(r"^(\s*)([!%](?:.*\\\n)*.*)$", r"\1shell(f'''\2''')", SETUP, flags=re.MULTILINE)
     monkeypatch.chdir(folder)
     exec(counted.replace('"/content"', repr(str(host))), {"shell": shell})
     return lines
@@ -149,7 +149,7 @@ def test_here_the_cell_fetches_nothing_and_a_host_fetches_the_course_once(monkey
         assert run_cell(monkeypatch, ROOT / place) == [f'%run "{ROOT}/notebooks/start.py"']
     start = f'%run "{tmp_path}/course/notebooks/start.py"'
     clone, first = run_cell(monkeypatch, tmp_path, host=tmp_path)
-    assert clone.startswith("!git clone -q --depth 1 --branch ") and first == start
+    assert clone.startswith("!git clone -q --depth 1  ") and first == start
     for place in (tmp_path, tmp_path / "course" / "notebooks"):  # after a `%cd`
         assert run_cell(monkeypatch, place, host=tmp_path) == [start]
 

@@ -128,7 +128,6 @@ HARMLESS = [
     source(HINT, "```sh\n# a comment\n```"),
     source(HINT, "#1 is no heading"),
     source(PICTURE, "x = 1  # " + 79 * "-"),
-    source(PICTURE, "!" + 88 * "x"),
     source(HINT, 110 * "word "),
     lambda nb: nb.cells[PICTURE].outputs[0].data.update({"image/png": "AA/tmp/Warning"}),
     *map(tagged, sorted(lint.TAGS)),

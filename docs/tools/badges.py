@@ -26,7 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.+$)[\w.-]{1,100}(?<!\.git
 BRANCH = re.compile(r"\w(?:[\w-]|\.(?!\.|$))*(?<!\.lock)", re.ASCII)
 # What only this course's own links look like; a link to anybody else's repository looks like neither.
 BADGE = re.compile(r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/([\w.-]+)/notebooks/(\w+\.ipynb)")
-CLONE = re.compile(r"git clone (?:.* --branch ([\w.-]+) )?https://github\.com/([\w.-]+/[\w.-]+)\.git")
+CLONE = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)\.git (?:--branch ([\w.-]+) course\b|&& cd )")
 
 
 PLACEHOLDER = "/".join(("your-name", "restoration-course"))  # which no owner has; in parts, so that it stays here
@@ -92,8 +92,8 @@ def outdated(root: Path, new: Course) -> dict[Path, str]:
     texts = {path: path.read_text(encoding="utf-8") for path in files(root)}
     badges = [found for text in texts.values() for found in BADGE.findall(text)]
     clones = [found for text in texts.values() for found in CLONE.findall(text)]
-    repositories = {said(root).repository, *(badge[0] for badge in badges), *(clone[1] for clone in clones)}
-    branches = {said(root).branch, *(badge[1] for badge in badges), *(clone[0] for clone in clones if clone[0])}
+    repositories = {said(root).repository, *(badge[0] for badge in badges), *(clone[0] for clone in clones)}
+    branches = {said(root).branch, *(badge[1] for badge in badges), *(clone[1] for clone in clones if clone[1])}
     right = {}
     for path, text in texts.items():
         for old in sorted(repositories):
@@ -116,7 +116,7 @@ def renamed(text: str, repository: str, branches: set[str], new: Course) -> str:
     link = rf"(github(?:usercontent)?(?:\.com)?/){owner}/{name}"
     end = r"(?=\.git\b|\.?(?![\w.-]))"  # not "owner/name-of-another"
     branch = rf"(?:{'|'.join(map(re.escape, sorted(branches)))})(?![\w-]|\.\w)"
-    text = re.sub(rf"--branch {branch}(?= https://github\.com/{owner}/{name}\.git)", f"--branch {new.branch}", text)
+    text = re.sub(rf"({link}\.git --branch ){branch}(?= course\b)", rf"\g<1>{new.branch}", text)
     text = re.sub(rf"({link}/(?:blob/|tree/|raw/|)){branch}", rf"\g<1>{new.branch}", text)
     text = re.sub(rf"({link}\.git && cd ){name}(?![\w.-])", rf"\g<1>{new_name}", text)
     text = re.sub(rf"\b{owner}\.github\.io/{name}{end}", f"{new_owner.lower()}.github.io/{new_name}", text)
