@@ -351,11 +351,16 @@ def evaluate(options: argparse.Namespace) -> int:
         for place, what in ((options.out, "a row"), (options.panels, "a picture")):
             if place:
                 print(f"{place}: {what} for each of {len(table)} measurements")
-    every, counts = table["image"].nunique(), table.groupby("method")["image"].nunique()
-    for method, count in counts[counts < every].items():
-        what = f"{method} has {count} of {every} pictures of {how['dataset']}, {options.task}"
-        print(f"warning: {what}; compare on the same pictures alone.", file=sys.stderr)
+    _warn_of_lacking(table, "compare on the same pictures alone")
     return 2 if failures else 0
+
+
+def _warn_of_lacking(table, why: str) -> None:
+    """Name each method that has not all pictures of a set that another has."""
+    for (task, dataset), part in table.groupby(["task", "dataset"], sort=False):
+        every, counts = part["image"].nunique(), part.groupby("method")["image"].nunique()
+        for method, count in counts[counts < every].items():
+            print(f"warning: {method} has {count} of {every} pictures of {dataset}, {task}; {why}.", file=sys.stderr)
 
 
 @command(
@@ -371,7 +376,9 @@ def rank(options: argparse.Namespace) -> None:
         raise CourseError(f"--score {options.score}: rank by one of {', '.join(comparison.SCORES)}.")
     if options.figure:
         _check_output(options.figure, ends=(".png", ".svg", ".pdf"))
-    ranked = comparison.ranks(comparison.joined(expanded(options.tables), options.score), options.score)
+    table = comparison.joined(expanded(options.tables), options.score)
+    _warn_of_lacking(table, "those that all methods have count")
+    ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
     print(
         "low, high: where the mean difference to the first lies, with 95 % for this pair; too narrow for few pictures"

@@ -66,7 +66,11 @@ def paired(table: pd.DataFrame, method: str, other: str, score: str = "psnr") ->
 
 
 def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFrame:
-    """Tables of files as one. A method of one name and several scores is called "file:method". Raises CourseError."""
+    """Tables of files as one. Raises CourseError.
+
+    Methods of one name that are not the same are called "file:method": those with several scores of a picture, and a
+    function of one's own (`mine.py:restore`) in several files. What is the same in several files counts once.
+    """
     tables = []
     for path in paths:
         kinds = dict.fromkeys(KEYS, str) | {score: float}
@@ -79,10 +83,13 @@ def joined(paths: Sequence[str | os.PathLike], score: str = "psnr") -> pd.DataFr
         require(sound, f"{path}: not a table of {score} that `evaluate --out` wrote; give such files.")
         require("setting" not in table, f"{path}: codecs are compared by BD-rate, as `evaluate` prints it, not ranked.")
         tables.append(table.fillna(dict.fromkeys(KEYS, "")).assign(table=str(path)))
-    every = pd.concat(tables).drop_duplicates([*KEYS, score])
-    several = every["method"].isin(every[every.duplicated(KEYS)]["method"])
+    every = pd.concat(tables)
+    scores = every.drop_duplicates([*KEYS, score])
+    several = every["method"].isin(scores[scores.duplicated(KEYS)]["method"])
+    files = every.groupby(["task", "dataset", "method"])["table"].transform("nunique")
+    several |= every["method"].str.contains(".py:", regex=False) & (files > 1)
     every["method"] = every["method"].mask(several, every["table"] + ":" + every["method"])
-    return every
+    return every.drop_duplicates([*KEYS, score])
 
 
 def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:

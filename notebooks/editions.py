@@ -72,15 +72,15 @@ def main(arguments: list[str] | None = None) -> int:
         require(free, f"{out / path.name}: {what} (of make: OUT=DIR, OVERWRITE=1).")
     failed = sum(not finish(book, path, out, options.edition) for path, book in books.items())
     wrote = f"{len(books) - failed} of {len(books)} written to {out}"
-    print(f"{wrote}; they run in any folder of the course, and on Colab.")
+    print(f"{wrote}; they run in any folder of the course, and on Colab once `make badges` has named your repository.")
     return 1 if failed else 0
 
 
 def worked_on(path: Path, book: Notebook) -> bool:
-    """Whether a notebook is there whose code is not that of `book`."""
+    """Whether a notebook is there whose code or text is not that of `book`."""
     if not path.is_file():
         return False
-    there, here = ([cell.source for cell in run.code(one)] for one in (run.read(path), book))
+    there, here = ([cell.source for cell in one.cells] for one in (run.read(path), book))
     return there != here
 
 
@@ -179,8 +179,9 @@ def is_solution(cell: Notebook) -> bool:
 
 def scope(cell: Notebook) -> symtable.SymbolTable:
     """The names in a cell; IPython's own lines (`!git`, `%pip`) count as `pass`. Raises CourseError."""
+    python = re.sub(r"^(\s*)[!%](?:.*\\\n)*.*$", r"\1pass", cell.source, flags=re.MULTILINE)
     try:
-        return symtable.symtable(re.sub(r"^(\s*)[!%](?:.*\\\n)*.*$", r"\1pass", cell.source, flags=re.MULTILINE), cell.id, "exec")
+        return symtable.symtable(python, cell.id, "exec")
     except SyntaxError as why:
         raise CourseError(f"cell {cell.id}: not Python: {why.msg}, line {why.lineno}.") from None
 

@@ -4,9 +4,10 @@ python notebooks/grade.py [--out grades.csv] [--seconds 300] [--quick] NOTEBOOK 
 
 This runs the students' code with your rights on this machine: do it in an account or a container where it can do no
 harm. Each notebook runs in a copy of the course, so that nothing it writes there reaches the next. What it prints
-counts for nothing: each answer (`my_psnr`) is examined inside the student's kernel, after the last cell that names it,
-by this course's own checks (see examination.py). That is proof against a forged "passed." and a changed `helpers`, not
-against a student who attacks the grader itself (the kernel is theirs): read the code of whoever is suddenly perfect.
+counts for nothing: each answer (`my_psnr`) is examined inside the student's kernel, after the last cell that defines or
+checks it, by this course's own checks (see examination.py). That is proof against a forged "passed." and a changed
+`helpers`, not against a student who attacks the grader itself (the kernel is theirs): read the code of whoever is
+suddenly perfect.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from notebooks import run  # noqa: E402
 from notebooks.run import Notebook  # noqa: E402
 
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
-COPY = re.compile(r"(?: ?\(\d+\)|[-_ ]+[Cc]opy ?\d*)+$")  # what browsers, Jupyter and systems add to a second file
+# what Colab puts before the name of a second file, and browsers, Jupyter and systems behind it
+COPY = re.compile(r"^(?:(?:copy|kopie|copia) (?:of|von|de|di) )+|(?: ?\(\d+\)|[-_ ]+(?:copy|kopie) ?\d*)+$", re.I)
 TABLE = ["student", "exercise", "result", "remark"]
 
 
@@ -43,14 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=whole(1), default=300, help="time for a cell; then the notebook is given up")
     parser.add_argument("--quick", action="store_true", help="leave out cells tagged nbval-ignore-output: training")
     options = parser.parse_args(arguments)
-    books, unread = {}, 0
+    books, lessons, unread = {}, {}, 0
     for path in expanded(options.notebooks):
         try:
-            books[path] = run.read(path)
+            book = run.read(path)
+            lessons[path] = lesson_of(path, book)
+            books[path] = book
         except CourseError as why:  # the others are graded
             print(f"error: {why}", file=sys.stderr)
             unread += 1
-    lessons = {path: lesson_of(path, book) for path, book in books.items()}
     students = students_of(lessons) if lessons else {}
     if options.out and (why := refusal(options.out)):
         raise CourseError(f"{options.out}: {why}.")
@@ -102,19 +105,19 @@ def students_of(lessons: dict[Path, str]) -> dict[Path, str]:
             folders = "/".join(path.resolve().parent.parts[-depth:])
             found[path] = folders if COPY.sub("", path.stem) == lesson or stems[path.stem, lesson] > 1 else path.stem
             seen.setdefault((found[path], lesson), []).append(path)
-        twice = next((paths for paths in seen.values() if len(paths) > 1), None)
-        if twice is None:
+        twice = [paths for paths in seen.values() if len(paths) > 1]
+        if not twice:
             return found
-    one, other = twice[:2]
-    student = one.resolve().parent.name
-    raise CourseError(f"{one} and {other} are both {lessons[one]} of {student}; rename one, or its folder.")
+    said = (f"{' and '.join(map(str, p))} are each {lessons[p[0]]} of {p[0].resolve().parent.name}" for p in twice)
+    raise CourseError(f"{'; '.join(said)}; keep one of each, or rename it or its folder.")
 
 
 # -------------------------------------------------------------------------------------- run and examine
 
 
 def grade(book: Notebook, answers: dict[str, str], seconds: int, quick: bool) -> list[tuple[str, str, str]]:
-    """(exercise, result, remark) for each check of the lesson, in its order."""
+    """(exercise, result, remark) for each check of the lesson, in its order; by the names that the student checked."""
+    answers = answers | {check: name for check, name in answers_of(book).items() if check in answers}
     sign = secrets.token_hex(16)  # so that no line that the student's code prints passes for ours
     prepared = with_examinations(book, answers, sign, quick)
     with run.course_copy() as course:
@@ -130,11 +133,17 @@ def grade(book: Notebook, answers: dict[str, str], seconds: int, quick: bool) ->
 
 
 def with_examinations(book: Notebook, answers: dict[str, str], sign: str, quick: bool) -> Notebook:
-    """A copy, up to the last answer, in which each answer is examined after the last cell that names it."""
+    """A copy, up to the last answer, in which each answer is examined after the last cell that defines or checks it.
+
+    Or after the last that names it, if none does. A result that takes the function's name later counts for nothing.
+    """
     skipped = {"nbval-ignore-output"} if quick else set()
     cells = [new_code_cell(cell.source) for cell in run.code(book) if not skipped & {*cell.metadata.get("tags", [])}]
     for check, answer in answers.items():
-        named = [index for index, cell in enumerate(cells) if re.search(rf"\b{answer}\b", cell.source)]
+        defined = rf"^(?:def|class) {answer}\b|\bcheck\.{check}\({answer}\)"
+        for said in (defined, rf"\b{answer}\b"):
+            if named := [index for index, cell in enumerate(cells) if re.search(said, cell.source, re.MULTILINE)]:
+                break
         if named:
             cells.insert(named[-1] + 1, new_code_cell(examination(check, answer, sign), metadata={"check": check}))
     last = max((index for index, cell in enumerate(cells) if "check" in cell.metadata), default=-1)
@@ -166,10 +175,11 @@ def raised(book: Notebook, answer: str) -> str:
 
 
 def report(rows: pd.DataFrame, out: Path | None) -> None:
-    """Print exercises × students, and how many each has passed; write all rows, with their hints, into `out`."""
-    table = rows.pivot(index="exercise", columns="student", values="result").fillna("–")
-    passed = (table == "passed").sum().astype(str) + " of " + (table != "–").sum().astype(str)
-    print(pd.concat([table, passed.to_frame("passed").T]).rename_axis(None, axis=1).to_string())
+    """Print students × exercises of each notebook, and how many they passed; write all rows, with hints, into `out`."""
+    for _, part in rows.groupby(rows["exercise"].str[0]):
+        table = part.pivot(index="student", columns="exercise", values="result")
+        table["passed"] = (table == "passed").sum(axis=1).astype(str) + " of " + table.notna().sum(axis=1).astype(str)
+        print(table.rename_axis(None).rename_axis(None, axis=1).to_string())
     if out:
         with atomic(out) as temporary:
             rows.to_csv(temporary, index=False)

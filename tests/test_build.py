@@ -155,7 +155,7 @@ WRONG = {
         ("laplace_bits(", "unsafe_bits(", "A tiny probability became 0"),
         ("bits.sum() / (x.numel() / 3)", "bits", "The bits per pixel are one number"),
         (", bits.sum() / (x.numel() / 3)", "", "return two things"),
-        ("if self.training:", "if False:", "rounded ones have no gradient"),
+        ("if self.training:", "if False:", "price unrounded levels with noise"),
         ("if self.training:", "if True:", "In evaluation no noise is added"),
         ("bits.sum() / (x.numel() / 3)", "bits.mean()", "the mean price of a level"),
         ("priced = levels + torch", "priced = rounded + torch", "the noise is added to *unrounded* levels"),
@@ -171,7 +171,7 @@ WRONG = {
     ],
     "recovery": [
         ("x - 0.5", "x", "What enters stages.0.head is not what enters our stages.0.head"),
-        ("z + missed + 0.5", "z + 0.5", "what your network returns does not"),
+        ("z + missed_in(z) + 0.5", "z + 0.5", "what your network returns does not"),
         ("range(6)", "range(5)", "ours goes on with stages.5.head"),
         ("change, features = stage", "change, _ = stage", "What enters stages.1.body.0.first"),
         ("z = z + change", "z = change", "What enters stages.1.head"),

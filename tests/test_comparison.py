@@ -98,6 +98,25 @@ def test_rank_tells_two_methods_of_one_name_apart_and_draws_one_figure(tmp_path,
         assert len(np.unique(np.asarray(figure.convert("L")))) > 20 and min(figure.size) > 200
 
 
+def test_learners_whose_methods_have_one_name_stay_apart_even_where_they_are_equal(tmp_path):
+    """Their functions, not the course's methods, of which a score that two tables share counts once."""
+    ours, equal, near = rows("low", HARD), rows("mine.py:restore", HARD + 1), rows("mine.py:restore", HARD + 2)
+    near.loc[4, "psnr"] = equal.loc[4, "psnr"]
+    for name, table in {"ada": equal, "bob": equal, "cem": near}.items():
+        pd.concat([ours, table]).to_csv(tmp_path / f"{name}.csv", index=False)
+    counts = comparison.joined(sorted(tmp_path.glob("*.csv")))["method"].value_counts().to_dict()
+    assert counts == {"low": 30} | {f"{tmp_path / name}.csv:mine.py:restore": 30 for name in ("ada", "bob", "cem")}
+    alone = comparison.joined([tmp_path / "ada.csv", tmp_path / "ada.csv"])["method"].value_counts().to_dict()
+    assert alone == {"low": 30, "mine.py:restore": 30}
+
+
+def test_who_has_few_pictures_is_named(tmp_path, capsys):
+    pd.concat([rows("low", HARD), rows("short", HARD + 1)[:3]]).to_csv(tmp_path / "two.csv", index=False)
+    assert run("rank", str(tmp_path / "two.csv")) == 0
+    said = "warning: short has 3 of 30 pictures of set, sr-x3; those that all methods have count.\n"
+    assert capsys.readouterr().err == said
+
+
 def apart(methods: int, count: int) -> pd.DataFrame:
     """So many methods, a decibel apart on each of so many pictures."""
     return pd.concat([rows(str(k), [30.0 + k] * count) for k in range(methods)])

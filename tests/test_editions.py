@@ -226,13 +226,14 @@ def test_what_a_learner_worked_on_is_not_replaced(lesson, capsys):
     path = lesson()
     out = path.parent / "out" / path.name
     assert made("student", path) == made("student", path) == 0  # untouched, it may be written again
-    book = run.read(out)
-    book.cells[BELOW].source += "\nanswer = 42"
-    run.write(book, out)
-    assert "has been worked on" in refused(capsys, "student", out.parent, path)
-    assert run.read(out) == book
-    assert made("student", path, "--overwrite") == 0
-    assert "answer = 42" not in out.read_text(encoding="utf-8")
+    for cell in (0, BELOW):  # a note, or code
+        book = run.read(out)
+        book.cells[cell].source += "\nanswer = 42"
+        run.write(book, out)
+        assert "has been worked on" in refused(capsys, "student", out.parent, path)
+        assert run.read(out) == book
+        assert made("student", path, "--overwrite") == 0
+        assert "answer = 42" not in out.read_text(encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------- whole notebooks

@@ -3,6 +3,7 @@
 And what `check.progress` says of the answers in a folder's saved notebooks.
 """
 
+import functools
 import math
 import re
 
@@ -118,9 +119,9 @@ def bands_index(a, b):
     return found
 
 
-def around(t):
+def around(t, edge=math.inf):
     """The eight places around each of a map, and itself, (1, 9, H·W); beyond the edge nothing is smaller."""
-    return nn.functional.unfold(nn.functional.pad(t[None, None], (1, 1, 1, 1), value=math.inf), 3)
+    return nn.functional.unfold(nn.functional.pad(t[None, None], (1, 1, 1, 1), value=edge), 3)
 
 
 RIGHT = {  # written by another hand than the checks, as learners do
@@ -231,11 +232,17 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("blocking", lambda image: sum(max(0.0, steps(row[None])) for row in image[0]) / len(image[0]), "Stop at 0 last"),
     ("blocking", lambda image: max(0.0, steps(image.mT)), "along the last axis"),
     ("round_trip", lambda b, table: whole(b, table), "last two axes"),
-    ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x - 0.5, rows), "pixel by pixel"),
+    ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x, rows).square(), "pixel by pixel"),
+    ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x - 0.5, rows), "off by a constant"),
+    ("measurements", lambda h, w, r, b: math.ceil(h / b) ** 2 * round(r * b * b), "21 blocks of 3"),
+    ("measurements", lambda h, w, r, b: math.ceil(h / 32) * math.ceil(w / 32) * round(r * 1024), "21 blocks of 3"),
     ("entropy", lambda p: -(p * p.log2() + (1 - p) * (1 - p).log2()), "0 · log 0"),
     ("bounded", lambda restored, decoded, tau: restored, "further than tau away"),
     ("known", lambda order: order.ndim * torch.ones_like(order), "whose pass is lower"),
+    ("known", lambda order: RIGHT["known"](-order), "come later are not known"),
+    ("known", lambda order: (around(order.float(), 100) < order.flatten()).sum(1).view(order.shape), "beyond the edge"),
     ("consistent", lambda x, y, rows: x, "Measured again"),
+    ("consistent", lambda x, y, rows: RIGHT["consistent"](x, y, rows)[:, None], "a block of n numbers"),
     ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),
     ("copies", lambda train, test: near(train, test, 300), "no copy"),
@@ -329,8 +336,16 @@ def test_nothing_escapes_and_nothing_odd_passes(name):
 
 @pytest.mark.parametrize("name", [name for name, function in CHECKS.items() if function.course])
 def test_cells_below_go_on_with_the_learners_function_or_the_courses(name):
+    """As tensors of the kind that ours returns, where ours returns one."""
     examined = CHECKS[name]
-    assert check.usable(examined, RIGHT[name]) is RIGHT[name]
+    go_on = check.usable(examined, RIGHT[name])
+    if hasattr(examined, "cases") and isinstance(right := examined.course(*examined.cases[0]), torch.Tensor):
+        array = functools.wraps(RIGHT[name])(lambda *given: RIGHT[name](*given).double().numpy())
+        go_on = check.usable(examined, array if right.dim() < 3 else lambda *given: RIGHT[name](*given).double())
+        made = go_on(*examined.cases[0])
+        assert made.dtype == right.dtype and torch.allclose(made, right, atol=1e-3)
+    else:
+        assert go_on is RIGHT[name]
     assert check.usable(examined, lambda *_: None) is examined.course is check.usable(examined, None)
     assert examined.verdict(examined.course) == "passed."
 

@@ -156,11 +156,11 @@ def test_a_right_answer_passes_a_forged_one_does_not_and_each_exercise_has_a_row
     assert rows.loc["eve"].index.tolist() == ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]
 
 
-def test_the_table_has_exercises_by_students_and_a_count(capsys):
+def test_the_table_has_students_by_exercises_of_each_notebook_and_a_count(capsys):
     rows = [("ada", "1.1", "passed", ""), ("ada", "1.2", "not yet", "a hint"), ("eve", "2.1", "passed", "")]
     grade.report(pd.DataFrame(rows, columns=grade.TABLE), None)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["ada eve", "1.1 passed –", "1.2 not yet –", "2.1 – passed", "passed 1 of 2 1 of 1"]
+    assert lines == ["1.1 1.2 passed", "ada passed not yet 1 of 2", "2.1 passed", "eve passed 1 of 1"]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,25 @@ def test_quick_leaves_out_what_is_tagged_as_training():
     for quick in (False, True):
         cells = grade.with_examinations(book, {"luma": "my_luma"}, "", quick).cells
         assert [cell.source for cell in cells][:-1] == [cell.source for cell in book.cells[quick:]]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ("def my_LUMA(x): ...\n\n\ncheck.luma(my_LUMA)", "my_LUMA(1)"),
+        ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "def my_luma_2(x): ...\n\n\ncheck.luma(my_luma_2)", "1"),
+        ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "my_luma = my_luma(7)"),
+        ("my_luma = lambda x: 7", "print(my_luma)"),
+    ],
+)
+def test_an_answer_is_examined_under_its_name_where_it_was_checked(sources, monkeypatch, tmp_path):
+    """Renamed, or beside the stub that was left; not where a result has taken its name."""
+    seen = []
+    monkeypatch.setattr(run, "execute", lambda book, *_, **__: seen.extend(cell.source for cell in book.cells) or "")
+    grade.grade(new_notebook(cells=[*map(new_code_cell, sources)]), {"luma": "my_luma"}, 1, False)
+    name = re.findall("my_[A-Za-z0-9_]+", sources[-2])[-1]
+    assert seen[:-1] == list(sources[: len(seen) - 1]) and seen[-1].endswith(f"'luma', globals().get('{name}'))")
+    assert len(seen) == (3 if "print" in sources[-1] else len(sources))
 
 
 def test_the_students_helpers_are_put_back():
@@ -211,7 +230,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
     for said, arguments in {
         "no such notebook": [tmp_path / "none.ipynb"],
         "no exercise of this course": [other],
-        "are both 01_data_preparation of ada": [good, twin],
+        "are each 01_data_preparation of ada": [good, twin],
         "none does not exist": ["--out", tmp_path / "none" / "g.csv", good],
     }.items():
         assert grade.main([*map(str, arguments)]) == 2
@@ -219,9 +238,10 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
         assert not captured.out and captured.err.count("\n") == 1 and said in captured.err
     damaged = tmp_path / "damaged.ipynb"
     damaged.write_text("{", encoding="utf-8")
-    assert grade.main([str(damaged), str(notebook(tmp_path / "eve.ipynb", DONE))]) == 2
+    assert grade.main([str(damaged), str(other), str(notebook(tmp_path / "eve.ipynb", DONE))]) == 2
     captured = capsys.readouterr()  # the others are graded all the same
     assert captured.err.startswith(f"error: {damaged}: not a notebook") and "eve" in captured.out
+    assert f"error: {other}: no exercise of this course" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -229,6 +249,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
     [
         ("a/06_benchmarking (1) b/06_benchmarking (1)", "a b"),
         ("a/06_benchmarking-Copy1 b/06_benchmarking - Copy", "a b"),
+        ("a/Copy of 06_benchmarking b/06_benchmarking - Kopie c/Kopie von 06_benchmarking (1)", "a b c"),
         ("a/homework b/homework b/eve", "a b eve"),
         ("a/6/homework b/6/homework b/6/06_benchmarking", None),  # both are b's
         ("a/6/homework b/6/06_benchmarking c/6/homework", "a/6 b/6 c/6"),
@@ -238,7 +259,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
 def test_students_have_different_names(files, students):
     lessons = {Path("class", f"{name}.ipynb"): "06_benchmarking" for name in re.split(r" (?=\w/)", files)}
     if students is None:
-        with pytest.raises(CourseError, match="are both 06_benchmarking of"):
+        with pytest.raises(CourseError, match="are each 06_benchmarking of"):
             grade.students_of(lessons)
     else:
         assert list(grade.students_of(lessons).values()) == students.split()

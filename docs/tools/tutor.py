@@ -28,8 +28,8 @@ from notebooks import editions, run  # noqa: E402
 INTRODUCTION = """# For an assistant beside a learner
 
 This repository is a course: six notebooks in `notebooks`, and a package, `helpers`. You help somebody who works through
-it. This page is made by `make tutor` from the course's own checks; it holds no solution. (If you are asked to change
-the course itself, read `CONTRIBUTING.md` instead.)
+it. This page is made by `make tutor` from the course's own checks. It holds no code of a solution, but the last hints
+of some exercises say it in words. (If you are asked to change the course itself, read `CONTRIBUTING.md` instead.)
 
 ## How to help
 
@@ -49,8 +49,8 @@ the course itself, read `CONTRIBUTING.md` instead.)
 
 - The learner works in a copy of the student's edition (`make student`), which has no solutions, or in
   `notebooks`.
-- Answers lie in the solution cells of `notebooks`, in `helpers/models`, `helpers/lesson/exercises`, `tests` and
-  `docs/instructors.md`. Read them to understand; do not quote them.
+- Answers lie in the solution cells of `notebooks`, in `helpers/models`, `helpers/lesson/exercises` and `tests`. Read
+  them to understand; do not quote them.
 - A check runs outside a notebook, too: `from helpers.lesson import exercises as check`, then `check.luma(my_luma)`.
 - Exercise 4.5 is open and has no check.
 

@@ -4,6 +4,7 @@ Each function draws, shows and returns None. `show` is how a notebook ends a fig
 """
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -23,8 +24,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 # a codec has the same colour in all figures; so has what else appears in several
 CODECS = dict(zip(("integer-ae", "avif-slow", "jpeg2000", "webp", "avif", "binary-ae", "jpeg"), COLOURS, strict=True))
 CODECS |= {
-    "avif-psnr": "#A50F15", "jpeg-psnr": "0.35", "jpeg+jpeg-blind": "0.5", "jpegxl": "#8C564B", "fitted": "#6A3D9A",
-    "your codec": "#808000", "sensed, 4 bits": "#A1D99B", "sensed, 6 bits": "#41AB5D", "sensed, 8 bits": "#006D2C",
+    "avif-psnr": "#A50F15", "jpeg-psnr": "0.35", "jpegxl": "#8C564B", "fitted": "#6A3D9A", "your codec": "#808000",
+    "jpeg+jpeg-blind": "#332288", "jpeg-psnr, network": "#332288", "sensed, 4 bits": "#A1D99B",
+    "sensed, 6 bits": "#41AB5D", "sensed, 8 bits": "#006D2C", "sensed, one step, coded": "#003C1A",
     "JPEG": "black", "the JPEG itself": "black", "one gray for all pixels": "0.5",
 }  # fmt: skip
 plt.rc("axes", prop_cycle=plt.cycler(color=COLOURS), grid=True, titlesize=10, axisbelow=True)
@@ -92,11 +94,13 @@ def compare(
             top, left, side = zoom
             draw(axis[-1], image[:, top : top + side, left : left + side])
         if zoom and whole:
-            axis[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=COLOURS[1], lw=1.5))
+            for colour, thick in (("white", 3), (COLOURS[1], 1.5)):  # the second alone is lost on an orange flower
+                frame = {"fill": False, "ec": colour, "lw": thick}
+                axis[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, **frame))
         if reference is not None and image.shape == reference.shape:
             pair = [images.shave(images.quantize(images.to_float(t)), border) for t in (image, reference)]
             if not math.isinf(psnr := metrics.psnr(*pair)):
-                name = f"{name}\n{psnr:.2f} dB" + " of the whole" * (not whole)
+                name = f"{name}\n{psnr:.2f} dB" + " in RGB" * (len(image) == 3) + " of the whole" * (not whole)
         axis[0].set_title(name)
     show(figure, alt)
 
@@ -139,7 +143,7 @@ def curves(
     for name, (x, y) in series.items():
         look = {"marker": "o" if len(x) < 30 else None, "markersize": 4, "color": CODECS.get(name)}
         axis.plot(x, y, label=name, **look)
-    for (name, level), colour in zip(levels.items(), reversed(COLOURS), strict=False):
+    for (name, level), colour in zip(levels.items(), itertools.cycle(reversed(COLOURS)), strict=False):
         axis.axhline(level, linestyle="--", color=CODECS.get(name, colour), label=name)
     scales = {f"{name}scale": "log" if name in logarithmic else "linear" for name in "xy"}
     axis.set(xlabel=xlabel, ylabel=ylabel, **scales, **(limits or {}))

@@ -30,8 +30,13 @@ def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5)
 
 
 def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
-    """Display one picture, (C, H, W), at its own size or `width` pixels wide."""
-    plots.display_picture(images.to_pillow(picture), alt, width)
+    """Display one picture, (C, H, W), at its own size or `width` pixels wide.
+
+    A small one has its pixels repeated as often as they fit: a browser that enlarges would blur what is to be compared.
+    """
+    times = max(1, (width or 0) // picture.shape[-1])
+    picture = picture.repeat_interleave(times, -1).repeat_interleave(times, -2)
+    plots.display_picture(images.to_pillow(picture), alt, width if picture.shape[-1] > (width or 0) else None)
 
 
 def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], example: str) -> None:

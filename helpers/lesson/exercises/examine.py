@@ -87,8 +87,16 @@ def verdict(examine: Callable, answer) -> str:
 
 
 def usable(check: Callable, answer: Callable) -> Callable:
-    """The learner's function where it passes, else the course's: what a student's notebook goes on with."""
-    return answer if check.verdict(answer) == "passed." else check.course
+    """The learner's function where it passes, else the course's: what a student's notebook goes on with.
+
+    It may pass with an array, a list or float64 where the course has a tensor; from here on it returns what ours does.
+    """
+    if check.verdict(answer) != "passed.":
+        return check.course
+    right = check.course(*check.cases[0]) if hasattr(check, "cases") else None
+    if not isinstance(right, torch.Tensor):
+        return answer
+    return functools.wraps(answer)(lambda *given: torch.as_tensor(answer(*given), dtype=right.dtype))
 
 
 def call(function: Callable, *arguments):

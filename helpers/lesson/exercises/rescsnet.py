@@ -39,6 +39,9 @@ def block_sensing(x: torch.Tensor, rows: torch.Tensor):
         "The leading 1, a batch of one picture, is missing.": right[0],
         "s is the side of the given patterns, not always 32.": F.conv2d(x, kernels, stride=32),
         "The numbers are right, their order is not: pattern, then row and column of the block.": reordered,
+        "Each pattern's numbers are off by a constant: a bias, or the 0.5 that was taken from x.": lambda v: (
+            v.shape == right.shape and (v - right).std((0, 2, 3)).max() < 1e-4
+        ),
         "If conv2d raised it: it wants patterns as (m, 1, s, s), one channel each.": RuntimeError,
         "The first number is the first block times the first pattern, pixel by pixel, summed up.": True,
     }
@@ -76,7 +79,7 @@ def wavelet_index(a: list[torch.Tensor], b: list[torch.Tensor]):
     }
 
 
-@exercise("5.3", (100, 100, 0.1, 32), (256, 256, 0.1, 32), (33, 64, 0.04, 32))
+@exercise("5.3", (100, 100, 0.1, 32), (256, 256, 0.1, 32), (33, 100, 0.01, 16))
 def measurements(height: int, width: int, ratio: float, block: int):
     """my_measurements(height, width, ratio, block): numbers measured where every block is, those of padding too."""
     blocks, each = math.ceil(height / block) * math.ceil(width / block), round(ratio * block**2)
@@ -85,6 +88,7 @@ def measurements(height: int, width: int, ratio: float, block: int):
     yield {
         "It leaves out the blocks that hang over the edge: round the number of blocks up.": whole * each,
         "A block has a whole number of measurements: round that.": blocks * ratio * block**2,
+        "Round, do not cut off.": blocks * int(ratio * block**2),
         "Round the measurements of *each* block, not their sum.": round(blocks * ratio * block**2),
         "It counts pixels; the camera measures whole blocks, of padding as well.": round(ratio * height * width),
         f"{blocks} blocks of {each} were expected.": True,
@@ -101,9 +105,8 @@ def consistent(x: torch.Tensor, y: torch.Tensor, rows: torch.Tensor):
         "The sign is wrong: it moves away from the measurements.": x - step,
         "That is what to add to x; return the sum.": step,
         "What x already has of the measurements must be taken away first: y − rows @ x.": x + rows.T @ y,
-        "Measured again, it does not give y.": lambda v: (
-            v.shape != x.shape or not torch.allclose(rows.double() @ v, y.double(), atol=1e-4)
-        ),
+        "Return a block of n numbers, like x.": lambda v: v.shape != x.shape,
+        "Measured again, it does not give y.": lambda v: not torch.allclose(rows.double() @ v, y.double(), atol=1e-4),
         "It agrees with y, but changes more of x than it must.": True,
     }
 
@@ -121,11 +124,12 @@ def quantizer(y: torch.Tensor, largest: float, bits: int):
     yield {
         "Those are the whole numbers k; return the measurements that they stand for.": levels(top) * top / largest,
         "It cuts off instead of rounding: a level may be half a step away.": levels(top, torch.floor),
+        "The last factor, `largest`, is missing.": levels(top) / largest,
         "The scale is `largest`, not the largest number of this y.": levels(top, largest=y.abs().max()),
         "It cuts off towards zero instead of rounding.": levels(top, torch.trunc),
-        f"It has one level too many: {few}": levels(top + 1),
+        f"It has two levels too many: {few}": levels(top + 1),
         f"It has about twice as many levels: {few}": levels(2 * top + 1),
-        f"It has twice as many levels and one: {few}": levels(2 * top + 2),
+        f"It has more than twice as many levels: {few}": levels(2 * top + 2),
         "Round to the nearest level.": True,
     }
 
