@@ -136,7 +136,9 @@ FILES = (
     option("output", type=some_path, metavar="OUT", help="the file to write"),
 )
 OVERWRITE = option("--overwrite", action="store_true", help="replace a file that is there")
-MODEL = option("--model", help="a network by its name, or the card of one of your own; by default the course's")
+MODEL = option(
+    "--model", help="a network by its name, or the card of one of your own; by default the course's, or the file's"
+)
 
 
 @command(option("--start", action="store_true", help="start torch and every module, too: finds what is broken"))
@@ -316,6 +318,7 @@ def publish(options: argparse.Namespace) -> None:
     option("--unrounded", action="store_true", help="super-resolution also by BasicSR's protocol: Y not rounded"),
     option("--out", type=some_path, metavar="FILE.csv", help="write a row per picture and method"),
     option("--panels", type=some_path, metavar="DIR", help="write input | restored | original for each row"),
+    OVERWRITE,
     DEVICE,
     QUIET,
 )
@@ -325,7 +328,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from .service import devices
 
     if options.out:
-        _check_output(options.out, ends=(".csv",))
+        _check_output(options.out, overwrite=options.overwrite, ends=(".csv",))
     if options.unrounded and not options.task.startswith("sr"):
         raise CourseError("--unrounded is for super-resolution alone; leave it out.")
     device, files = devices.check_device(options.device), datasets.folder(options.images)
@@ -481,7 +484,7 @@ def restore(options: argparse.Namespace) -> int:
     degradations.scale_of(options.task)
     options.input.stat()  # raises where there is none
     folder = options.input.is_dir()
-    if not folder and options.resume and options.output.is_file():
+    if not folder and options.resume and options.output.is_file() and not options.output.samefile(options.input):
         print(f"{options.output}: there before")
         return 0
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
@@ -493,6 +496,9 @@ def restore(options: argparse.Namespace) -> int:
     less: dict[str, list[Path]] = {}  # what was left out, and of which files
     for given, output in tqdm(pairs, unit="picture", disable=options.quiet or not folder or None):
         try:
+            if folder and options.resume and output.is_file():  # made by a second process meanwhile
+                counts["there before"] += 1
+                continue
             if folder:
                 output.parent.mkdir(parents=True, exist_ok=True)
             quality = None if folder and output.suffix.lower() not in WITH_QUALITY else options.quality
@@ -507,10 +513,11 @@ def restore(options: argparse.Namespace) -> int:
             _tell(why)
             counts["failed"] += 1
     if folder:
-        files = [path for path in options.input.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        others = [path.name for path in files if path.suffix.lower() not in images.SUFFIXES]
+        found = [path for path in options.input.rglob("[!.]*") if path.is_file() or path.is_symlink()]
+        others = [path for path in found if path.suffix.lower() not in images.SUFFIXES or not path.is_file()]
+        kinds = sorted({path.suffix.lower() if path.is_file() and path.suffix else path.name for path in others})
         said = counts | {f"without {what}, such as {paths[0].name}": len(paths) for what, paths in less.items()}
-        said[f"passed over, such as {next(iter(others), '')}"] = len(others)
+        said[f"passed over ({', '.join(kinds[:5])}{', …' * (len(kinds) > 5)})"] = len(others)
         print(f"{options.output}: {', '.join(f'{count} {what}' for what, count in said.items() if count)}")
     return 2 if counts["failed"] else 0
 
@@ -547,7 +554,8 @@ def _restore_one(model, given: Path, output: Path, quality: int | None, options:
         alpha = images.to_float(alpha)
         alpha = model.restore(alpha, **how) if model.scale > 1 else alpha
         restored = images.off_white(restored, alpha)
-    copied = unchanged and exact and not (quality or options.strip or any("more picture" in what for what in lost))
+    whole_file = short or pixels.dtype == torch.uint16  # a copy has all that was asked for
+    copied = unchanged and whole_file and not (quality or options.strip or any("more picture" in what for what in lost))
     copied = copied and given.suffix.lower() == output.suffix.lower()
     if copied:
         lost.clear()
@@ -570,6 +578,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
         raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
+    if within := next((output for _, output in pairs if inside in output.resolve().parents), None):
+        raise CourseError(f"{within}: that is in {options.input}; name a folder elsewhere.")
     left = [pair for pair in pairs if not (options.resume and pair[1].is_file())]
     if not options.overwrite and (old := next((output for _, output in left if os.path.isfile(output)), None)):
         raise CourseError(f"{old}: that is there already; leave such pictures out by --resume, or give --overwrite.")

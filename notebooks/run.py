@@ -199,7 +199,7 @@ def results_table(csv: Path) -> int:
     failed, csv = 0, csv.resolve()  # the command runs in the course's folder, wherever we were called
     csv.parent.mkdir(parents=True, exist_ok=True)
     for task in ("sr-x3", "deblock-q20"):
-        command = f"-m helpers evaluate {task} --images bundled --quiet --out".split()
+        command = f"-m helpers evaluate {task} --images bundled --quiet --overwrite --out".split()
         out = csv.with_name(f"{csv.stem}-{task}.csv")
         status = subprocess.run([sys.executable, *command, str(out)], cwd=ROOT).returncode
         if status:  # said here too: a process that was killed says nothing itself

@@ -189,6 +189,7 @@ restore missing.png in.png --task sr-x2 | missing.png: no such file
 restore missing.png in.png --task sr-x2 --resume | missing.png: no such file
 recover missing.npz in.png | missing.npz: no such file
 evaluate sr-x2 --images few --out out.png | out.png: end the name in .csv
+evaluate sr-x2 --images few --out text.csv | text.csv: that is there already; name another output, or
 evaluate codec --images few --results few | of a codec the files are measured
 recover in.png out.png | in.png: not a whole file of measurements
 decompress good.bic in.png | in.png: that is there already; name another output, or replace it by --overwrite
@@ -252,7 +253,7 @@ compress in.png X.bic
 sense in.png X.npz
 decompress good.bic X.png
 recover good.npz X.png
-evaluate sr-x2 --images few --methods bicubic --quiet --out X.csv
+evaluate sr-x2 --images few --methods bicubic --quiet --overwrite --out X.csv
 """
 
 
@@ -352,9 +353,9 @@ def test_a_table_holds_names_that_are_no_text(place, capsys):
     Path("bytes").mkdir()
     for name in (b"\xe9.png", b"b.png"):
         shutil.copy(next(Path("set").iterdir()), os.path.join(b"bytes", name))
-    assert run(*"evaluate sr-x2 --images bytes --methods bicubic,good-x2 --out bytes.csv --quiet".split()) == 0
-    assert b"\xe9.png" in Path("bytes.csv").read_bytes()
-    assert run("rank", "bytes.csv") == 0
+    assert run(*"evaluate sr-x2 --images bytes --methods bicubic,good-x2 --out named.csv --quiet".split()) == 0
+    assert b"\xe9.png" in Path("named.csv").read_bytes()
+    assert run("rank", "named.csv") == 0
 
 
 def test_a_name_that_the_output_cannot_write_costs_no_command(place, monkeypatch):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -131,7 +132,7 @@ def test_a_set_of_single_pictures_is_gone_on_from(server):
     assert len(datasets.folder("C")) == 6
 
 
-def test_the_command_tells_and_downloads_once(server, capsys, tmp_path):
+def test_the_command_tells_and_downloads_once(server, capsys, tmp_path, monkeypatch):
     def told(*arguments: str, code: int = 0) -> str:
         assert command.main(["download", *arguments]) == code
         said = capsys.readouterr()
@@ -148,6 +149,9 @@ def test_the_command_tells_and_downloads_once(server, capsys, tmp_path):
     boxed, single = told().splitlines()
     assert boxed.split() == ["boxed", "1", "MB", "free", "[standard]"] and single.endswith("(is there)")
     assert told("--list").splitlines() == [boxed, single] and told("single", "--list") == f"{single}\n"
+    with monkeypatch.context() as closed:
+        closed.setattr(os, "access", lambda *_: False)
+        assert f"the folder {tmp_path} may not be written to" in told("boxed", "--out", str(tmp_path / "a/b"), code=2)
     server.plan["/x"] = [{"status": 500}] * 9
     in_a_file, said = ("boxed", "--out", str(tmp_path / "source" / "000.png")), "000.png: that is a file; name a folder"
     for wrong, hint in ((("boxed",), "500"), (in_a_file, said), (("x",), "there are standard, training, boxed")):

@@ -247,6 +247,14 @@ def test_two_writers_of_one_file_have_each_their_own(tmp_path):
     assert (tmp_path / "x").read_text() == "one"
 
 
+def test_what_cannot_be_written_is_named_not_what_was_read(tmp_path):
+    """A write's error names no file, that of a copy two."""
+    for names in ((), ("source", None, "copy")):
+        with pytest.raises(OSError) as caught, files.atomic(tmp_path / "x") as part:
+            raise OSError(28, "full", *(str(part) if name == "copy" else name for name in names))
+        assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "x"), None)
+
+
 def test_listing(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         refused(folder, "no folder with pictures in it", images.listing)

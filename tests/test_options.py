@@ -27,7 +27,7 @@ publish run --overwrite
 publish run --half --overwrite
 evaluate sr-x3 --images few --methods bicubic,srcnn-915-x3 --out t.csv --panels panels
 evaluate sr-x3 --images few --methods run/srcnn-915-x3.json --device cpu --quiet
-evaluate sr-x2 --images few --methods bicubic --results few --unrounded --out own.csv
+evaluate sr-x2 --images few --methods bicubic --results few --unrounded --out own.csv --overwrite
 rank t.csv own.csv --score ssim --figure rank.png
 detect sr-x2 --sets few --psnr 30 --ssim 0.9 --also 31
 benchmark deblock-q20 --out tables

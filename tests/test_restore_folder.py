@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from helpers import __main__ as command_line
 from helpers import datasets, images, zoo
 from helpers.__main__ import main
 
@@ -42,7 +43,7 @@ def test_a_folder_keeps_its_structure_and_goes_on_after_a_bad_file(folder, capsy
     assert restore("in", "out") == 2
     said = capsys.readouterr()
     lost = "1 without 16 bits, which --bits 16 keeps, such as a.png"
-    assert said.out == f"out: 3 restored, 1 failed, {lost}, 1 passed over, such as notes.txt\n"
+    assert said.out == f"out: 3 restored, 1 failed, {lost}, 1 passed over (.txt)\n"
     assert said.err.count("\n") == 1 and "bad.png: not a picture" in said.err
     made = {path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")}
     assert made == {"a.jpg", "sub/a.png", "sub/b.png"}
@@ -70,10 +71,45 @@ def test_what_is_there_is_left_by_resume_and_replaced_by_overwrite_alone(folder,
     assert Image.open("out/a.jpg").size == (32, 48)
 
 
+def test_what_a_second_process_makes_meanwhile_is_there_before(folder, capsys, monkeypatch):
+    (folder / "in/bad.png").unlink()
+
+    def slow(*given):
+        made = restore_one(*given)
+        (folder / "out/sub").mkdir()
+        for name in ("a.png", "b.png"):
+            (folder / "out/sub" / name).write_bytes(b"by the other")
+        return made
+
+    restore_one = command_line._restore_one
+    monkeypatch.setattr(command_line, "_restore_one", slow)
+    assert restore("in", "out", "--resume") == 0
+    assert capsys.readouterr().out == "out: 1 restored, 2 there before, 1 passed over (.txt)\n"
+
+
+def test_no_picture_of_the_folder_is_replaced_by_that_of_another(folder, capsys):
+    """In a folder in a folder of its own name, as archives make them: OUT/in/x would be a picture of IN."""
+    (folder / "in/in").mkdir()
+    (folder / "in/in/a.jpg").write_bytes((folder / "in/a.jpg").read_bytes())
+    before = (folder / "in/a.jpg").read_bytes()
+    for how in ([], ["--overwrite"], ["--resume"]):
+        assert restore("in", ".", *how) == 2
+        assert "in/a.jpg: that is in in; name a folder elsewhere" in capsys.readouterr().err.replace("\\", "/")
+    assert (folder / "in/a.jpg").read_bytes() == before and not (folder / "a.jpg").exists()
+
+
+def test_a_linked_folder_is_passed_over_and_said(folder, capsys):
+    (folder / "in/bad.png").unlink()
+    (folder / "in/linked").symlink_to(folder / "in/sub")
+    assert restore("in", "out") == 0
+    assert capsys.readouterr().out.endswith("2 passed over (.txt, linked)\n")
+
+
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
         ("in in", "name a folder elsewhere"),
+        ("in/a.jpg in/a.jpg --resume", "that is the input itself"),
         ("in in/sub/out", "name a folder elsewhere"),
         ("in/sub in/a.jpg", "name a folder elsewhere"),
         ("in/a.jpg out.png --bits 16", "out.png: 16 bits go into a .tif, or a gray .png; name such a file"),
@@ -178,6 +214,18 @@ def test_a_network_for_jpeg_leaves_transparency_as_it_is(folder):
     picture.save("in.png")
     assert main("restore in.png out.png --task deblock-q20 --quiet".split()) == 0
     assert (np.array(Image.open("out.png"))[..., 3] == alpha).all()
+
+
+def test_a_clean_picture_is_copied_with_what_is_hidden_in_it(folder, capsys):
+    """Transparency, and 16 bits: nothing is laid on white, nor rounded, where nothing is to be mended."""
+    clean = np.array(Image.open(datasets.bundled("astronaut")).crop((100, 100, 220, 200)))
+    faded = np.clip(400 - 300 * np.hypot(*np.mgrid[-1:1:100j, -1:1:120j]), 0, 255).astype(np.uint8)
+    Image.fromarray(np.dstack([clean, faded])).save("clear.png")
+    Image.fromarray(clean[..., 1].astype(np.uint16) * 256 + 7).save("deep.png")
+    for name in ("clear.png", "deep.png"):
+        assert main(["restore", name, f"2{name}", "--task", "jpeg", "--quiet"]) == 0
+        assert "nothing changed: no trace of JPEG was found to mend" in capsys.readouterr().out
+        assert Path(f"2{name}").read_bytes() == Path(name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as why:
-        if str(why.filename) == str(temporary):
-            why.filename = str(path)  # the name that the user gave
+        if why.filename is None or str(temporary) in (str(why.filename), str(why.filename2)):
+            why.filename, why.filename2 = str(path), None  # the name that the user gave
         raise
     finally:
         with suppress(OSError):  # where the file could not be made, it cannot be removed either
