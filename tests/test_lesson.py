@@ -45,7 +45,7 @@ def test_compare_puts_the_psnr_into_the_title_and_shows_all_on_one_scale(figures
     axes = [axis for axis in figure.axes if axis.images]
     expected = metrics.psnr(*(images.quantize(t)[:, 2:-2, 2:-2] for t in (noisy, clean)))
     titles = [axis.get_title() for axis in axes]
-    assert alt == "five pictures" and titles == ["clean", f"noisy\n{expected:.2f} dB", "small", "beyond", "gray"]
+    assert alt == "five pictures" and titles == ["clean", f"noisy\n{expected:.2f} dB in RGB", "small", "beyond", "gray"]
     assert {axis.images[0].get_clim() for axis in axes} == {(0, 1)} and shown_pixels(axes[3]).max() == 1.0
 
 
@@ -64,11 +64,11 @@ def test_compare_zooms_into_the_marked_square(figures):
     for whole in (True, False):
         plots.compare({"a": x, "b": 1 - x}, "with a zoom", reference=x, zoom=(5, 7, 6), whole=whole)
         axes = figures[-1][0].axes
-        assert axes[1].get_title().endswith(" dB" if whole else " dB of the whole")
+        assert axes[1].get_title().endswith(" dB in RGB" if whole else " dB in RGB of the whole")
         assert len(axes) == (4 if whole else 2)
         assert np.allclose(shown_pixels(axes[-2]), x[:, 5:11, 7:13].movedim(0, -1))
-    (square,), nothing = (figure.axes[0].patches for figure, _ in figures)
-    assert not nothing
+    (under, square), nothing = (figure.axes[0].patches for figure, _ in figures)
+    assert not nothing and under.get_bbox().bounds == square.get_bbox().bounds
     assert (square.get_x(), square.get_y(), square.get_width()) == (6.5, 4.5, 6)
 
 
@@ -156,6 +156,12 @@ def displayed(picture) -> torch.Tensor:
     return images.from_pillow(Image.open(io.BytesIO(picture.data)))
 
 
+def once(picture: torch.Tensor, times: int = 15) -> torch.Tensor:
+    """A picture of 40 pixels, each shown 15 times in a row, under a slider of 600."""
+    assert picture.shape[-1] == 600
+    return picture[:, ::times, ::times]
+
+
 @given(st.floats(0, 1), st.integers(1, 40), st.sampled_from((1, 3)))
 def test_split_view_has_before_left_and_after_right_of_a_line(position, width, channels):
     before = torch.zeros(1, 3, width)
@@ -174,10 +180,16 @@ def test_uploaded_reads_ipywidgets_7_and_8():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_show_displays_a_png_with_alt_text(shown, channels):
-    widgets.show(photograph(12, 14, channels), "a cat", width=99)
-    ((picture,), _) = shown
-    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "a cat" and picture.width == 99
-    assert torch.equal(displayed(picture), images.to_uint8(photograph(12, 14, channels)))
+    """A small one with its pixels repeated as often as they fit, a large one in the width that is asked for."""
+    for width in (99, 10, None):
+        widgets.show(photograph(12, 14, channels), "a cat", width)
+    large, small, plain = shown[0]
+    assert {picture._repr_mimebundle_()[1]["image/png"]["alt"] for picture in shown[0]} == {"a cat"}
+    assert (large.width, small.width, plain.width) == (None, 10, None)
+    for picture, times in ((large, 7), (small, 1), (plain, 1)):
+        pixels = images.to_uint8(photograph(12, 14, channels))
+        wanted = pixels.repeat_interleave(times, -1).repeat_interleave(times, -2)
+        assert torch.equal(displayed(picture), wanted)
 
 
 def test_own_picture_takes_a_path_or_an_upload_and_says_what_is_wrong(shown, tmp_path):
@@ -192,7 +204,7 @@ def test_own_picture_takes_a_path_or_an_upload_and_says_what_is_wrong(shown, tmp
     assert [torch.equal(picture, photograph(seed=n)) for picture, n in zip(given, (1, 2, 1), strict=True)] == [True] * 3
     assert (knobs["border"].min, knobs["border"].max, knobs["border"].value) == (0, 1, 0.5)
     knobs["function"](0.2)
-    assert torch.equal(displayed(seen[-1]), widgets.split_view(given[-1], 1 - given[-1], 0.2))
+    assert torch.equal(once(displayed(seen[-1])), widgets.split_view(given[-1], 1 - given[-1], 0.2))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,7 @@ def test_own_codec_has_a_slider_for_its_setting_and_says_the_size(tmp_path, show
     assert (knob.min, knob.max, knob.value, knob.step, knob.description) == slider
     knobs["function"](17)
     assert "17 bytes" in seen[-1].metadata["alt"] and "17 bytes" in capsys.readouterr().out
-    assert torch.equal(displayed(seen[-1]), widgets.split_view(photo, 1 - photo))
+    assert torch.equal(once(displayed(seen[-1])), widgets.split_view(photo, 1 - photo))
 
 
 # ----------------------------------------------------------------------------------------------------------- quizzes
