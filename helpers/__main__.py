@@ -359,7 +359,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _warn_of_lacking(table, why: str) -> None:
-    """Name each method that has not all pictures of a set that another has."""
+    """Name each method that has some pictures of a set, and not all that another has."""
     for (task, dataset), part in table.groupby(["task", "dataset"], sort=False):
         every, counts = part["image"].nunique(), part.groupby("method")["image"].nunique()
         for method, count in counts[counts < every].items():

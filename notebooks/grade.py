@@ -32,7 +32,8 @@ from notebooks.run import Notebook  # noqa: E402
 
 RESULTS = {"passed.": "passed", "not yet.": "not yet", "not attempted yet.": "not attempted"}
 # what Colab puts before the name of a second file, and browsers, Jupyter and systems behind it
-COPY = re.compile(r"^(?:(?:copy|kopie|copia) (?:of|von|de|di) )+|(?: ?\(\d+\)|[-_ ]+(?:copy|kopie) ?\d*)+$", re.I)
+WORD = r"(?:cop(?:y|ie|ia)|kopie)"
+COPY = re.compile(rf"^(?:{WORD} (?:of|von|de|di) )+|(?: ?\(\d+\)|[-_ ]+{WORD} ?\d*)+$", re.IGNORECASE)
 TABLE = ["student", "exercise", "result", "remark"]
 
 
@@ -140,7 +141,7 @@ def with_examinations(book: Notebook, answers: dict[str, str], sign: str, quick:
     skipped = {"nbval-ignore-output"} if quick else set()
     cells = [new_code_cell(cell.source) for cell in run.code(book) if not skipped & {*cell.metadata.get("tags", [])}]
     for check, answer in answers.items():
-        defined = rf"^(?:def|class) {answer}\b|\bcheck\.{check}\({answer}\)"
+        defined = rf"^(?:def|class) {answer}\b|^{answer} *=(?!.*\b{answer}\()|\bcheck\.{check}\({answer}\)"
         for said in (defined, rf"\b{answer}\b"):
             if named := [index for index, cell in enumerate(cells) if re.search(said, cell.source, re.MULTILINE)]:
                 break

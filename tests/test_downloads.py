@@ -152,6 +152,7 @@ def test_the_command_tells_and_downloads_once(server, capsys, tmp_path, monkeypa
     with monkeypatch.context() as closed:
         closed.setattr(os, "access", lambda *_: False)
         assert f"the folder {tmp_path} may not be written to" in told("boxed", "--out", str(tmp_path / "a/b"), code=2)
+        assert "(is there)" in told("single")
     server.plan["/x"] = [{"status": 500}] * 9
     in_a_file, said = ("boxed", "--out", str(tmp_path / "source" / "000.png")), "000.png: that is a file; name a folder"
     for wrong, hint in ((("boxed",), "500"), (in_a_file, said), (("x",), "there are standard, training, boxed")):

@@ -248,11 +248,15 @@ def test_two_writers_of_one_file_have_each_their_own(tmp_path):
 
 
 def test_what_cannot_be_written_is_named_not_what_was_read(tmp_path):
-    """A write's error names no file, that of a copy two."""
-    for names in ((), ("source", None, "copy")):
+    """A full disk's error names no file in a write, two in a copy; what has no number keeps its words."""
+    for names in ((), ("source", None, "copy"), ("copy",)):
         with pytest.raises(OSError) as caught, files.atomic(tmp_path / "x") as part:
             raise OSError(28, "full", *(str(part) if name == "copy" else name for name in names))
-        assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "x"), None)
+        assert str(caught.value) == f"[Errno 28] full: {str(tmp_path / 'x')!r}"
+    for error in (OSError("encoder error -2"), OSError(5, "no such sector", "source", None, "copy")):
+        with pytest.raises(OSError) as caught, files.atomic(tmp_path / "x"):
+            raise error
+        assert caught.value is error
 
 
 def test_listing(tmp_path):

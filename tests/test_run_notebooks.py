@@ -187,6 +187,7 @@ def test_quick_leaves_out_what_is_tagged_as_training():
         ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "def my_luma_2(x): ...\n\n\ncheck.luma(my_luma_2)", "1"),
         ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "my_luma = my_luma(7)"),
         ("my_luma = lambda x: 7", "print(my_luma)"),
+        ("def my_luma(x): ...\n\n\ncheck.luma(my_luma)", "my_luma = lambda x: 7"),
     ],
 )
 def test_an_answer_is_examined_under_its_name_where_it_was_checked(sources, monkeypatch, tmp_path):
@@ -196,7 +197,7 @@ def test_an_answer_is_examined_under_its_name_where_it_was_checked(sources, monk
     grade.grade(new_notebook(cells=[*map(new_code_cell, sources)]), {"luma": "my_luma"}, 1, False)
     name = re.findall("my_[A-Za-z0-9_]+", sources[-2])[-1]
     assert seen[:-1] == list(sources[: len(seen) - 1]) and seen[-1].endswith(f"'luma', globals().get('{name}'))")
-    assert len(seen) == (3 if "print" in sources[-1] else len(sources))
+    assert len(seen) == (3 if "lambda" in sources[1] else 2 + ("my_luma_2" in name))
 
 
 def test_the_students_helpers_are_put_back():
@@ -249,7 +250,7 @@ def test_bad_input_gets_one_sentence(tmp_path, capsys):
     [
         ("a/06_benchmarking (1) b/06_benchmarking (1)", "a b"),
         ("a/06_benchmarking-Copy1 b/06_benchmarking - Copy", "a b"),
-        ("a/Copy of 06_benchmarking b/06_benchmarking - Kopie c/Kopie von 06_benchmarking (1)", "a b c"),
+        ("a/Copy of 06_benchmarking b/06_benchmarking - Kopie c/Copia de 06_benchmarking (1)", "a b c"),
         ("a/homework b/homework b/eve", "a b eve"),
         ("a/6/homework b/6/homework b/6/06_benchmarking", None),  # both are b's
         ("a/6/homework b/6/06_benchmarking c/6/homework", "a/6 b/6 c/6"),

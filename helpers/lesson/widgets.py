@@ -30,7 +30,7 @@ def split_view(before: torch.Tensor, after: torch.Tensor, position: float = 0.5)
 
 
 def show(picture: torch.Tensor, alt: str, width: int | None = None) -> None:
-    """Display one picture, (C, H, W), at its own size or `width` pixels wide.
+    """Display one picture, (C, H, W), at its own size, or at most `width` pixels wide.
 
     A small one has its pixels repeated as often as they fit: a browser that enlarges would blur what is to be compared.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 CATALOG = DATA / "catalog"  # what `downloads` can get, a file each
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTS = ("", "train", "validation", "test")  # where in the folder of image sets a set may lie
 
 
@@ -31,8 +32,11 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as why:
-        if why.filename is None or str(temporary) in (str(why.filename), str(why.filename2)):
-            why.filename, why.filename2 = str(path), None  # the name that the user gave
+        ours = str(why.filename) == str(temporary)
+        # a write names no file, a copy the one that it reads first
+        full = why.errno in FULL and (why.filename is None or str(why.filename2) == str(temporary))
+        if ours or full:
+            raise OSError(why.errno, why.strerror, str(path)) from None  # the name that the user gave
         raise
     finally:
         with suppress(OSError):  # where the file could not be made, it cannot be removed either
