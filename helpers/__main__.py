@@ -137,7 +137,7 @@ FILES = (
 )
 OVERWRITE = option("--overwrite", action="store_true", help="replace a file that is there")
 MODEL = option(
-    "--model", help="a network by its name, or the card of one of your own; by default the course's, or the file's"
+    "--model", help="a network by its name, or the card of one of your own; by default the course's, or what IN names"
 )
 
 
@@ -380,7 +380,7 @@ def rank(options: argparse.Namespace) -> None:
     if options.figure:
         _check_output(options.figure, ends=(".png", ".svg", ".pdf"))
     table = comparison.joined(expanded(options.tables), options.score)
-    _warn_of_lacking(table, "those that all methods have count")
+    _warn_of_lacking(table, "only those that all methods have count")
     ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
     print(
@@ -572,10 +572,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[tuple[Path, Path]], int]:
     """Each picture of the folder IN with its place in OUT, but with --resume those that are there; and their number."""
     from . import images
 
-    inside, out = options.input.resolve(), options.output.resolve()
-    if inside in (out, *out.parents) or out.is_file():
-        what = "a file" if out.is_file() else f"in {options.input}"
-        raise CourseError(f"{options.output}: that is {what}; name a folder elsewhere.")
+    inside = options.input.resolve()
+    require(not options.output.is_file(), f"{options.output}: that is a file; name a folder elsewhere.")
     files = images.listing(options.input, deep=True)
     pairs = [(path, options.output / path.relative_to(options.input)) for path in files]
     if within := next((output for _, output in pairs if inside in output.resolve().parents), None):

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def say(sign: str, check: str, answer) -> None:
-    """Print the verdict on an answer behind our sign; a `print` that the student's notebook defines is not this one."""
+    """Print the verdict on an answer behind our sign; a `print` of the student's notebook is not called."""
     print(f"\n{sign}", verdict(check, answer))  # on a line of its own, whatever the answer has printed
 
 

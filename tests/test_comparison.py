@@ -113,7 +113,7 @@ def test_learners_whose_methods_have_one_name_stay_apart_even_where_they_are_equ
 def test_who_has_few_pictures_is_named(tmp_path, capsys):
     pd.concat([rows("low", HARD), rows("short", HARD + 1)[:3]]).to_csv(tmp_path / "two.csv", index=False)
     assert run("rank", str(tmp_path / "two.csv")) == 0
-    said = "warning: short has 3 of 30 pictures of set, sr-x3; those that all methods have count.\n"
+    said = "warning: short has 3 of 30 pictures of set, sr-x3; only those that all methods have count.\n"
     assert capsys.readouterr().err == said
 
 

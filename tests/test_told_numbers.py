@@ -208,6 +208,18 @@ def test_mean_curves_flatter_jpeg_2000_as_told():
     assert "7 to 8 points worse in colour, in gray 3 (Set11) and 12 (bundled)" in said
 
 
+def test_published_curves_are_interpolated_as_ours_and_what_straight_lines_would_lose_is_as_told():
+    rows = pd.read_csv(ROOT / "docs/published_since_2018.csv").query("task == 'codec'")
+    lost = {}
+    for method, points in pd.read_csv(ROOT / "docs/published_curves.csv").groupby("method"):
+        curve = list(zip(points["bpp"], points["psnr"], strict=True))
+        for rate, told in rows.loc[rows["method"] == method, ["bpp", "psnr"]].itertuples(index=False):
+            assert abs(metrics.at_rate(curve, rate) - told) < 0.006, (method, rate)
+            lost.setdefault(rate, []).append(told - np.interp(rate, points["bpp"], points["psnr"]))
+    assert sum(map(len, lost.values())) == 28 and max(lost[0.25]) < 0.15 and 0.25 < max(map(max, lost.values())) < 0.3
+    assert set(rows["method"]) - set(pd.read_csv(ROOT / "docs/published_curves.csv")["method"]) == {"DCAE", "LALIC"}
+
+
 def test_weighing_by_bits_makes_the_mean_curves_rate():
     table = pd.read_csv(ROOT / "data/results/codec-LIVE1.csv")
     each = comparison.bd_rates(table, "integer-ae", "avif-psnr")

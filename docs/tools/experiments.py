@@ -370,8 +370,8 @@ def no_harm_table(_: int) -> Iterator[dict]:
 def perceptual_table(steps: int) -> Iterator[dict]:
     """A row per loss and seed: SRCNN 9-1-5 at ×3 on the held-out photographs, luma; the first row is bicubic.
 
-    `fitted_psnr`: after each picture's contrast and brightness were fitted to the original by least squares; they were
-    multiplied by `contrast`, and were off by `gray` levels of 255 in the mean before (each the mean of the pictures').
+    `fitted_psnr`: with contrast and brightness of each picture fitted to the original by least squares. `contrast`: the
+    factor of that fit. `gray`: by how many levels of 255 a picture was off before it. All are means over the pictures.
     The patches leave 180 pixels a side, which MS-SSIM wants for its five scales. In float32 on any machine.
     """
     files = [path for path in datasets.bundled() if path.stem not in HELD_OUT]

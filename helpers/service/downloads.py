@@ -58,12 +58,12 @@ def download(name: str, out: str | os.PathLike | None = None, progress: bool = T
     """
     base = _base(out).absolute()
     require(not base.is_file(), f"{base}: that is a file; name a folder.")
-    near = next(folder for folder in (base, *base.parents) if folder.exists())
     for each in names(name):
         entry, there = catalog()[each], present(each, out)
         missing = {folder: about for folder, about in entry["folders"].items() if folder not in there}
         get = _get_archive if "url" in entry else _get_pictures
         if missing:
+            near = next(folder for folder in (base, *base.parents) if folder.exists())
             require(os.access(near, os.W_OK), f"the folder {near} may not be written to; name another one by --out.")
             get(each, entry, missing, base, progress)
     return [folder for each in names(name) for folder in present(each, out).values()]

@@ -259,16 +259,13 @@ def departs(mine, right: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
     times = (mine.norm() / right.norm()).item()
     most += f": it is about {times:.2g} times as large as ours, so a factor is amiss" * (times > 4 or times < 0.25)
     if channels == 1:
-        everywhere = len(difference) > 1 and alike(mine - difference.mean(), right)
-        return (
-            f"It differs by {difference.mean().item():+.3g} everywhere."
-            if everywhere
-            else f"It differs by up to {most}."
-        )
+        if len(difference) > 1 and alike(mine - difference.mean(), right):
+            return f"It differs by {difference.mean().item():+.3g} everywhere."
+        return f"It differs by up to {most}."
     other = [channel for channel in range(channels) if not alike(mine[:, channel], right[:, channel])]
     which = f"{len(other)} of {channels}" if len(other) < channels else f"All {channels}"
-    run_ = 1 < len(other) < channels and other[-1] - other[0] == len(other) - 1
-    return f"{which} channels differ{f', {other[0]} to {other[-1]}' * run_}, by up to {most}."
+    in_a_row = 1 < len(other) < channels and other[-1] - other[0] == len(other) - 1
+    return f"{which} channels differ{f', {other[0]} to {other[-1]}' * in_a_row}, by up to {most}."
 
 
 def further(network: nn.Module, x: torch.Tensor, made, wanted: torch.Tensor) -> str:
