@@ -5,7 +5,7 @@ import pywt
 import torch
 from reference_dw_ssim import haar_by_convolution, window_by_window
 
-from helpers import images, wavelets
+from helpers import datasets, degradations, images, wavelets
 
 DEMOS = {  # of the original's own program on its own demo pictures, at .25 .20 .15 .10 .04 .01
     "house": (0.950, 0.942, 0.943, 0.915, 0.834, 0.637),
@@ -84,3 +84,18 @@ def test_what_is_kept_from_inference_serves_training():
     with torch.inference_mode(), torch.autocast("cpu"):
         wavelets.dw_ssim(*pictures(1, 1, 20, 20))
     test_values_and_gradients_are_the_original_s((37, 23), 1)
+
+
+def test_zeros_that_fill_up_a_window_decide_which_change_scores_lowest(monkeypatch):
+    flower = images.luma(images.load(datasets.bundled("flower")))
+    square, shifted = flower[:, 150:250, 250:350], flower[:, 150:250, 251:351]
+    changed = {"shift": shifted, "blur": degradations.gaussian_blur(square, 1.5)}
+
+    def scores():
+        wavelets._window_basis.cache_clear()
+        return {name: round(wavelets.dw_ssim(x[None], square[None]).item(), 2) for name, x in changed.items()}
+
+    assert scores() == {"shift": 0.76, "blur": 0.77}
+    monkeypatch.setattr(wavelets, "WINDOW", 16)
+    assert scores() == {"shift": 0.71, "blur": 0.70}
+    wavelets._window_basis.cache_clear()
