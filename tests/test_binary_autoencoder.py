@@ -160,3 +160,15 @@ def test_the_codec_begins_with_the_restorer_s_weights(tmp_path):
     made = recipes.Recipe("tiny", "codec", network, plan, "rate-distortion", sets=sets, patch=32, batch=2)
     model = recipes.run(made, tmp_path / "run", progress=False, device="cpu", start=given)[0]
     assert torch.allclose(model.restorer.head.weight, torch.tensor(0.25), atol=1e-6)
+
+
+def test_uniform_noise_costs_more_near_whole_numbers_and_less_between_them():
+    """Notebook 4, 4.7: the price in training beside that of the file, of numbers with a scale of a tenth of a step."""
+    torch.manual_seed(0)
+    ratios = []
+    for mean in (0.0, 0.5):
+        numbers = mean + torch.distributions.Laplace(0.0, 0.1).sample((20_000,))
+        noisy = numbers + torch.rand_like(numbers) - 0.5
+        price = [laplace_bits(x, torch.tensor(mean), torch.tensor(0.1)).sum() for x in (noisy, numbers.round())]
+        ratios.append(price[0] / price[1])
+    assert ratios[0] > 4 and ratios[1] < 0.5

@@ -62,6 +62,8 @@ PADDED = "nn.Sequential(nn.ReplicationPad2d(4), nn.Conv2d(1, 64, 9))"
 TWO_SLOPES = "nn.Conv2d(64, 64, 3, padding=1), nn.PReLU()"
 TWO_SLOPES = f"nn.Sequential(nn.Conv2d(128, 64, 3, padding=1), {TWO_SLOPES}, {TWO_SLOPES})"
 LEVELS = "through(self.analysis(255 * x - 128) / self.log_step.exp())"
+STILL = "priced = self.analysis(255 * x - 128) / self.log_step.exp().detach()"
+NINTH = "(levels - levels.detach()) / 9 + (levels.round())"
 WRONG = {
     "fsrcnn": [
         ("(12, 56, 1)", "(12, 56, 3)", "your next layer is body.12, Conv2d(12, 56, kernel_size=(3, 3)"),
@@ -167,6 +169,8 @@ WRONG = {
         ("torch.rand_like(levels) - 0.5", "torch.randn_like(levels) / 12**0.5", "uniform from −½ to ½"),
         ("priced = rounded", "priced = levels", "In evaluation, price the rounded levels"),
         ("self.log_scale.exp())", "self.log_scale.exp().detach())", "has no gradient"),
+        ("priced = levels", STILL, "no gradient for the kernels, the steps"),
+        ("levels + (levels.round() - levels)", NINTH, "passes the rounding unchanged"),
         ("self.log_scale.exp()", "self.log_scale", "is a logarithm"),
     ],
     "recovery": [

@@ -155,7 +155,7 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
     network.train()
     trained = torch.stack([network(x)[1] for _ in range(8)])
     wanted = noisy(levels)
-    weights = [network.analysis.weight, log_scale, x]
+    weights = [network.analysis.weight, log_scale, x, network.log_step]
     reached = torch.autograd.grad(trained.sum(), weights, retain_graph=True, allow_unused=True)
     shared = trained.std() > 5 * wanted.std()  # by all channels; by the places of one, its own slope tells
 
@@ -168,7 +168,9 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
         shared |= spread(trained) > 1.3 * spread(wanted)
         shared |= alike(*reached[2].nan_to_num().chunk(2))  # by the two pictures, which are equal
     same_price = torch.isclose(trained.mean(), wanted.mean(), rtol=0.02)
-    same_picture = torch.allclose(network(x)[0], network.decode(rounded), atol=1e-3)
+    picture, straight = network(x)[0], network.decode(levels + (rounded - levels).detach())
+    same_picture = torch.allclose(picture, straight, atol=1e-3)
+    slopes = [torch.autograd.grad(t.square().sum(), weights[0], retain_graph=True)[0] for t in (picture, straight)]
     near = functools.partial(torch.isclose, told, rtol=1e-3)
     changes = not torch.isclose(told, again, rtol=1e-5)  # two random prices may be as near as 1e-3
     blame({
@@ -187,7 +189,8 @@ def priced_levels(network: nn.Module, x: torch.Tensor) -> None:
         "The noise must be as wide as rounding, and its mean zero: torch.rand_like(levels) - 0.5.": not same_price,
         "The noise must be uniform from −½ to ½, and differ from place to place: one for each level.": shared,
         "In training, the picture must be that of rounded levels, too.": not same_picture,
-        "In training, the price has no gradient for the kernels, or for log_scale.": None in reached,
+        "In training, the price has no gradient for the kernels, the steps, or log_scale.": None in reached,
+        "In training, the gradient passes the rounding unchanged: y + (y.round() - y).detach().": not alike(*slopes),
     })  # fmt: skip
     with torch.no_grad():
         log_scale.fill_(-4)  # so narrow that little noise around 0 costs anything
