@@ -140,9 +140,7 @@ RIGHT = {  # written by another hand than the checks, as learners do
     "loss_border": lambda x, y, border: mse(inner(x, border), inner(y, border)),
     "multiply_adds": lambda weights, scale, small: weights / scale**2 if small else weights,
     "halo": lambda before, middle, after: 2 * (1 + 2 * before + 2 * (2 * middle + after + 1)),
-    "round_trip": lambda b, table: (
-        (D.T @ ((D @ (b - 128) @ D.T / table).round() * table) @ D + 128).round().clamp(0, 255)
-    ),
+    "round_trip": lambda b, table: D.T @ ((D @ (b - 128) @ D.T / table).round() * table) @ D + 128,
     "blocking": lambda image: max(0.0, steps(image)),
     "learning_rate": lambda epoch, epochs, start: start * 0.5 ** int(epoch / (epochs / 5)),
     "bounded": lambda restored, decoded, tau: torch.minimum(torch.maximum(restored, decoded - tau), decoded + tau),
@@ -203,7 +201,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("sight", lambda network, x: 13, "is 13 where 17 is right"),
     ("sight", lambda network, x: torch.autograd.grad(network(x).sum(), x), "must ask for a gradient"),
     ("sight", lambda network, x: seen(network, x, dim=0), "is 5 where 17 is right. Those are rows"),
-    ("sight", lambda network, x: seen(network, x, counts=torch.relu), "is 11 where 13 is right"),
+    ("sight", lambda network, x: seen(network, x, counts=torch.relu), "A gradient may be negative"),
     ("sight", lambda network, x: seen(network, x, middle_of=x), "Take the middle of the *output*"),
     ("code_length", lambda *given: price(*given).sum(), "Each level has its own price"),
     ("code_length", lambda *given: price(*given).mean(), "Each level has its own price"),
@@ -232,6 +230,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("blocking", lambda image: sum(max(0.0, steps(row[None])) for row in image[0]) / len(image[0]), "Stop at 0 last"),
     ("blocking", lambda image: max(0.0, steps(image.mT)), "along the last axis"),
     ("round_trip", lambda b, table: whole(b, table), "last two axes"),
+    ("round_trip", lambda b, table: RIGHT["round_trip"](b, table) - 0.5, "as much as you subtracted"),
+    ("round_trip", lambda b, table: RIGHT["round_trip"](b, table).round(), "Leave the pixels unrounded"),
     ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x, rows).square(), "pixel by pixel"),
     ("block_sensing", lambda x, rows: RIGHT["block_sensing"](x - 0.5, rows), "off by a constant"),
     ("measurements", lambda h, w, r, b: math.ceil(h / b) ** 2 * round(r * b * b), "21 blocks of 3"),

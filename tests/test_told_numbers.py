@@ -232,7 +232,7 @@ def test_weighing_by_bits_makes_the_mean_curves_rate():
 def test_the_interval_of_five_pictures_is_as_told():
     gain = SET5["edsr-x3"] - SET5["srcnn-955-x3"]
     low, high = student.interval(0.95, len(gain) - 1, gain.mean(), gain.sem())
-    told = f"Student's interval, made for few numbers, is {low:.2f} to {high:.2f} dB on Set5, and holds that of BSD100"
+    told = f"Student's interval, made for few numbers (that are normal), is {low:.2f} to {high:.2f} dB on Set5, and holds that of BSD100"
     assert told in cell("06_benchmarking", "r8")
     table = pd.read_csv(ROOT / "data/results/sr-x3-BSD100.csv")
     found = comparison.paired(table, "edsr-x3", "srcnn-955-x3")
@@ -480,3 +480,12 @@ def test_notebook_5_tells_how_far_the_strengths_were_searched():
     }
     assert "the best of 12 to 42 choices" in cell("05_rescsnet_dwssim", "pnp-fair")
     assert "there the neighbours differ by 0.1 dB at most" in cell("05_rescsnet_dwssim", "pnp-why")
+
+
+def test_ssim_hardly_counts_a_little_contrast():
+    """Notebook 2, 2.6: of the three held-out photographs."""
+    for name in ("chelsea", "coffee", "flower"):
+        picture = images.quantize(images.luma(images.load(datasets.bundled(name))))
+        mean = picture.mean()
+        stronger = images.quantize((mean + 1.04 * (picture - mean)).clamp(0, 1))
+        assert 0.0005 < 1 - metrics.ssim(stronger, picture) < 0.002

@@ -29,7 +29,7 @@ STEPS = 10.0 + 3 * torch.arange(64.0).view(8, 8)
 MOVED = (STORED + 1.6 * torch.cos(7 * torch.arange(128.0)).view(2, 8, 8)) * STEPS
 
 
-@exercise("3.1", (BLOCK, TABLE), (BLOCKS, TABLE), within=0.6)  # rounded to whole gray levels is right, too
+@exercise("3.1", (BLOCK, TABLE), (BLOCKS, TABLE), within=0.01)
 def round_trip(block: torch.Tensor, table: torch.Tensor):
     """my_round_trip(block, table): blocks (…, 8, 8), 0 to 255, as they come back from a JPEG file with this table."""
 
@@ -45,6 +45,8 @@ def round_trip(block: torch.Tensor, table: torch.Tensor):
         "Nothing is lost: divide by the table and round before you multiply again.": block,
         "Subtract 128 first, and add it at the end: JPEG rounds centred numbers.": through(centre=0),
         "Centre by 128, half of the 256 values, not by half of the largest.": through(centre=127.5),
+        "Undo the centring by 128, as much as you subtracted.": through() - 0.5,
+        "Leave the pixels unrounded.": through().round(),
         "The quotients were cut off; round to the nearest integer.": through(rounded=torch.trunc),
         "The quotients were cut off downwards; round to the nearest.": through(rounded=torch.floor),
         "Several blocks at a time, (…, 8, 8), are transformed along their last two axes alone.": block.dim() == 3,

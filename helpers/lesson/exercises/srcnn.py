@@ -36,13 +36,16 @@ def sight(network: Callable, x: torch.Tensor):
     x = x.clone().requires_grad_()
     made = network(x)
     middle = made[..., made.shape[-2] // 2, made.shape[-1] // 2].sum()
-    rows, columns = torch.autograd.grad(middle, x)[0][0, 0].nonzero().T
+    gradient = torch.autograd.grad(middle, x)[0][0, 0]
+    rows, columns = gradient.nonzero().T
+    above = (gradient > 0).nonzero()[:, 1]
     yield (right := columns.max() - columns.min() + 1)
     yield {
         "Those are rows; columns lie along the last axis.": rows.max() - rows.min() + 1,
         "Between the columns with a gradient lie some without: count from first to last.": len(columns.unique()),
         "That is the last column less the first; count both.": right - 1,
         "That is how far it sees to one side.": (right - 1) / 2,
+        "A gradient may be negative: ask where it is not zero.": above.max() - above.min() + 1,
         "Those are all pixels that it depends on; in how many columns do they lie?": len(columns),
         "Take the middle of the *output*, which may be smaller than x.": IndexError,
         "Ask one pixel of the output, in the middle; you asked all of them.": x.shape[-1],
