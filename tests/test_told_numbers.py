@@ -138,7 +138,7 @@ def test_the_codecs_by_picture_and_by_span_are_as_told():
     assert told in cell("04_noisy_binary_autoencoder", "r9-ten")
     fewer = -comparison.bd_rates(tables["LIVE1"], "integer-ae", "avif").mean()
     text = cell("06_benchmarking", "r9-files")
-    assert f"ours take {fewer:.0f} % fewer bits on LIVE1, picture by picture (6.6)." in text
+    assert f"ours takes {fewer:.0f} % fewer bits on LIVE1, picture by picture (6.6)." in text
     low, high = bootstrap((each,), np.mean, random_state=0).confidence_interval
     told = f"fewer bits on {(each < 0).sum()}, and {each.mean():.0f} % more in the mean (from "
     assert told + f"−{-low:.0f} to +{high:.0f} %), because of a brick wall and a rocket" in text
@@ -232,7 +232,8 @@ def test_weighing_by_bits_makes_the_mean_curves_rate():
 def test_the_interval_of_five_pictures_is_as_told():
     gain = SET5["edsr-x3"] - SET5["srcnn-955-x3"]
     low, high = student.interval(0.95, len(gain) - 1, gain.mean(), gain.sem())
-    told = f"Student's interval, made for few numbers (that are normal), is {low:.2f} to {high:.2f} dB on Set5, and holds that of BSD100"
+    told = f"Student's interval, made for few numbers (that are normal), is {low:.2f} to {high:.2f} dB on Set5, "
+    told += "and holds that of BSD100"
     assert told in cell("06_benchmarking", "r8")
     table = pd.read_csv(ROOT / "data/results/sr-x3-BSD100.csv")
     found = comparison.paired(table, "edsr-x3", "srcnn-955-x3")
