@@ -314,41 +314,30 @@ def find(name: str) -> Recipe:
 
 
 def changed(
-    recipe: Recipe,
-    *,
-    steps: int | None = None,
-    epochs: int | None = None,
-    learning_rate: float | None = None,
-    seed: int | None = None,
-    quality: str | None = None,
-    ratio: float | None = None,
-    **fields,
+    recipe: Recipe, *, epochs: int | None = None, quality: str | None = None, ratio: float | None = None, **numbers
 ) -> Recipe:
-    """A recipe with some numbers changed; a shorter one warms up and validates sooner.
+    """A recipe with some numbers changed; a shorter one warms up and validates sooner. None changes nothing.
 
-    An epoch, instead of `steps`, is one patch of each picture. `quality` is "10" or "5-95"; `ratio`, of a `rescsnet`,
-    measurements per pixel. `fields`: batch, patch, tiles and sets, where they are not None. Raises CourseError.
+    `numbers`: steps, learning_rate, seed, batch, patch, tiles and sets. An epoch, instead of `steps`, is one patch of
+    each picture. `quality` is "10" or "5-95"; `ratio`, of a `rescsnet`, measurements per pixel. Raises CourseError.
     """
-    plan, network = recipe.plan, recipe.network
-    if ratio is not None:
-        network = network | {"ratio": float(ratio)}
-    fields |= {"network": network, "quality": quality and _quality(quality)}
-    if fields.get("sets"):
-        recipe = dataclasses.replace(recipe, validation=None)  # some of these pictures are kept for that
-    new = dataclasses.replace(recipe, **{name: value for name, value in fields.items() if value})
+    given = {name: value for name, value in numbers.items() if value is not None}
+    plan = {name: given.pop(name) for name in ("steps", "learning_rate", "seed") if name in given}
+    given |= {"network": recipe.network | ({} if ratio is None else {"ratio": float(ratio)})}
+    given |= {"quality": _quality(quality)} if quality else {}
+    given |= {"validation": None} if "sets" in given else {}  # some of these pictures are kept for that
+    new = dataclasses.replace(recipe, **given)
     if epochs:
         pictures = sum(len(datasets.folder(name)) for name in new.sets)
-        steps = epochs * -(-pictures // new.batch)
-    if steps:
+        plan["steps"] = epochs * -(-pictures // new.batch)
+    if steps := plan.get("steps"):
         shorter = {"warmup": steps // 10, "float32_steps": steps // 5, "every": max(1, steps // 4)}
-        shorter = {name: min(getattr(plan, name), most) for name, most in shorter.items()}
-        plan = dataclasses.replace(plan, steps=steps, **shorter)
-    numbers = {"learning_rate": learning_rate, "seed": seed}
-    plan = dataclasses.replace(plan, **{name: value for name, value in numbers.items() if value is not None})
+        plan |= {name: min(getattr(recipe.plan, name), most) for name, most in shorter.items()}
+    plan = dataclasses.replace(recipe.plan, **plan)
     border = f"the loss of {recipe.name} leaves out {plan.shave} output pixels on each side"
     coded = recipe.quality is not None
     require(coded or not (quality or new.tiles), f"{recipe.name} codes no JPEG, so it has no quality or tiles.")
-    require(ratio is None or network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one.")
+    require(ratio is None or new.network["kind"] == "rescsnet", f"{recipe.name} has no ratio; rescsnet has one.")
     require(ratio is None or 0.0002 <= ratio <= 1, f"a ratio of {ratio} is not between 0.0002 and 1.")
     require(0 < plan.learning_rate < 1, f"a learning rate of {plan.learning_rate} is not between 0 and 1.")
     require(new.patch * new.scale > 2 * plan.shave, f"patches of {new.patch} pixels are all border: {border}.")
