@@ -136,9 +136,7 @@ FILES = (
     option("output", type=some_path, metavar="OUT", help="the file to write"),
 )
 OVERWRITE = option("--overwrite", action="store_true", help="replace a file that is there")
-MODEL = option(
-    "--model", help="a network by its name, or the card of one of your own; by default the course's, or what IN names"
-)
+MODEL = option("--model", help="a network's name, or the card of your own; by default the course's, or what IN names")
 
 
 @command(option("--start", action="store_true", help="start torch and every module, too: finds what is broken"))
@@ -383,9 +381,7 @@ def rank(options: argparse.Namespace) -> None:
     _warn_of_lacking(table, "only those that all methods have count")
     ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
-    print(
-        "low, high: where the mean difference to the first lies, with 95 % for this pair; too narrow for few pictures"
-    )
+    print("low, high: where the mean difference to the first lies, with 95 % for this pair; narrow for few pictures")
     print("rank: of all pairs at once; wins: on how many pictures it is better")
     for names, part in ranked.groupby(level=["task", "dataset"], sort=False):
         count, least = part["pictures"].iloc[0], comparison.least_pictures(len(part))
@@ -489,8 +485,8 @@ def restore(options: argparse.Namespace) -> int:
         return 0
     pairs, there = _pairs(options) if folder else ([(options.input, options.output)], 0)
     name = options.model or next(iter(zoo.for_task(options.task)), "")
-    if options.ensemble:
-        name = f"{name.removesuffix('+')}+"
+    require(name, f"there is no network for {options.task} yet.")
+    name = name.removesuffix("+") + "+" if options.ensemble else name
     model = zoo.load_for(name, options.task).to(devices.check_device(options.device))
     counts = {"restored": 0, "unchanged": 0, "there before": there, "failed": 0}
     less: dict[str, list[Path]] = {}  # what was left out, and of which files

@@ -109,13 +109,8 @@ def for_task(task: str) -> list[str]:
     return [about["weights"].stem for about in sorted(fit, key=lambda about: _psnr(about, task), reverse=True)]
 
 
-def load_for(name: str | None, task: str) -> models.Restorer:
-    """The named network, if it solves the task; without a name, the task's best. Raises CourseError.
-
-    A name with a "+" after it is that network's Ensemble of eight orientations.
-    """
-    name = name or next(iter(for_task(task)), None)
-    require(name, f"there is no network for {task} yet.")
+def load_for(name: str, task: str) -> models.Restorer:
+    """The named network, if it solves the task; with a "+" its Ensemble of eight orientations. Raises CourseError."""
     name, plus = str(name).removesuffix("+"), str(name).endswith("+")
     solves = card(name)["task"]
     if not degradations.covers(solves, task):
