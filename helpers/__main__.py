@@ -381,7 +381,7 @@ def rank(options: argparse.Namespace) -> None:
     _warn_of_lacking(table, "only those that all methods have count")
     ranked = comparison.ranks(table, options.score)
     print(ranked.to_string())
-    print("low, high: where the mean difference to the first lies, with 95 % for this pair; narrow for few pictures")
+    print("low, high: where the mean difference to the first lies with 95 % for this pair; too narrow for few pictures")
     print("rank: of all pairs at once; wins: on how many pictures it is better")
     for names, part in ranked.groupby(level=["task", "dataset"], sort=False):
         count, least = part["pictures"].iloc[0], comparison.least_pictures(len(part))

@@ -175,10 +175,7 @@ def filters(weights: Mapping[str, torch.Tensor], alt: str) -> None:
 
 
 def feature_maps(
-    tensors: Mapping[str, torch.Tensor],
-    alt: str,
-    part: tuple[float, float, float, float] = (0, 1, 0, 1),
-    channels: int = 8,
+    tensors: Mapping[str, torch.Tensor], alt: str, part: Sequence[float] = (0, 1, 0, 1), channels: int = 8
 ) -> None:
     """The channels that vary most of what layers made, (1, C, H, W) by name, a row each; blue: negative, red: positive.
 
@@ -233,8 +230,7 @@ def diagram(
     for number, (start, end, *words) in enumerate(skips):
         over = max(tops[start : end + 1]) + 0.2 + 0.15 * (number % 2)
         left, right = middles[start], middles[end]
-        axis.plot([left, left], [tops[start], over], color=colour)
-        axis.plot([left, right], [over, over], color=colour)
+        axis.plot([left, left, right], [tops[start], over, over], color=colour)
         tip = {"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", (right, tops[end]), (right, over), arrowprops=tip)
         axis.text((left + right) / 2, over + 0.06, *(words or ["+"]), color=colour, ha="center", fontsize=11)

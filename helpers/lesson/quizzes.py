@@ -12,11 +12,9 @@ from ..service.files import DATA
 
 _CHOICE = re.compile(r"^- \[([ x])\] (.+)\n  (.+)$", re.MULTILINE)
 
-Choice = tuple[str, bool, str]  # the answer, whether it is right, and why
 
-
-def read(notebook: int) -> dict[str, list[Choice]]:
-    """The questions of a notebook, by its number, with their choices. Raises FileNotFoundError where it has none."""
+def read(notebook: int) -> dict[str, list[tuple[str, bool, str]]]:
+    """A notebook's questions, each with its choices: words, whether it is right, why. Raises FileNotFoundError."""
     text = (DATA / "quizzes" / f"{notebook}.md").read_text(encoding="utf-8")
     _, *parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
     choices = [[(text, mark == "x", why) for mark, text, why in _CHOICE.findall(part)] for part in parts[1::2]]

@@ -55,10 +55,7 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
 
 
 def own_codec(
-    code: Callable[[torch.Tensor, int], tuple[torch.Tensor, str]],
-    example: str,
-    setting: str = "quality",
-    values: tuple[int, int, int] = (0, 100, 30),
+    code: Callable, example: str, setting: str = "quality", values: tuple[int, int, int] = (0, 100, 30)
 ) -> None:
     """As `own_picture` for a codec, with a slider for its setting, from least to most, beginning at the third value.
 
