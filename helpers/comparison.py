@@ -112,8 +112,7 @@ def ranks(table: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
         for place, (method, mean) in enumerate(means.items(), start=1):
             if _chance(shared[lead] - shared[method], pairs) * pairs < 0.05:
                 lead, rank = method, place
-            nothing = Paired(0.0, 0.0, 0.0, 0, len(shared))
-            gap = nothing if method == first else paired(part, method, first, score)
+            gap = paired(part, method, first, score) if method != first else Paired(0.0, 0.0, 0.0, 0, len(shared))
             rows.append((task, dataset, rank, method, mean, *gap))
     columns = ["task", "dataset", "rank", "method", score, "to the first", *Paired._fields[1:]]
     return pd.DataFrame(rows, columns=columns).set_index(["task", "dataset", "rank"]).round(SCORES[score] + 1)

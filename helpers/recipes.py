@@ -21,6 +21,7 @@ from .training import Plan
 PHOTOGRAPHS = ("T91", "BSDS300_train", "BSDS500_test")
 # of recipes that also see pictures without traces of JPEG, and validate on others
 MORE_PICTURES = {"sets": (*PHOTOGRAPHS, "CID22", "DIV2K_test_LR_x4"), "validation": "DIV2K_valid_256"}
+CODED = {"loss": "rate-distortion", "patch": 128, "batch": 8, "rescale": (0.9, 0.8, 0.7, 0.6), "gray": 0.05}
 HELD_OUT = 40  # every 40th picture of the training sets is kept for validation
 WHOLE = ("codec", "codec-detail", "cs")  # tasks whose networks are given the picture itself, and make it again
 
@@ -276,16 +277,14 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [
     Recipe("npeg-hard", "codec", {"kind": "npeg", "hard": True}, Plan(3_000, 5e-4, warmup=100, every=500),
            loss="sparser-code", batch=20, start_from="npeg", origin="NPEG, trained on with hard bits"),
     Recipe("binary-ae-first", "codec", {"kind": "transform", "binary": True},
-           Plan(3_000, 4e-4, warmup=200, clip=1.0, every=500),
-           loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
+           Plan(3_000, 4e-4, warmup=200, clip=1.0, every=500), **CODED,
            start_from="jpeg-blind-first", origin="binary-ae, its first stretch; not shipped"),
     Recipe("binary-ae", "codec", {"kind": "transform", "binary": True},
-           Plan(5_000, 4e-4, warmup=200, clip=1.0, every=500),
-           loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
+           Plan(5_000, 4e-4, warmup=200, clip=1.0, every=500), **CODED,
            start_from="binary-ae-first", origin="a noisy binary code, that began as a block DCT"),
     Recipe("integer-ae", "codec", {"kind": "transform"}, Plan(16_000, 3e-4, warmup=300, clip=1.0, every=1000),
-           loss="rate-distortion", patch=128, batch=8, rescale=(0.9, 0.8, 0.7, 0.6), gray=0.05,
-           start_from="jpeg-blind-first", origin="a transform codec, Ballé et al. 2017, that begins as a block DCT"),
+           **CODED, start_from="jpeg-blind-first",
+           origin="a transform codec, Ballé et al. 2017, that begins as a block DCT"),
     Recipe("integer-ae-detail", "codec-detail", {"kind": "detail"}, Plan(3_000, 2e-3, warmup=100, clip=1.0, every=500),
            loss="rate-distortion", sets=("CID22", "DIV2K_test_LR_x4"), patch=128, batch=8, rescale=(0.8, 0.6),
            start_from="integer-ae", validation="DIV2K_valid_256",

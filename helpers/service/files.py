@@ -17,8 +17,7 @@ PARTS = ("", "train", "validation", "test")  # where in the folder of image sets
 
 def expanded(paths: list[Path]) -> list[Path]:
     """Paths, of which those with a * in them are patterns, as not every shell expands them."""
-    found = [sorted(map(Path, glob.glob(str(path)))) if "*" in str(path) else [] for path in paths]
-    return [each for path, several in zip(paths, found, strict=True) for each in several or [path]]
+    return [Path(each) for path in paths for each in ("*" in str(path) and sorted(glob.glob(str(path)))) or [path]]
 
 
 @contextmanager
