@@ -280,11 +280,10 @@ def _train_one(recipe, out: Path, source: str | Path | None, options: argparse.N
         print(f"{processes} processes, {total} patches per step, learning rate {rate:g}", flush=True)
     how = {name: getattr(options, name) for name in ("resume", "overwrite", "device", "deadline")}
     how |= {"share": options.global_batch is not None, "progress": not options.quiet}
-    start = started_from = None
     if source:  # the first process reads it: other machines may have no such file
         devices.join_processes(devices.pick_device(options.device))
-        start, started_from = devices.from_first(None if devices.rank() else zoo.weights(source))
-    model, log, facts = recipes.run(recipe, out, start=start, started_from=started_from, **how)
+        how["start"] = devices.from_first(None if devices.rank() else zoo.weights(source))
+    model, log, facts = recipes.run(recipe, out, **how)
     done, count = log[-1], facts["pictures"]["held_out"]
     if not devices.rank():
         about = {"steps": done["step"], "seconds": done["seconds"], "validation": [done]}

@@ -67,9 +67,7 @@ class Recipe:
         return {key: value for key, value in found.items() if key != "validation" or value}
 
 
-def prepare(
-    recipe: Recipe, tell: Callable[[str], object] = lambda line: None
-) -> tuple[datasets.Patches, list[training.Pair]]:
+def prepare(recipe: Recipe, tell: Callable = lambda line: None) -> tuple[datasets.Patches, list[training.Pair]]:
     """The batches and the validation pictures of a recipe.
 
     `tell` is given a line where pictures are too small to be of use, and where one is used for both. Raises
@@ -96,9 +94,7 @@ def prepare(
     return batches, [(images.to_float(x), images.to_float(y)) for x, y in pairs]
 
 
-def _split(
-    recipe: Recipe, patchwise: bool, measured: int, tell: Callable[[str], object]
-) -> tuple[list[Path], list[Path], int]:
+def _split(recipe: Recipe, patchwise: bool, measured: int, tell: Callable) -> tuple[list[Path], list[Path], int]:
     """(trained on, held out, how many are too small), kept apart by content: T91 has one picture under two names.
 
     `measured` is the least side of a validation picture. Where but one picture is large enough, it is both.
@@ -164,29 +160,22 @@ def network(recipe: Recipe) -> models.Restorer:
 
 
 def run(
-    recipe: Recipe,
-    out: str | os.PathLike,
-    *,
-    start: dict[str, torch.Tensor] | None = None,
-    started_from: dict | None = None,
-    share: bool = False,
-    device: str | None = None,
-    **options,
+    recipe: Recipe, out: str | os.PathLike, *, start: tuple[dict, dict] | None = None, share: bool = False, **options
 ) -> tuple[models.Restorer, list[dict], dict]:
     """Train a recipe into the folder `out`. Returns the model, its log, and the facts that its card states.
 
-    `start`: weights to begin with; `started_from`: their name and SHA-256. Of several processes each takes batches of
-    the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite, progress and
-    deadline, as `training.train` has them. Raises CourseError.
+    `start`: weights to begin with, and a note on them, as `zoo.weights` gives both. Of several processes each takes
+    batches of the recipe's size, or, with `share`, its share of the one batch. `options`: resume, overwrite, device,
+    progress and deadline, as `training.train` has them. Raises CourseError.
     """
-    processes = devices.world()
+    processes, (weights, started_from) = devices.world(), start or (None, None)
     if share and processes > 1 and recipe.task in WHOLE:
         raise CourseError(f"{recipe.name} draws noise or looks at its whole batch; it cannot share one, use --batch.")
     model = network(recipe)
-    if start is not None:
-        _begin_with(start, model, recipe)
+    if start:
+        _begin_with(weights, model, recipe)
     batches, validation = prepare(recipe, lambda line: devices.rank() or print(line, file=sys.stderr))
-    facts = provenance(recipe, device) | ({"started_from": started_from} if started_from else {})
+    facts = provenance(recipe, options.get("device")) | ({"started_from": started_from} if started_from else {})
     facts["pictures"] = {"drawn_from": len(batches.pairs), "too_small": batches.dropped, "held_out": len(validation)}
     if processes > 1:
         total = recipe.batch * (1 if share else processes)
@@ -197,7 +186,7 @@ def run(
     origin |= {f"SHA-256 of {name}": digest for name, digest in facts["data"].items()}
     origin |= {"validation": recipe.validation, "started from": started_from or None}
     origin["processes"] = 1 if share else processes
-    options |= {"validation": validation, "out": out, "device": device, "origin": origin}
+    options |= {"validation": validation, "out": out, "origin": origin}
     batches = batches.shared(processes) if share else batches
     log = training.train(model, batches, LOSSES[recipe.loss](), recipe.plan, **options)
     return model, log, facts

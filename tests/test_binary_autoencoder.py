@@ -158,7 +158,7 @@ def test_the_codec_begins_with_the_restorer_s_weights(tmp_path):
     sets = (str(pictures(tmp_path / "set", height=64, width=64)),)
     network, plan = {"kind": "transform", "hidden": 4}, Plan(1, 1e-9, every=1)
     made = recipes.Recipe("tiny", "codec", network, plan, "rate-distortion", sets=sets, patch=32, batch=2)
-    model = recipes.run(made, tmp_path / "run", progress=False, device="cpu", start=given)[0]
+    model = recipes.run(made, tmp_path / "run", progress=False, device="cpu", start=(given, {}))[0]
     assert torch.allclose(model.restorer.head.weight, torch.tensor(0.25), atol=1e-6)
 
 

@@ -204,12 +204,12 @@ def test_tiles_are_as_large_as_patches_whatever_is_reduced(tmp_path):
 def test_run_begins_with_the_weights_that_fit(tmp_path):
     one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),), plan=Plan(1, 1e-30, every=1, averaging=0))
     start = {k: torch.randn_like(v) for k, v in recipes.network(recipe("s", 3)).state_dict().items()}
-    how = {"progress": False, "device": "cpu", "start": start}
+    how = {"progress": False, "device": "cpu", "start": (start, {})}
     first = recipes.run(one, tmp_path / "out", **how)[0]
     assert torch.allclose(first.state_dict()["blocks.0.2.weight"], start["blocks.0.2.weight"])
     assert first.tail.weight.shape != start["tail.weight"].shape
     with pytest.raises(CourseError, match="none fits the network of tiny-x2"):
-        recipes.run(one, tmp_path / "out", start={"head.weight": torch.zeros(1)})
+        recipes.run(one, tmp_path / "out", start=({"head.weight": torch.zeros(1)}, {}))
 
 
 def test_a_run_resumes_with_its_recipe_and_its_data_alone(tmp_path, monkeypatch):
@@ -222,7 +222,8 @@ def test_a_run_resumes_with_its_recipe_and_its_data_alone(tmp_path, monkeypatch)
     monkeypatch.setitem(LOSSES, "spy", Spy)
     one = recipe(sets=(str(pictures(tmp_path / "set", count=3)),), loss="spy")
     options = {"out": tmp_path / "out", "progress": False, "device": "cpu"}
-    options["started_from"] = {"name": "a", "sha256": "0"}
+    weights = recipes.network(one).state_dict()
+    options["start"] = weights, {"name": "a", "sha256": "0"}
     recipes.run(one, **options)
     assert calls == [(2, 1, 16, 16)] * 4
     changes = {"loss": "mse", "batch": 3, "patch": 9, "start_from": "other", "sets": (*one.sets, *one.sets)}
@@ -231,7 +232,7 @@ def test_a_run_resumes_with_its_recipe_and_its_data_alone(tmp_path, monkeypatch)
         with pytest.raises(CourseError, match=r"last\.pt: this run began with"):
             recipes.run(dataclasses.replace(one, **{key: value}), resume=True, **options)
     with pytest.raises(CourseError, match=r"began with started from \{'name': 'a', 'sha256': '0'\};"):
-        recipes.run(one, resume=True, **options | {"started_from": {"name": "a", "sha256": "1"}})
+        recipes.run(one, resume=True, **options | {"start": (weights, {"name": "a", "sha256": "1"})})
     longer = recipes.changed(one, steps=6)
     assert recipes.run(longer, resume=True, **options)[1][-1]["step"] == 6
     images.save(tmp_path / "set" / "001.png", photograph(48, 56, seed=9))
