@@ -125,9 +125,7 @@ def _luma(x: torch.Tensor, name: str) -> torch.Tensor:
     return x.mean(1, keepdim=True) if name == "mean of RGB" else images.rgb_to_ycbcr(x, name == "Y 16-235")[:, :1]
 
 
-def pairs(
-    picture: torch.Tensor, task: str, wanted: Container | None = None, restore: Callable | None = None
-) -> Iterator[tuple]:
+def pairs(picture: torch.Tensor, task: str, wanted: Container | None, restore: Callable | None = None) -> Iterator:
     """Yields (made, luma, depth), result, original, float in [0, 1], for each way to measure one uint8 picture.
 
     `wanted`: such keys, to have these alone. `restore`: a network instead of bicubic, or after the JPEG.
@@ -158,11 +156,7 @@ def pairs(
 
 
 def errors(
-    files: list[Path],
-    task: str,
-    wanted: Container | None = None,
-    restore: Callable | None = None,
-    measure: Callable = F.mse_loss,
+    files: list[Path], task: str, wanted: Container | None = None, restore: Callable | None = None, measure=F.mse_loss
 ) -> pd.DataFrame:
     """Mean squared errors, or another measure: a row per (made, luma, depth, border), a column per (picture, gray).
 

@@ -199,9 +199,7 @@ def feature_maps(
     show(figure, alt)
 
 
-def diagram(
-    steps: Sequence[tuple[str | nn.Module | tuple, torch.Tensor]], alt: str, skips: Sequence[tuple] = ()
-) -> None:
+def diagram(steps: Sequence[tuple], alt: str, skips: Sequence[tuple] = ()) -> None:
     """The road of a picture through a network: a bar for each tensor; tall where it is high, wide where it is deep.
 
     Heights are drawn as square roots, depths as logarithms; the numbers below a bar are channels × height × width.

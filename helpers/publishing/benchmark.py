@@ -15,7 +15,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -40,16 +40,14 @@ def tables() -> list[tuple[str, str]]:
     return [(t, n) for t in evaluation.TASKS for n in (*evaluation.test_sets(t), *extra.get(t, ()), "bundled")]
 
 
-def run(
-    tasks: list[str] | None = None, folder: str | os.PathLike = RESULTS, spot_check: bool = False
-) -> Iterator[tuple[str, str, str, float | None]]:
+def run(tasks: Sequence[str], folder: str | os.PathLike = RESULTS, spot_check: bool = False) -> Iterator[tuple]:
     """Measure what is not measured yet: yields (task, set, method, seconds), None for the seconds of what was skipped.
 
-    `spot_check`: first one picture of each method; where its scores are those of the table, the table stays. Raises
-    CourseError for an unknown task or a picture that cannot be measured.
+    `tasks`: none means all. `spot_check`: first one picture of each method; where its scores are those of the table,
+    the table stays. Raises CourseError for an unknown task or a picture that cannot be measured.
     """
     folder = Path(folder)
-    if unknown := {*(tasks or ())} - {*evaluation.TASKS, "costs"}:
+    if unknown := {*tasks} - {*evaluation.TASKS, "costs"}:
         raise CourseError(f"no table is called {min(unknown)!r}; try {', '.join(evaluation.TASKS)}, costs.")
     for task, name in tables():
         if tasks and task not in tasks:
@@ -69,7 +67,7 @@ def run(
                 raise CourseError(failures[0])
             _keep(*where, measured, [file.name for file in files])
             yield task, name, method, time.perf_counter() - start
-    if "costs" in (tasks or ()) or not (tasks or spot_check):  # seconds cannot be spot-checked
+    if "costs" in tasks or not (tasks or spot_check):  # seconds cannot be spot-checked
         keys = {f"costs/{task}/{name}": (task, name) for task in COSTS_TASKS for name in evaluation.methods_here(task)}
         known = {key: about["fingerprint"] for key, about in _provenance(folder).items()}
         if not (folder / COSTS).is_file() or any(known.get(k) != fingerprint(*keys[k]) for k in keys):
