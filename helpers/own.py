@@ -51,8 +51,7 @@ def find(place: str, name: str) -> Any:
     except (Exception, SystemExit) as why:
         said = getattr(why, "strerror", None) or reason(why)
         raise CourseError(f"{place}:{name}: it cannot be loaded ({type(why).__name__}: {said}).") from why
-    fits = [key for key, value in found.items() if callable(value) or isinstance(value, tuple)]
-    there = [key for key in fits if not key.startswith("_")]
+    there = [key for key, value in found.items() if key[0] != "_" and (callable(value) or isinstance(value, tuple))]
     require(name in found, f"{place} has no {name}; it has {', '.join(there) or 'no function'}.")
     return found[name]
 

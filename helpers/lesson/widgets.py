@@ -44,11 +44,10 @@ def own_picture(restore: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tens
 
     `example` is the path that stands in the field, and is shown first.
     """
-    scale = {"min": 0, "max": 1, "step": 0.05, "description": "border", "continuous_update": False}
 
     def with_slider(picture: torch.Tensor) -> None:
         pair = restore(picture)
-        slider = ipywidgets.FloatSlider(0.5, **scale)
+        slider = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="border", continuous_update=False)
         ipywidgets.interact(lambda border: show(split_view(*pair, border), "Before and after.", WIDTH), border=slider)
 
     _ask_for_picture(with_slider, example)
