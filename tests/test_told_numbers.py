@@ -490,3 +490,18 @@ def test_ssim_hardly_counts_a_little_contrast():
         mean = picture.mean()
         stronger = images.quantize((mean + 1.04 * (picture - mean)).clamp(0, 1))
         assert 0.0005 < 1 - metrics.ssim(stronger, picture) < 0.002
+
+
+def test_a_codec_of_bits_comes_as_near_as_told():
+    """Notebook 4, 4.9: `binary-ae` beside `integer-ae` and AVIF on two photographs, and their steps of training."""
+    table = pd.read_csv(ROOT / "data/results/codec-bundled.csv")
+    table = table[table["image"].isin(["chelsea.png", "flower.png"])]
+    bits, integers, avif = (
+        comparison.curve(table[table["method"] == name]) for name in ("binary-ae", "integer-ae", "avif")
+    )
+    assert 0.3 < bits[-1][0] < 0.36
+    for rate in (0.08, 0.1, 0.15, 0.2, 0.25, 0.3):
+        assert 0.1 <= round(metrics.at_rate(integers, rate) - metrics.at_rate(bits, rate), 1) <= 0.2
+        assert metrics.at_rate(bits, rate) > metrics.at_rate(avif, rate)
+    steps = {name: recipes.find(name).plan.steps for name in ("binary-ae-first", "binary-ae", "integer-ae")}
+    assert 2 * (steps["binary-ae-first"] + steps["binary-ae"]) == steps["integer-ae"]
