@@ -51,8 +51,8 @@ lint: ready
 notebooks: ready  ## execute the committed notebooks in place
 	@$(BIN)/python notebooks/run.py --in-place
 
-test-browser: ready  ## run the notebooks in a real JupyterLab and move their sliders (wants Chromium)
-	@$(BIN)/python tests/browser.py
+test-browser: ready  ## move the sliders of the notebooks in a real JupyterLab (wants Chromium; WHOLE=1: run all cells there, 30 minutes)
+	@$(BIN)/python tests/browser.py $(if $(WHOLE),--whole)
 
 site: ready  ## build the website of the course into build/site; nothing is executed
 	@rm -rf build/site

@@ -1,10 +1,11 @@
-"""A notebook in the hands of a learner: a real JupyterLab, a real browser, all cells run, sliders moved by keyboard.
+"""A notebook in the hands of a learner: a real JupyterLab, a real browser, its cells run, sliders moved by keyboard.
 
-    python tests/browser.py [NOTEBOOK ...]
+    python tests/browser.py [--whole] [NOTEBOOK ...]
 
 nbval runs the cells, but knows nothing of what the browser makes of them; widgets are only alive here. The notebooks
 (all of them by default) run in a temporary copy of the course, so nothing is written back: sliders are moved, a picture
-is uploaded, a question of the quiz answered. One line per notebook, and a screenshot under build/browser.
+is uploaded, a question of the quiz answered. The copy keeps the code cells that these need, which takes a minute;
+`--whole` keeps all of them. One line per notebook, and a screenshot under build/browser.
 Exit code 0, or 1 where a notebook fails, or 2 where playwright or Chromium is missing (`pip install playwright`; any
 Chromium or Chrome on the PATH, or its path in CHROMIUM).
 """
@@ -16,6 +17,7 @@ import re
 import shutil
 import socket
 import subprocess
+import symtable
 import sys
 import tempfile
 import time
@@ -23,6 +25,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -60,6 +64,7 @@ CHANGED = """([area, before]) => {
     const picture = [...area.querySelectorAll('.widget-output img')].pop();
     return picture && picture.src && picture.src !== before;
 }"""
+ALIVE = re.compile(r"\bipywidgets\b|\bwidgets\.own|\bquizzes\.show")  # in a cell that puts something to use on the page
 ERRORS = ".jp-NotebookPanel [data-mime-type='application/vnd.jupyter.stderr']:has-text('Traceback (most recent')"
 BOXES = ".jp-NotebookPanel .widget-interact:has(.noUi-handle):has(.widget-output img)"
 UPLOADS = ".jp-NotebookPanel .widget-upload"
@@ -110,6 +115,38 @@ def answers(url: str) -> bool:
         return True
     except OSError:
         return False
+
+
+# ------------------------------------------------------------------------------------ the cells that it takes
+
+
+def shorten(path: Path) -> None:
+    """Leave in a notebook the first code cell, those with a widget or the quiz, and those whose names these use."""
+    book = run.read(path)
+    cells = run.code(book)
+    used, made = zip(*map(names, cells), strict=True)
+    kept, wanted = set(), [0, *(index for index, cell in enumerate(cells) if ALIVE.search(cell.source))]
+    while wanted:
+        index = wanted.pop()
+        if index not in kept:
+            kept.add(index)
+            makers = ([before for before in range(index) if name in made[before]] for name in used[index])
+            wanted += [found[-1] for found in makers if found]
+    left_out = {cell.id for index, cell in enumerate(cells) if index not in kept}
+    book.cells = [cell for cell in book.cells if cell.id not in left_out]
+    run.write(book, path)
+
+
+def names(cell) -> tuple[set[str], set[str]]:
+    """The names that a cell takes from cells before it (or from Python), and those that it makes."""
+    top = symtable.symtable(TransformerManager().transform_cell(cell.source), "cell", "exec")
+    made = {name.get_name() for name in top.get_symbols() if name.is_assigned() or name.is_imported()}
+    used, scopes = set(), [top]
+    for scope in scopes:  # it grows by the functions within
+        scopes += scope.get_children()
+        taken = (name for name in scope.get_symbols() if name.is_referenced() and (scope is top or name.is_global()))
+        used |= {name.get_name() for name in taken}
+    return used - made, made
 
 
 # ------------------------------------------------------------------------------------------- browser
@@ -248,10 +285,16 @@ def in_course(path: str) -> str:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("notebooks", nargs="*", type=in_course, metavar="NOTEBOOK", help="by default all")
-    notebooks = options.parse_args().notebooks or [in_course(str(path)) for path in run.lessons()]
+    options.add_argument("--whole", action="store_true", help="run all cells, not only those that the widgets need")
+    chosen = options.parse_args()
+    notebooks = chosen.notebooks or [in_course(str(path)) for path in run.lessons()]
     try:
-        with chromium() as browser, run.course_copy() as root, lab(root) as url:
-            return int(not all([check(browser, url, notebook) for notebook in notebooks]))
+        with chromium() as browser, run.course_copy() as root:
+            for notebook in notebooks:
+                if not chosen.whole:
+                    shorten(root / notebook)
+            with lab(root) as url:
+                return int(not all([check(browser, url, notebook) for notebook in notebooks]))
     except Missing as why:
         print(why, file=sys.stderr)
         return 2
