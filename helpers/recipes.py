@@ -354,11 +354,14 @@ def provenance(recipe: Recipe, device: str | None = None) -> dict:
 
 
 def licence(sets: Iterable[str], started_from: dict | None = None) -> str:
-    """The terms of weights: MIT, the licence of each set they were trained on, and the weights they began with."""
+    """The terms of weights: ours, then those of each set that they, or the weights they began with, were trained on."""
+    parent = RECIPES.get(started_from["name"]) if started_from else None
+    while parent:
+        sets, parent = [*sets, *parent.sets], RECIPES.get(parent.start_from)
     known = {Path(folder).name: about for about in downloads.catalog().values() for folder in about["folders"]}
     names = dict.fromkeys(Path(each).name for each in sets if each != "bundled")
     terms = [f"{name} ({known[name]['licence'] if name in known else 'see its own terms'})" for name in names]
-    said = f"MIT; trained on {', '.join(terms)}" if terms else "MIT"
+    said = "MIT as far as its authors have rights in it" + (f"; trained on {', '.join(terms)}" if terms else "")
     return f"{said}; begun from {started_from['name']}" if started_from else said
 
 
