@@ -74,7 +74,7 @@ def means(pictures):
 def resampled(numbers, quantiles=(0.025, 0.975), count=None):
     draws = 4000, count or len(numbers)
     drawn = numbers[torch.randint(len(numbers), draws, generator=torch.Generator().manual_seed(1))]
-    return drawn.mean(1).quantile(torch.tensor(quantiles, dtype=torch.float64))
+    return drawn.mean(1).quantile(torch.tensor(quantiles, dtype=torch.float32))
 
 
 def bd_rate(ours, theirs, low=31):
@@ -173,11 +173,13 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("luma", lambda x: images.luma(x).numpy(), "returned ndarray, not a tensor"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) + 1, "22.4898 where 21.4898 is right. It is 10·log₁₀"),
     ("psnr", lambda a, b, peak: [decibels(a, b, peak)].clear(), "returned nothing: does it end with return"),
-    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 93.686 where 69.6206 is right"),
+    ("psnr", lambda a, b, peak: decibels(a, b, peak**1.5), "(…, …, 255.0) is 45.5552 where 21.4898 is right"),
     ("psnr", lambda a, b, peak: 10 * math.log10(peak**2 / mse(a, b).item()), "make it fail"),
     ("psnr", lambda a, b, peak: min(decibels(a, b, peak), 100.0), "return math.inf"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) if (a - b).mean() else math.inf, "cancel in the mean"),
     ("psnr", lambda a, b, peak: decibels(a, b, peak) if mse(a, b) > 1e-8 else math.inf, "nearly equal"),
+    ("psnr", lambda a, b, peak: decibels(255 * a, 255 * b, peak), "off by 48.13 dB"),
+    ("psnr", lambda a, b, peak: decibels(a.clamp(0, 1), b.clamp(0, 1), peak), "255.0) is 65.93 where 21.4898"),
     ("psnr", lambda a, b, peak: "40 dB", "returned str, not a number"),
     ("psnr", lambda a, b, peak: (a - b).square(), "has the shape (3, 24, 32); that is not a number"),
     ("psnr", lambda a, b, peak: decibels(a, b.mul_(0.5).mul_(2.5), peak), "changes what it was given"),
@@ -187,6 +189,9 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("turn", lambda x, y, k: (oriented(x, k % 4), oriented(y, k % 4)), "4 orientations"),
     ("turn", lambda x, y, k: (oriented(x, (k + 1) % 8), oriented(y, (k + 1) % 8)), "k = 0 should"),
     ("turn", lambda x, y, k: (x + 1, y + 1), "not a turned"),
+    ("turn", lambda x, y, k: (oriented(y, k), oriented(x, k)), "input first"),
+    ("turn", lambda x, y, k: tuple(oriented(t[:1], k) for t in (x, y)), "not a turned"),
+    ("turn", lambda x, y, k: tuple(torch.rot90(t, k, (1, 2)).reshape(t.shape) for t in (x, y)), "not a turned"),
     ("turn", lambda x, y, k: oriented(x, k), "return two pictures"),
     ("tiles", lambda x, tile: RIGHT["tiles"](x, tile)[:5], "shape (5, 2, 4, 4); (6, 2, 4, 4) was expected. In 2 rows"),
     ("split", lambda sources, held: RIGHT["split"](sources, held)[::-1], "swapped"),
@@ -207,6 +212,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("code_length", lambda *given: price(*given).mean(), "Each level has its own price"),
     ("code_length", lambda *given: price(*given, log2=math.log2), "torch.log2 a tensor"),
     ("entropy", lambda p: -p * math.log2(p) - (1 - p) * math.log2(1 - p), "torch.log2 a tensor"),
+    ("halo", lambda b, m, a: 6 + 2 * (b + 2 * m + a), "two 3×3 layers"),
+    ("halo", lambda *blocks: RIGHT["halo"](*blocks) - 4, "round up"),
     ("halo", lambda *blocks: 62, "(1, 2, 1) is 62 where 30 is right"),
     ("loss_border", lambda x, y, border: mse(x, y), "border still counts"),
     ("loss_border", lambda x, y, b: mse(x[..., b:-b, b:-b], y[..., b:-b, b:-b]), "border of 0"),
@@ -216,6 +223,11 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("loss_border", lambda x, y, border: mse(inner(x, border), cornered(y, border)), "cut at different places"),
     ("loss_border", lambda x, y, border: mse(cornered(x, border), inner(y, border)), "cut at different places"),
     ("loss_border", lambda x, y, border: mse(inner(x, 3), inner(y, 3)), "is 0.1"),
+    (
+        "loss_border",
+        lambda x, y, border: mse(inner(x[..., :12], border), inner(y[..., :12], border)),
+        "has its own end",
+    ),
     ("loss_border", lambda x, y, border: (inner(x, border) - inner(y, border)) ** 2, "that is not a number. Take the"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).item(), "no gradient"),
     ("loss_border", lambda x, y, border: RIGHT["loss_border"](x, y, border).detach(), "no .item(), .detach() or"),
@@ -226,6 +238,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("learning_rate", lambda epoch, epochs, start: start * 0.5 ** (epoch // -(-epochs // 5)), "not a whole number"),
     ("learning_rate", lambda epoch, n, start: start * 0.5 ** (epoch // max(1, round(n / 5))), "not a whole number"),
     ("blocking", lambda image: max(0.0, steps(image.mean(-2, keepdim=True))), "over all rows"),
+    ("blocking", lambda image: max(0.0, steps(image[..., :64])), "here 77"),
     ("blocking", lambda image: max(0.0, steps(image[:, :1])), "Compare each part"),
     ("blocking", lambda image: sum(max(0.0, steps(row[None])) for row in image[0]) / len(image[0]), "Stop at 0 last"),
     ("blocking", lambda image: max(0.0, steps(image.mT)), "along the last axis"),
@@ -246,6 +259,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("quantizer", lambda y, largest, bits: y, "[4] is 0.49 where 0 is right"),
     ("copies", lambda train, test: [i for i, t in enumerate(test) if any(torch.equal(t, p) for p in train)], "JPEG"),
     ("copies", lambda train, test: near(train, test, 300), "no copy"),
+    ("copies", lambda train, test: near(train, test, 16), "Picture 7 is no"),
     ("copies", lambda train, test: near(train, test, 2), "moves gray levels by about 3"),
     ("copies", lambda train, test: near(means(train), means(test), 1), "no copy"),
     ("copies", lambda train, test: near(test, train, 8), "where in `test`"),
@@ -254,6 +268,8 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("copies", lambda train, test: 3, "whole numbers"),
     ("copies", lambda train, test: [1, *near(train, test, 8)], "named twice"),
     ("copies", lambda train, test: near([t[:, 0] for t in train], [t[:, 0] for t in test], 8), "no copy"),
+    ("bd_rate", lambda ours, theirs: bd_rate(ours, theirs) + 100, "Less 1"),
+    ("bd_rate", lambda ours, theirs: 0.0, "log(rate) of both at"),
     ("bd_rate", lambda ours, theirs: bd_rate(ours, theirs, low=30), "np.interp goes on flat"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.05, 0.95))), "that is 90 %"),
     ("bootstrap", lambda n: tuple(resampled(n, (0.1, 0.9))), "thousands of samples"),

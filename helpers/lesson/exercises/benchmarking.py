@@ -48,14 +48,19 @@ def set_psnr(pictures: list[torch.Tensor], references: list[torch.Tensor]):
     each = _decibels(squares)
     yield each.mean()
     worst, pooled = [torch.stack([s.mean() for s in squares])], [torch.cat([s.flatten() for s in squares])]
-    wrapped = [(p - r).square() for p, r in pairs]
+    wrapped = [[(p - r).square(), (p - r).double().square()] for p, r in pairs]
+    pixels = torch.tensor([float(p.numel()) for p in pictures])
     yield {
         "That is a number for each picture; the set has one, their mean.": each,
         "That is the sum; the set has the mean.": each.sum(),
         "That is the PSNR of the mean error: the worst picture decides alone.": _decibels(worst)[0],
         "All errors are in one pot: large and bad pictures decide. Each picture counts once.": _decibels(pooled)[0],
         "The peak of 8-bit pictures is 255.": _decibels(squares, peak=1).mean(),
-        "uint8 wraps round: 3 − 5 is 254. Make floats of them first.": _decibels(wrapped).mean(),
+        "uint8 wraps round: 3 − 5 is 254. Make floats of them before you subtract.": lambda value: any(
+            abs(value - _decibels(squares).mean()) < 0.01 for squares in zip(*wrapped, strict=True)
+        ),
+        "Each picture counts once, however large it is.": (each * pixels).sum() / pixels.sum(),
+        "For each picture 10·log₁₀(255² / MSE), of floats; then the mean of these numbers.": True,
     }
 
 
@@ -64,12 +69,13 @@ def copies(answer: Callable) -> None:
     """my_copies(train, test): the places in `test`, uint8 (1, 32, 32) each, of pictures that are in `train`, too."""
     whole = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     pictures = [images.to_uint8(p) for p in torch.nn.functional.interpolate(whole, size=32, mode="bicubic")]
+    dim, dimmer = (100 + pictures[place] // 6 for place in (1, 6))  # in both a few gray levels, and not the same ones
     coded = images.to_uint8(degradations.jpeg(images.to_float(pictures[4]), 60))
     other = torch.empty_like(pictures[0])  # another picture that has just the gray levels of one
     other.view(-1)[pictures[8].flatten().argsort()] = pictures[0].flatten().sort().values
     half = torch.cat([pictures[0][:, :8], pictures[8][:, 8:]], dim=1)  # a copy at its top alone
-    tests = [pictures[5], pictures[2], pictures[6], coded, pictures[7], other, half]
-    value = call(answer, pictures[:5], tests)
+    tests = [pictures[5], pictures[2], pictures[6], coded, pictures[7], other, half, dim]
+    value = call(answer, [*pictures[:5], dimmer], tests)
     try:
         value = value.tolist() if hasattr(value, "tolist") else list(value)
         found = {operator.index(place) for place in value}
@@ -111,6 +117,8 @@ def bd_rate(curve: Curve, anchor: Curve):
         "That is a share; asked are percent.": right / 100,
         "Those are means of rates; average their *logarithms*.": percent(*np.log(np.exp(linear).mean(1))),
         "That is the mean difference of the logarithms; make percent of it.": np.mean(first - second),
+        "Less 1: a quotient of 1 is a difference of 0 %.": 100 * np.exp(np.mean(first - second)),
+        "Of log₁₀ the inverse is 10**x, not exp.": 100 * (np.exp(np.mean(first - second) / np.log(10)) - 1),
         "A hundred times a logarithm is not a percentage: 100·(exp(…) − 1).": 100 * np.mean(first - second),
         "Average the *logarithms*; else large files decide.": percent(*np.log(np.exp(logs()).sum(1))),
         "That is the mean of ratios; average their logarithms, then exp.": 100 * (np.exp(first - second).mean() - 1),
@@ -119,13 +127,14 @@ def bd_rate(curve: Curve, anchor: Curve):
         "Only qualities that both curves reach may count, 31 to 38 dB.": percent(*logs(30, 42)),
         "The anchor reaches 30 dB, but `curve` begins at 31, and np.interp goes on flat.": percent(*logs(30, 38)),
         "That is the middle alone; it is to be a mean over all qualities.": percent(first[3500], second[3500]),
+        "log(rate) of both at qualities from 31 to 38 dB; their mean difference; its exp, less 1, in percent.": True,
     }
 
 
 @examined("6.4")
 def bootstrap(answer: Callable) -> None:
     """my_bootstrap(differences): limits of the middle 95 % of means of n numbers, drawn with replacement from (n,)."""
-    numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    numbers = 0.2 + torch.randn(60, generator=torch.Generator().manual_seed(0))
     mean, error = numbers.mean().item(), (numbers.std() / len(numbers) ** 0.5).item()
 
     def limits(sample: torch.Tensor) -> Iterator[float]:
@@ -134,13 +143,15 @@ def bootstrap(answer: Callable) -> None:
         return (tensor(limit, torch.tensor(0.0)).item() for limit in pair)
 
     low, high = limits(numbers)
-    least, most = limits(torch.eye(10, dtype=torch.float64)[0])  # of 1,000 means of ten of these, 13 are above 0.3
+    least, most = limits(torch.eye(10)[0])  # of 1,000 means of ten of these, 13 are above 0.3
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
+    outside = not low - 1e-6 < mean < high + 1e-6  # float32
+    percent = " np.percentile takes percent, np.quantile shares." * (low < high < mean)
     width = f"It is {share:.2f} times as wide as it should be"
     blame({
         "The lower limit is above the upper one.": low > high,
-        f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.": not low < mean < high,
+        f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.{percent}": outside,
         "It is as wide as the numbers are spread; asked is how surely their *mean* is known.": share > 4,
         "It has no width: draw *with* replacement, or each sample holds the same numbers.": share < 0.05,
         f"{width}: that is 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,

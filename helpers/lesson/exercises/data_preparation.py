@@ -36,13 +36,14 @@ def luma(image: torch.Tensor):
 
 
 DARKER = 0.8 * NOISY, 0.8 * CLEAN  # no pixel is white: the largest is not the peak
+DARK_8_BIT = 255 * DARKER[0], 255 * DARKER[1]
 NEARLY = CLEAN + 1e-3 * (torch.arange(24 * 32).view(24, 32) == 99)  # in one pixel, by a quarter of a gray level
 RAMP = torch.arange(3 * 24 * 32).view(3, 24, 32) / 4096
 RAMPS = RAMP, RAMP.flip(0, 1, 2)  # the mean of their difference is 0, to the last bit
 
 
 @exercise(
-    "1.2", (*DARKER, 1.0), (*DARKER, 255.0), (CLEAN, CLEAN, 1.0), (NEARLY, CLEAN, 1.0), (*RAMPS, 1.0), within=0.01
+    "1.2", (*DARKER, 1.0), (*DARK_8_BIT, 255.0), (CLEAN, CLEAN, 1.0), (NEARLY, CLEAN, 1.0), (*RAMPS, 1.0), within=0.01
 )
 def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
     """my_psnr(a, b, peak): decibels; infinite for equal pictures."""
@@ -57,9 +58,13 @@ def psnr(a: torch.Tensor, b: torch.Tensor, peak: float):
         "It is half of what it should be: 10·log₁₀ of squares, or 20·log₁₀ of roots.": right / 2,
         "That is the natural logarithm; decibels want log₁₀.": right * math.log(10),
         "That is the mean of three PSNRs, one for each channel: the mean belongs under the logarithm.": mean,
-        "That is the same as with a peak of 1: use the argument.": metrics.psnr(a, b),
-        "The error is squared, so square the peak.": metrics.psnr(a, b, peak**0.5),
-        "The peak is white, also where no pixel is white.": metrics.psnr(a, b, peak * a.max().item()),
+        "That is the same as with a peak of 1: use the argument.": right - 20 * math.log10(peak),
+        "The error is squared, so square the peak.": right - 10 * math.log10(peak),
+        "The peak is white, also where no pixel is white.": right + 20 * math.log10(a.max().item() / peak),
+        "It is off by 48.13 dB: pixels and peak are not of one scale.": lambda v: (
+            v.dim() == 0 and abs(abs(v - right) - 48.131) < 0.01
+        ),
+        "Take the mean of the squares, not their sum.": right - 10 * math.log10(a.numel()),
         "These two pictures are not equal: their errors cancel in the mean, before they are squared.": math.inf,
         "It is 10·log₁₀(peak² / MSE), over all pixels.": True,
     }
@@ -81,7 +86,7 @@ def patch_count(side: int, size: int, stride: int):
 
 
 def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
-    """Which of its eight orientations a square picture is in; None where it is in none of them."""
+    """Which of its eight orientations a picture is in; None where it is in none of them."""
     ways = [torch.rot90(flipped, k, (1, 2)).tolist() for flipped in (image, image.flip(2)) for k in range(4)]
     return ways.index(turned.tolist()) if turned.tolist() in ways else None
 
@@ -89,16 +94,17 @@ def _orientation(turned: torch.Tensor, image: torch.Tensor) -> int | None:
 @examined("1.4")
 def turn(answer: Callable) -> None:
     """my_turn(x, y, k): input and target, each (C, H, W), brought into orientation k, 0 to 7; k = 0 changes nothing."""
-    target = torch.arange(36.0).view(1, 6, 6)
+    target = torch.arange(3 * 6 * 8.0).view(3, 6, 8)
     source, seen = target[:, ::2, ::2], []
     for k in range(8):
-        pair = zip(two(call(answer, source, target, k), "pictures"), (source, target), strict=True)
-        x, y = (_orientation(tensor(turned, picture), picture) for turned, picture in pair)
+        turned = [tensor(picture, target) for picture in two(call(answer, source, target, k), "pictures")]
+        x, y = (_orientation(*pair) for pair in zip(turned, (source, target), strict=True))
         fault = f"k = {k}: that is not a turned or mirrored picture. torch.rot90(t, k, (1, 2)) keeps channels."
         differ = f"k = {k}: input and target were turned differently, so they no longer match."
-        blame({fault: None in (x, y), differ: x != y})
+        swapped = turned[0].numel() > turned[1].numel()
+        blame({"Return the input first, then the target.": swapped, fault: None in (x, y), differ: x != y})
         seen.append(x)
-    few = f"Eight values of k give {len(set(seen))} orientations: four turns, each with and without a flip."
+    few = f"Eight values of k give {len(set(seen))} orientations: four turns, each with and without a flip of one axis."
     blame({"k = 0 should leave both pictures as they are.": seen[0] > 0, few: len(set(seen)) < 8})
 
 

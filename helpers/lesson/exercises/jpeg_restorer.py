@@ -22,6 +22,7 @@ BLOCKY = 0.1 * torch.tensor([3.0, 5.0, 2.0]).repeat_interleave(8) + 0.02 * K.rep
 BLOCKY = (BLOCKY + 0.03 * torch.sin(torch.arange(16.0))[:, None] * K.repeat(3))[None]
 LINES = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 0]).repeat(1, 16, 3)
 MIXED = torch.cat([BLOCKY[:, :12], 0.1 * LINES[:, :4]], dim=1)
+WIDE = torch.cat([BLOCKY] * 4, dim=2)[..., :77]
 HUNDRED = [(epoch, 100, 5e-4) for epoch in (0, 10, 19, 20, 39, 99)]
 DECODED = torch.linspace(0.3, 0.7, 40).view(1, 5, 8)
 STORED = (4 * torch.sin(torch.arange(128.0))).round().view(2, 8, 8)
@@ -54,7 +55,7 @@ def round_trip(block: torch.Tensor, table: torch.Tensor):
     }
 
 
-@exercise("3.2", (BLOCKY,), (LINES,), (MIXED,), within=1e-5)
+@exercise("3.2", (BLOCKY,), (LINES,), (MIXED,), (WIDE,), within=1e-5)
 def blocking(image: torch.Tensor):
     """my_blocking(image): mean square horizontal step across block borders minus that elsewhere, at least 0."""
 
@@ -79,6 +80,7 @@ def blocking(image: torch.Tensor):
         "Stop at 0 last: the mean over all rows comes first.": rows.clamp(min=0).mean(),
         "The columns are off by one: column 7 to 8 is number 7 of the differences.": excess(squares, column=6),
         "It finds no blocks: are those the steps from column 7 to 8, along the last axis?": lambda value: value == 0,
+        "A picture may be of any width, here 77: every eighth step, up to the end.": image.shape[-1] > 24,
         "Compare each part with the formula: which steps, their squares, the two means.": True,
     }
 
@@ -89,7 +91,7 @@ def learning_rate(epoch: int, epochs: int, start: float):
     yield (right := start / 2 ** (5 * epoch // epochs))
     uneven = epochs % 5 > 0
     yield {
-        "It divides by zero: 3 // 5 is 0. Count completed fifths, 5 * epoch // epochs.": ZeroDivisionError,
+        "It divides by zero: 3 // 5 is 0. How many fifths are over after this many epochs?": ZeroDivisionError,
         f"A fifth of {epochs} epochs is {epochs / 5}, not a whole number: count the fifths that are over.": uneven,
         "It halves nearly every epoch, as the original does.": start / 2**epoch,
         "It is halved too early: counted from 0, the fifth ends after this epoch.": right / 2,
@@ -105,6 +107,7 @@ def halo(before: int, middle: int, after: int):
     layers = 2 + 4 * before + 8 * middle + 4 * after + 2  # what the 3×3 layers alone reach
     yield (right := layers + 2)
     at_half, alike = layers - 4 * middle, 2 + 2 * (before + middle + after)
+    single = 4 + 2 * before + 4 * middle + 2 * after
     yield {
         "That is what the 3×3 layers reach. A 2×2 layer works in pairs: an odd number takes one more.": layers,
         "The odd number occurs only on the way up; on the way down the number is even.": right + 2,
@@ -112,7 +115,8 @@ def halo(before: int, middle: int, after: int):
         "Those are pixels at half the resolution: each is two of the picture.": right / 2,
         "Those are pixels at half the resolution: each is two of the picture. And a 2×2 layer makes pairs.": layers / 2,
         "The narrow part works at a quarter of the resolution, not at half: its layers reach 4 pixels.": at_half,
-        "A block has two 3×3 layers.": 4 + 2 * before + 4 * middle + 2 * after,
+        "A block has two 3×3 layers.": lambda v: v - single in (0, 2),
+        "An odd number takes one more: halve and round up.": right - 4,
         "The first and the last layer are 3×3, too.": layers - 4,
         "That is about the side of the whole square; the halo is what it sees beyond one edge.": 2 * right + 1,
         "Go back from the output: how many pixels does each layer want of the one before, at its resolution?": True,
@@ -142,12 +146,17 @@ def bounded(restored: torch.Tensor, decoded: torch.Tensor, tau: float):
 def interval(coefficients: torch.Tensor, stored: torch.Tensor, table: torch.Tensor):
     """my_interval(coefficients, stored, table): (N, 8, 8) moved to where JPEG rounds to the stored integers."""
     clamp, centre = coefficients.clamp, stored * table
+    outside = (coefficients - centre).abs() > 0.5 * table
     yield clamp(centre - 0.5 * table, centre + 0.5 * table)
     yield {
         "That is the decoded file; what the network found inside the intervals should stay.": centre,
         "The integers count steps of the table: multiply the limits by it.": clamp(stored - 0.5, stored + 0.5),
         "That is twice too wide: rounding moves by half a step.": clamp(centre - table, centre + table),
         "Half a step is half of the *table entry*, not 0.5.": clamp(centre - 0.5, centre + 0.5),
+        "Those are counted in steps: multiply by the table again.": (coefficients / table).clamp(
+            stored - 0.5, stored + 0.5
+        ),
+        "One from outside goes to the nearer limit, not to the middle.": torch.where(outside, centre, coefficients),
         "Between which two numbers does a coefficient round to the stored integer?": True,
     }
 

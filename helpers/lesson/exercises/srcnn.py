@@ -98,12 +98,15 @@ def loss_border(answer: Callable) -> None:
             "It does not depend on the prediction.": wanted.square().mean(),
             "Target and prediction are cut at different places.": _cut_apart(*case),
             "That is the sum of the squares; take their mean.": (inside - wanted).square().sum(),
+            "Height and width differ: each axis has its own end.": _loss(
+                prediction[..., :12], target[..., :12], border
+            ),
             "Take the mean of the squares over what remains.": True,
         }
         compare(answer, case, _loss(*case), wrong, 1e-6)
     empty = {
         "A border of 0 must leave everything: x[..., 0:-0] is empty.": lambda x: x.isnan().any(),
-        "A border of 0 must leave everything. Height and width may differ.": True,
+        "A border of 0 must leave everything.": True,
     }
     compare(answer, (prediction, target, 0), _loss(prediction, target, 0), empty, 1e-6)
     bare = "The number is right, but has no gradient to train by: no .item(), .detach() or .numpy()."
@@ -113,15 +116,19 @@ def loss_border(answer: Callable) -> None:
     blame({bare: getattr(call(answer, prediction, target, 3), "grad_fn", None) is None})
 
 
-@exercise("2.4", (57_184, 3, False), (57_184, 2, True), (9_000, 3, True))
+@exercise("2.4", (57_184, 3, False), (57_184, 2, True), (12_464, 3, True))
 def multiply_adds(weights: int, scale: int, small: bool):
     """my_multiply_adds(weights, scale, small): multiply-adds per output pixel of a network with so many weights."""
     yield weights / scale**2 if small else weights
     enlarged = {
+        "That counts a multiply-add as two operations; count it once.": 2 * weights,
         "A network on the enlarged picture runs once for each output pixel: nothing is saved.": weights / scale**2,
         "A network on the enlarged picture uses each weight once per output pixel.": weights * scale**2,
     }
     reduced = {
+        "`^` is no power in Python; write scale**2.": ZeroDivisionError,
+        "The scale is an argument; here it is not 3.": weights / 9,
+        "A number of multiply-adds per pixel may be a fraction: divide by `/`.": weights // scale**2,
         "A network on the small picture runs once per small pixel, which makes scale² output pixels.": weights,
         "The picture shrinks on both sides: divide by scale², not by scale.": weights / scale,
         "Working on the small picture should make it cheaper, not dearer.": weights * scale**2,
