@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from . import degradations, images
-from .service.devices import send
 from .service.errors import CourseError, require
 from .service.files import DATA, PARTS, course_data
 
@@ -164,7 +163,9 @@ class Patches:
         return list(zip(self.inputs, self.targets, strict=True))
 
     def to(self, device: torch.device) -> "Patches":
-        """The same batches, to rounding, made on a device of pictures kept there; `degrade` stays on the CPU."""
+        """The same batches, to rounding, made on a device of pictures kept there; on the CPU where `degrade` works."""
+        if self.degrade is not None:
+            return self
         moved = copy.copy(self)
         moved.targets = [picture.to(device) for picture in self.targets]
         moved.inputs = moved.targets if self.inputs is self.targets else [x.to(device) for x in self.inputs]
@@ -186,7 +187,7 @@ class Patches:
         rng, crops = self._draw(step, rank)
         y = self._cut(self.targets, crops, self.factor)
         if self.degrade is not None:
-            x = send(self.degrade(y.cpu(), rng), y.device)
+            x = self.degrade(y, rng)
         else:
             x = y if self.inputs is self.targets else self._cut(self.inputs, crops, 1)
         return images.to_float(x[share]), images.to_float(y[share])

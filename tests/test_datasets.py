@@ -147,6 +147,8 @@ def test_batches_of_a_device_are_made_on_it_alone():
         there = batches.to(torch.device("meta"))(0)
         assert [(t.device.type, t.shape) for t in there] == [("meta", t.shape) for t in here]
         assert all(torch.equal(a, b) for a, b in zip(batches(0), here, strict=True))  # the others stay where they were
+    coded = datasets.Patches(targets, size=16, batch=12, degrade=degradations.RandomJPEG((10, 90)))
+    assert coded.to(torch.device("meta")) is coded  # JPEG is made on the CPU, and so are the patches
 
 
 def test_shares_make_up_the_batch_of_one_process():

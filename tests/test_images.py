@@ -238,6 +238,27 @@ def test_what_cannot_be_saved_is_one_sentence_and_no_file(tmp_path, name, pictur
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
+def test_a_file_that_another_program_reads_for_a_moment_is_renamed_all_the_same(tmp_path, monkeypatch):
+    """As on Windows, where a virus scanner holds what is new; who holds it for good is an error."""
+    tries, rename = [], files.os.replace
+
+    def held(source, target, until=3):
+        tries.append(target)
+        if len(tries) < until:
+            raise PermissionError(13, "Permission denied", str(source), None, str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(files.os, "replace", held)
+    with files.atomic(tmp_path / "x") as part:
+        part.write_bytes(b"new")
+    assert (tmp_path / "x").read_bytes() == b"new" and len(tries) == 3
+    monkeypatch.setattr(files.os, "replace", lambda source, target: held(source, target, 99))
+    with pytest.raises(OSError, match="Permission denied"), files.atomic(tmp_path / "y"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 def test_two_writers_of_one_file_have_each_their_own(tmp_path):
     with files.atomic(tmp_path / "x") as one, files.atomic(tmp_path / "x") as two:
         assert one != two

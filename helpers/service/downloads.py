@@ -17,7 +17,7 @@ import pooch
 from tqdm.auto import tqdm
 
 from .errors import CourseError, require
-from .files import CATALOG, PARTS, course_data, reason
+from .files import CATALOG, PARTS, course_data, reason, replace
 
 ATTEMPTS = 4  # at one file, a second or two apart
 TIMEOUT = 30  # seconds without a byte before the connection counts as dropped
@@ -100,7 +100,7 @@ def _go_on(part: Path, progress: bool, url: str, output: str, _: pooch.Pooch) ->
                 for chunk in response.iter_content(1 << 18):
                     file.write(chunk)
                     bar.update(len(chunk))
-    os.replace(part, output)  # pooch looks at its SHA-256 now; a part of another file is found out
+    replace(part, output)  # pooch looks at its SHA-256 now; a part of another file is found out
 
 
 def _get_pictures(name: str, entry: dict, missing: dict[str, dict], base: Path, progress: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations  # as `__main__` has it, which imports this
 import errno
 import glob
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         # not mkstemp: its files are private, and a saved picture is an ordinary one, as the umask has it
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as why:
         ours = str(why.filename) == str(temporary)
         # a write names no file, a copy the one that it reads first
@@ -40,6 +41,17 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where the file could not be made, it cannot be removed either
             temporary.unlink(missing_ok=True)
+
+
+def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Rename a file, which may replace another; try again for a second where Windows says that someone reads one."""
+    for left in reversed(range(5)):
+        try:
+            return os.replace(source, target)
+        except PermissionError:  # a virus scanner looks at what is new
+            if not left:
+                raise
+            time.sleep(0.2)
 
 
 def refusal(path: str | os.PathLike) -> str:
