@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from helpers import CourseError, datasets, recipes, zoo  # noqa: E402
-from helpers.service.files import atomic  # noqa: E402
+from helpers.service.files import CATALOG, atomic  # noqa: E402
 
 QUEUE = ("edsr-x2", "edsr-x3-first", "edsr-x3", "jpeg-blind-first", "jpeg-blind", "rescsnet-any")
 
@@ -45,6 +45,7 @@ def pack(out: Path, queue: list[recipes.Recipe], packed: dict[str, list[Path]]) 
     code = [ROOT / "pyproject.toml", ROOT / "requirements.txt", ROOT / "LICENSE", *(ROOT / "helpers").rglob("*.py")]
     members = {path.relative_to(ROOT): path for path in (*code, *datasets.bundled())}
     members |= {Path("data", "weights", path.name): path for path in weights}
+    members |= {Path("data", "catalog", path.name): path for path in CATALOG.glob("*.json")}  # licences, for the cards
     for name, files in packed.items():
         members |= {Path("data", "downloads", "train", Path(name).name, path.name): path for path in files}
     commit = recipes.commit().encode()
