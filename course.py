@@ -84,8 +84,8 @@ def setup(cpu, lock):
     on_linux, fresh = platform.system() == "Linux", not whole
     if fresh and on_linux and not cpu and not shutil.which("nvidia-smi"):
         print("no NVIDIA driver here: `make setup CPU=1`, or `python course.py setup --cpu`, saves 4 GB", flush=True)
-    small = cpu or not on_linux
-    print(f"setting up .venv (about {'2 GB' if small else '6 GB'} with PyTorch, once) ...", flush=True)
+    size = "2 GB" if cpu or not on_linux else "6 GB"
+    print(f"setting up .venv (about {size} with PyTorch, once) ...", flush=True)
     if fresh and shutil.which("uv"):  # what is there may be half made, or its Python gone; venv clears it away itself
         shutil.rmtree(VENV, ignore_errors=True)
     for command in installation(shutil.which("uv"), cpu and on_linux, lock, fresh):
@@ -94,7 +94,7 @@ def setup(cpu, lock):
         file.write(f"{requirements} {versions}\n")
     activate = os.path.join(".venv", "Scripts", "activate") if os.name == "nt" else "source .venv/bin/activate"
     if platform.system() == "Windows" and shutil.which("nvidia-smi") and not cpu:
-        print("PyTorch came without CUDA, as on Windows it does; https://pytorch.org has the command for your GPU")
+        print("for Windows PyTorch was installed without CUDA; https://pytorch.org has the command for your GPU")
     print(f"ready: `make lab`, or `python course.py lab`, opens the notebooks; {activate} is for python -m helpers")
     return True
 

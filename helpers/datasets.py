@@ -163,7 +163,7 @@ class Patches:
         return list(zip(self.inputs, self.targets, strict=True))
 
     def to(self, device: torch.device) -> "Patches":
-        """The same batches, to rounding, made on a device of pictures kept there; on the CPU where `degrade` works."""
+        """The same batches, to rounding, made on a device of pictures kept there; if `degrade` is given, on the CPU."""
         if self.degrade is not None:
             return self
         moved = copy.copy(self)

@@ -4,8 +4,8 @@
 
 nbval runs the cells, but knows nothing of what the browser makes of them; widgets are only alive here. The notebooks
 (all of them by default) run in a temporary copy of the course, so nothing is written back: sliders are moved, a picture
-is uploaded, a question of the quiz answered. The copy keeps the code cells that these need, which takes a minute;
-`--whole` keeps all of them. One line per notebook, and a screenshot under build/browser.
+is uploaded, a question of the quiz answered. The copy keeps the code cells that these need, which takes half a
+minute a notebook; `--whole` keeps all of them. One line per notebook, and a screenshot under build/browser.
 Exit code 0, or 1 where a notebook fails, or 2 where playwright or Chromium is missing (`pip install playwright`; any
 Chromium or Chrome on the PATH, or its path in CHROMIUM).
 """

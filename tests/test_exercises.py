@@ -281,6 +281,7 @@ WRONG = [  # beside the mistakes that a check knows by itself
     ("bootstrap", lambda n: tuple(resampled(n, count=60)), "draw as many as are given"),
     ("bootstrap", lambda n: tuple(resampled(n).flip(0)), "above the upper"),
     ("bootstrap", lambda n: tuple(resampled(n) + 1), "does not hold"),
+    ("bootstrap", lambda n: tuple(resampled(n, (0.00025, 0.00975))), "np.percentile takes percent"),
     ("bootstrap", lambda n: n.mean(), "return two limits"),
     ("bootstrap", lambda n: n.mean() + torch.tensor([-2, 2]) * n.std() / len(n) ** 0.5, "No mean of drawn"),
     ("bootstrap", lambda n: ("a", "b"), "not a number"),

@@ -503,3 +503,10 @@ def test_a_codec_of_bits_comes_as_near_as_told():
         assert metrics.at_rate(bits, rate) > metrics.at_rate(avif, rate)
     steps = {name: recipes.find(name).plan.steps for name in ("binary-ae-first", "binary-ae", "integer-ae")}
     assert 2 * (steps["binary-ae-first"] + steps["binary-ae"]) == steps["integer-ae"]
+
+
+def test_most_of_live1_has_the_sizes_of_kodak(course_data):
+    """Kodak has 18 of 768×512 and six of 512×768, here 480×720. (`monarch` has the size, and is not Kodak's.)"""
+    sizes = [Image.open(path).size for path in images.listing(course_data / "test" / "LIVE1") if path.stem != "monarch"]
+    assert len(sizes) + 1 == 29
+    assert (sizes.count((768, 512)), sizes.count((480, 720))) == (13, 6)

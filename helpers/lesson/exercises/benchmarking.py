@@ -147,11 +147,11 @@ def bootstrap(answer: Callable) -> None:
     share = (high - low) / (2 * 1.96 * error)
     lopsided = max(abs(low - mean + 1.96 * error), abs(high - mean - 1.96 * error)) > 0.2 * error
     outside = not low - 1e-6 < mean < high + 1e-6  # float32
-    percent = " np.percentile takes percent, np.quantile shares." * (low < high < mean)
     width = f"It is {share:.2f} times as wide as it should be"
     blame({
         "The lower limit is above the upper one.": low > high,
-        f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.{percent}": outside,
+        f"Both are below {mean:.3f}, the mean: np.percentile takes percent, np.quantile shares.": high < mean - 1e-6,
+        f"From {low:.3f} to {high:.3f} it does not hold the mean of the sample, {mean:.3f}.": outside,
         "It is as wide as the numbers are spread; asked is how surely their *mean* is known.": share > 4,
         "It has no width: draw *with* replacement, or each sample holds the same numbers.": share < 0.05,
         f"{width}: that is 90 %; how much lies on either side of 95?": 0.8 < share < 0.88,

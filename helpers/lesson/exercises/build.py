@@ -161,8 +161,8 @@ def pair_layers(network: nn.Module, theirs: list[Call], stopped: str, ours: nn.M
         more = f" It does not call {', '.join(left_out)}. Call layers: a function that takes their weights is not seen."
     for mine, other in zip(theirs, right, strict=False):
         if type(mine.layer) is not type(other.layer) or mine.shapes() != other.shapes():
-            both = [type(call.layer) for call in (mine, other)]
-            again = both[0] is nn.PReLU is not both[1] and any(call.again for call in right)
+            unlike = isinstance(mine.layer, nn.PReLU) and not isinstance(other.layer, nn.PReLU)
+            again = unlike and any(call.again for call in right)
             said = f"In the order of the calls, your next layer is {mine}; ours is {other}."
             raise Wrong(said + " Ours calls one PReLU several times." * again + more)
     if stopped:
